@@ -1,0 +1,50 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# DVC runs the stages' commands with the first python of PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test test-slow lint format report clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+repro: $(VENV)/run.stamp ## run the whole pipeline, or what changed of it, and print the comparison
+	@python -m rlhf_lib.params.check
+	dvc repro
+	@python -m stages.report --show
+
+test: $(VENV)/dev.stamp ## run the tests, less the slow ones
+	python -m pytest
+
+test-slow: $(VENV)/dev.stamp ## run the slow tests
+	python -m pytest -m slow
+
+lint: $(VENV)/dev.stamp ## check format, style and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: $(VENV)/dev.stamp ## put the code into the house format
+	ruff format .
+	ruff check --fix .
+
+report: $(VENV)/run.stamp ## print the comparison of the last run
+	@python -m stages.report --show
+
+clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
+	rm -rf $(VENV) models data/raw data/splits data/reference data/samples report checkpoints dvc_plots
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements.txt | $(VENV)/pyvenv.cfg
+	python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+	python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
