@@ -1,0 +1,49 @@
+"""Check every section of params.yaml at once: `python -m rlhf_lib.params.check`.
+
+A stage checks its own section when it runs; this says what is wrong before the first stage does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlhf_lib.params.base import BaseParams
+from rlhf_lib.params.dpo import DPOParams
+from rlhf_lib.params.evaluate import EvaluateParams
+from rlhf_lib.params.load import LoadParams
+from rlhf_lib.params.ppo import PPOParams
+from rlhf_lib.params.prepare import PrepareParams
+from rlhf_lib.params.reference import ReferenceParams
+from rlhf_lib.params.reward import RewardParams
+from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, check, check_policy, load_yaml
+from rlhf_lib.params.sft import SFTParams
+
+SECTIONS: dict[str, type] = {
+    "load": LoadParams,
+    "prepare": PrepareParams,
+    "base": BaseParams,
+    "sft": SFTParams,
+    "reward": RewardParams,
+    "reference": ReferenceParams,
+    "dpo": DPOParams,
+    "ppo": PPOParams,
+    "evaluate": EvaluateParams,
+}
+
+
+def check_all(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:
+    """A `ParamsError` for the first fault in any section."""
+    check_policy(params, path)
+    for name in params:
+        if name != "policy" and name not in SECTIONS:
+            raise ParamsError(f"{path}: {name}: unknown section; known: policy, {', '.join(SECTIONS)}")
+    for name, section in SECTIONS.items():
+        if name not in params:
+            raise ParamsError(f"{path}: {name}: the section is missing; put it back (git checkout {path})")
+        check(section, params[name], name, path)
+
+
+if __name__ == "__main__":
+    check_all(load_yaml(PARAMS_FILE))

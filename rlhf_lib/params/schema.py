@@ -1,0 +1,192 @@
+"""Read and check params.yaml: one frozen dataclass a section, one line an error.
+
+A section's class says what its fields may hold with plain annotations:
+
+    learning_rate: Annotated[float, Above(0)]
+    kl_estimator: Literal["k1", "k3"]
+    max_steps: int | None
+
+PyYAML alone follows YAML 1.1 and reads `2e-05` (which is what `dvc exp run -S sft.learning_rate=2e-5`
+writes) as a string and `no` as false; DVC follows YAML 1.2. `Loader` reads as DVC does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+PARAMS_FILE = Path("params.yaml")
+POLICIES = ("sft", "ppo", "dpo")
+
+Section = TypeVar("Section")
+
+
+class ParamsError(SystemExit):
+    """A fault in the params, told in one line; ends the process with exit code 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AtLeast:
+    low: float
+
+    def fault(self, value: Any) -> str | None:
+        return None if value >= self.low else f"must be at least {self.low:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Above:
+    low: float
+
+    def fault(self, value: Any) -> str | None:
+        return None if value > self.low else f"must be above {self.low:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class AtMost:
+    high: float
+
+    def fault(self, value: Any) -> str | None:
+        return None if value <= self.high else f"must be at most {self.high:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class NotEmpty:
+    def fault(self, value: Any) -> str | None:
+        return None if len(value) else "must not be empty"
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the floats and booleans of YAML 1.2, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"{key} stands twice in the block at line {line}; remove one")
+        return super().construct_mapping(node, deep)
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def parse_value(text: str) -> Any:
+    """The value that a YAML text holds."""
+    return yaml.load(text, Loader)  # noqa: S506 -- a SafeLoader
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """The mapping that the text of the YAML file `path` holds; a broken one is a `ParamsError`."""
+    try:
+        parsed = parse_value(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(parsed, dict):
+        raise ParamsError(f"{path}: must hold a mapping of sections")
+    return parsed
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a missing or broken file is a `ParamsError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's root") from None
+    return parse_yaml(text, path)
+
+
+def read(name: str, section: type[Section], path: Path = PARAMS_FILE) -> Section:
+    """Section `name` of params.yaml as a checked instance of the dataclass `section`."""
+    params = load_yaml(path)
+    check_policy(params, path)
+    if name not in params:
+        raise ParamsError(f"{path}: {name}: the section is missing; put it back (git checkout {path})")
+    return check(section, params[name], name, path)
+
+
+def check_policy(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
+    """The top-level `policy`, which `select` reports; a `ParamsError` unless it is one of `POLICIES`."""
+    policy = params.get("policy")
+    if policy not in POLICIES:
+        raise ParamsError(f"{path}: policy: no policy {policy!r}; set it to one of {', '.join(POLICIES)}")
+    return policy
+
+
+def policy_argument(arguments: Sequence[str]) -> str:
+    """The policy that a stage's command line names: `python -m stages.evaluate ppo`."""
+    if len(arguments) != 2 or arguments[1] not in POLICIES:
+        raise ParamsError(
+            f"usage: python -m stages.<stage> <policy>, with a policy of {', '.join(POLICIES)}; got {arguments[1:]}"
+        )
+    return arguments[1]
+
+
+def check(section: type[Section], values: Any, name: str, path: Path = PARAMS_FILE) -> Section:
+    """An instance of the dataclass `section` from a plain mapping; a `ParamsError` names the first fault."""
+    if not isinstance(values, Mapping):
+        raise ParamsError(f"{path}: {name}: must be a mapping of params, got {values!r}")
+    hints = get_type_hints(section, include_extras=True)
+    for key in values:
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
+            way_out = f"did you mean {name}.{near[0]}?" if near else f"known keys: {', '.join(hints)}"
+            raise ParamsError(f"{path}: {name}.{key}: unknown key; {way_out}")
+    for key in hints:
+        if key not in values:
+            raise ParamsError(f"{path}: {name}.{key}: missing; add it (git diff {path} shows what was removed)")
+    checked = {key: _value(hints[key], values[key], f"{path}: {name}.{key}") for key in hints}
+    try:
+        return section(**checked)
+    except ValueError as error:  # raised by a section's __post_init__ for faults between fields
+        raise ParamsError(f"{path}: {name}.{error}") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """`value` as `hint` wants it (an int may stand for a float), or a `ParamsError` that begins with `where`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        value = _value(arguments[0], value, where)
+        for bound in arguments[1:] if value is not None else ():
+            if fault := bound.fault(value):
+                raise ParamsError(f"{where}: {fault}, got {value!r}")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _value(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            raise ParamsError(f"{where}: must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        return value
+    if origin is list:
+        if not isinstance(value, list):
+            raise ParamsError(f"{where}: must be a list, got {value!r}")
+        return [_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ParamsError(f"{where}: must be {_TYPE_NAMES[hint]}, got {value!r}")
+    return value
+
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

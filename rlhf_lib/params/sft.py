@@ -1,0 +1,12 @@
+"""The `sft` section: supervised fine-tuning (TRL's SFTConfig)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlhf_lib.params.training import MaxLength, TrainerParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTParams(TrainerParams):
+    max_length: MaxLength

@@ -1,0 +1,106 @@
+"""Apply a preset to params.yaml, or print it as flags for `dvc exp run`.
+
+    python -m rlhf_lib.preset                           list the presets
+    python -m rlhf_lib.preset gpt2                      rewrite params.yaml, comments kept, and print what changed
+    python -m rlhf_lib.preset gpt2 --flags              print -S flags instead, and change nothing
+    python -m rlhf_lib.preset local load.path=my.jsonl  set more keys with it
+
+A preset holds only what differs from params.yaml as it is in git; `git checkout params.yaml` goes back to the demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from rlhf_lib.params.check import check_all
+from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, load_yaml, parse_value, parse_yaml
+
+PRESETS = Path("presets")
+
+Leaf = tuple[tuple[str, ...], Any]
+
+
+def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[Leaf]:
+    """The (path, value) of every value in nested mappings."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def parse_setting(text: str) -> Leaf:
+    """`section.key=value` as a path and a value read as YAML; a `ParamsError` for anything else."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ParamsError(f"{text}: not of the form section.key=value")
+    return tuple(name.split(".")), parse_value(value)
+
+
+def overlay(params: Any, settings: list[Leaf], origin: str) -> list[tuple[str, Any, Any]]:
+    """Set the leaves in `params`, in place; what changed, as (name, before, after). A key must be there already."""
+    changed = []
+    for path, value in settings:
+        name, section = ".".join(path), params
+        for key in path[:-1]:
+            section = section.get(key) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or path[-1] not in section:
+            raise ParamsError(f"{origin}: {name}: no such key in {PARAMS_FILE}; correct its name")
+        if section[path[-1]] != value:
+            changed.append((name, section[path[-1]], value))
+            section[path[-1]] = value
+    return changed
+
+
+def flag(name: str, value: Any) -> str:
+    """`-S name=value` as the shell and Hydra's grammar read it."""
+    if isinstance(value, list):
+        text = "[" + ",".join(map(str, value)) + "]"
+    elif isinstance(value, bool) or value is None:
+        text = {True: "true", False: "false", None: "null"}[value]
+    else:
+        text = str(value)
+    return "-S " + shlex.quote(f"{name}={text}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m rlhf_lib.preset", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("preset", nargs="?", help="the name of a file in presets/, without .yaml; none: list them")
+    parser.add_argument("settings", nargs="*", metavar="section.key=value", help="more params to set with it")
+    parser.add_argument("--flags", action="store_true", help="print -S flags for dvc exp run; change nothing")
+    arguments = parser.parse_args()
+    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    if arguments.preset is None:
+        for name in names:
+            first_line = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8").split("\n", 1)[0]
+            print(f"{name:12} {first_line.lstrip('# ')}")
+        return
+    if arguments.preset not in names:
+        raise ParamsError(f"no preset {arguments.preset!r}; there are: {', '.join(names)}")
+    file = PRESETS / f"{arguments.preset}.yaml"
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    params = yaml.load(PARAMS_FILE.read_text(encoding="utf-8"))
+    changed = overlay(params, list(leaves(load_yaml(file))), str(file))
+    changed += overlay(params, [parse_setting(text) for text in arguments.settings], "command line")
+    rewritten = StringIO()
+    yaml.dump(params, rewritten)
+    check_all(parse_yaml(rewritten.getvalue(), PARAMS_FILE), PARAMS_FILE)
+    if arguments.flags:
+        print(" ".join(flag(name, after) for name, _, after in changed))
+        return
+    PARAMS_FILE.write_text(rewritten.getvalue(), encoding="utf-8")
+    for name, before, after in changed:
+        print(f"{name}: {before} -> {after}")
+
+
+if __name__ == "__main__":
+    main()
