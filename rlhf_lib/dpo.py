@@ -1,0 +1,80 @@
+"""Direct preference optimisation through TRL's DPOTrainer, on reference log-probs computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
+from rlhf_lib import training
+from rlhf_lib.checkpoint import CheckpointDir
+from rlhf_lib.models import check_length, init_kwargs, load_tokenizer
+from rlhf_lib.params.dpo import DPOParams
+from rlhf_lib.rows import read_jsonl
+
+COLUMNS = ("id", "prompt", "chosen", "rejected")
+REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+
+
+class PrecomputedDPOTrainer(DPOTrainer):
+    """TRL's DPOTrainer, but rows that already bear reference log-probs keep them.
+
+    TRL computes them anew in every run; a sweep over DPO's params would pay for them each time.
+    """
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        if set(REFERENCE_COLUMNS) <= set(dataset.column_names):
+            return dataset
+        return super()._precompute_ref_logps(dataset, name, batch_size)
+
+
+def reference_logprobs(
+    model: str, pairs: Dataset, max_length: int, scratch: str, batch_size: int = 32
+) -> list[dict[str, Any]]:
+    """The summed log-probs (nats) of each pair's answers under the model in directory `model`, as DPO computes them.
+
+    Pairs whose prompt alone fills `max_length` tokens are left out, as they are in DPO.
+    """
+    config = DPOConfig(
+        output_dir=scratch,
+        max_length=max_length,
+        precompute_ref_log_probs=True,
+        precompute_ref_batch_size=batch_size,
+        model_init_kwargs=init_kwargs(),
+        report_to="none",
+        **training.device_kwargs(),
+    )
+    trainer = DPOTrainer(model=model, args=config, train_dataset=pairs, processing_class=load_tokenizer(model))
+    check_length("reference.max_length", max_length, trainer.model)
+    return [{key: row[key] for key in ("id", *REFERENCE_COLUMNS)} for row in trainer.train_dataset]
+
+
+def with_reference(pairs: Dataset, path: str | Path) -> Dataset:
+    """The pairs that have reference log-probs in the JSON Lines file `path`, with them."""
+    reference = {row["id"]: row for row in read_jsonl(path)}
+    kept = pairs.select([i for i, key in enumerate(pairs["id"]) if key in reference])
+    for column in REFERENCE_COLUMNS:
+        kept = kept.add_column(column, [reference[key][column] for key in kept["id"]])
+    return kept
+
+
+def build(
+    params: DPOParams, max_length: int, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir
+) -> DPOTrainer:
+    """A trainer of the model in directory `model`; `train` and `validation` come from `with_reference`."""
+    config = DPOConfig(
+        max_length=max_length,
+        precompute_ref_log_probs=True,
+        remove_unused_columns=False,
+        **params.config(),
+        **training.trl_kwargs(checkpoints),
+    )
+    return PrecomputedDPOTrainer(
+        model=model,
+        args=config,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=load_tokenizer(model),
+    )

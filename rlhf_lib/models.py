@@ -1,0 +1,82 @@
+"""Loading and saving models and tokenizers, the same way in every stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from rlhf_lib.params.schema import ParamsError
+
+# Keys that transformers writes with the machine's or the moment's values: they would change the hash of the out.
+_UNSTABLE_TOKENIZER_KEYS = ("is_local", "local_files_only", "name_or_path")
+
+
+def device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def init_kwargs() -> dict[str, Any]:
+    """Arguments of `from_pretrained`: fp32 weights, no remote code, no pickles.
+
+    On a CPU the backward pass of PyTorch's fused attention is slower than plain matrix products.
+    """
+    attention = "eager" if device().type == "cpu" else "sdpa"
+    return {
+        "dtype": torch.float32,
+        "attn_implementation": attention,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+    }
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+
+
+def load_policy(path: str | Path) -> PreTrainedModel:
+    """A causal language model in eval mode on `device()`."""
+    return AutoModelForCausalLM.from_pretrained(path, **init_kwargs()).to(device()).eval()
+
+
+def load_reward(path: str | Path) -> PreTrainedModel:
+    """A sequence classifier with one output in eval mode on `device()`."""
+    return AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, **init_kwargs()).to(device()).eval()
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+    """Write weights, config and tokenizer, and only files whose bytes depend on nothing else."""
+    model.config._name_or_path = ""
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    config_file = Path(path) / "tokenizer_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    stable = {key: value for key, value in config.items() if key not in _UNSTABLE_TOKENIZER_KEYS}
+    config_file.write_text(json.dumps(stable, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """The most tokens (prompt and response together) that the model can attend to, where its config says so."""
+    config = model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", None)
+
+
+def check_length(param: str, value: int, model: PreTrainedModel) -> None:
+    """A `ParamsError` when a length in tokens passes what the model can attend to."""
+    limit = context_length(model)
+    if limit is not None and value > limit:
+        raise ParamsError(
+            f"params.yaml: {param}: {value} tokens, but the model attends to {limit}; set it to at most {limit}"
+        )

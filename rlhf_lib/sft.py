@@ -1,0 +1,44 @@
+"""Supervised fine-tuning on prompts and answers, through TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from rlhf_lib import training
+from rlhf_lib.chat import dialogue_ids, prompt_ids
+from rlhf_lib.checkpoint import CheckpointDir
+from rlhf_lib.logprobs import sequence_logprobs
+from rlhf_lib.models import check_length, load_tokenizer
+from rlhf_lib.params.sft import SFTParams
+
+COLUMNS = ("prompt", "completion")
+
+
+def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir) -> SFTTrainer:
+    """A trainer of the model in directory `model`; the loss is on the answers' tokens alone."""
+    config = SFTConfig(completion_only_loss=True, **params.config(), **training.trl_kwargs(checkpoints))
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=load_tokenizer(model),
+    )
+    check_length("sft.max_length", params.max_length, trainer.model)
+    return trainer
+
+
+def token_loss(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int
+) -> float:
+    """Mean negative log-prob (nats a token) of the rows' answers, cut at `max_length` tokens."""
+    prompts = [prompt_ids(tokenizer, row["prompt"])[: max_length - 1] for row in rows]
+    dialogues = [dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"])[:max_length] for row in rows]
+    responses = [dialogue[len(prompt) :] for prompt, dialogue in zip(prompts, dialogues, strict=True)]
+    total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id))
+    return -total / sum(map(len, responses))

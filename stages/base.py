@@ -1,0 +1,27 @@
+"""The base model and tokenizer -> models/base."""
+
+from rlhf_lib import environment
+from rlhf_lib.params.base import BaseParams
+from rlhf_lib.params.schema import read
+
+
+def main() -> None:
+    params = read("base", BaseParams)
+    environment.prepare(offline=params.model_name_or_path is None)
+    from rlhf_lib import base, models
+    from rlhf_lib.rows import read_jsonl
+
+    if params.model_name_or_path is None:
+        rows = read_jsonl("data/splits/sft_train.jsonl")
+        texts = [message["content"] for row in rows for message in row["prompt"] + row["completion"]]
+        tokenizer = base.fresh_tokenizer(texts, params.vocab_size)
+        model = base.fresh_model(params, tokenizer)
+    else:
+        model, tokenizer = base.pretrained(params)
+    base.complete(model, tokenizer, params.seed)
+    models.save(model, tokenizer, "models/base")
+    print(f"base: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Direct preference optimisation: models/sft -> models/dpo."""
+
+from rlhf_lib import environment
+from rlhf_lib.params.dpo import DPOParams
+from rlhf_lib.params.reference import ReferenceParams
+from rlhf_lib.params.schema import read
+
+
+def main() -> None:
+    params = read("dpo", DPOParams)
+    reference = read("reference", ReferenceParams)
+    environment.prepare()
+    from rlhf_lib import dpo, models, training
+    from rlhf_lib.checkpoint import CheckpointDir
+    from rlhf_lib.tracking import write_json
+
+    checkpoints = CheckpointDir("dpo")
+    train, validation = (
+        dpo.with_reference(
+            training.dataset(f"data/splits/preference_{split}.jsonl", dpo.COLUMNS), f"data/reference/{split}.jsonl"
+        )
+        for split in ("train", "validation")
+    )
+    trainer = dpo.build(params, reference.max_length, "models/sft", train, validation, checkpoints)
+    log = training.run(trainer, checkpoints)
+    models.save(trainer.model, trainer.processing_class, "models/dpo")
+    training.write_curves("dpo", log)
+    summary = {key: training.last(log, f"eval_{key}") for key in ("loss", "rewards/accuracies", "rewards/margins")}
+    summary = {f"validation_{key.replace('/', '_')}": value for key, value in summary.items()}
+    write_json(
+        "metrics/dpo/summary.json", {"dpo": {**summary, "loss": training.last(log, "loss"), "pairs": len(train)}}
+    )
+    checkpoints.remove()
+
+
+if __name__ == "__main__":
+    main()

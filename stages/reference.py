@@ -1,0 +1,25 @@
+"""The SFT model's log-probs of the preference pairs -> data/reference."""
+
+import tempfile
+
+from rlhf_lib import environment
+from rlhf_lib.params.reference import ReferenceParams
+from rlhf_lib.params.schema import read
+
+
+def main() -> None:
+    params = read("reference", ReferenceParams)
+    environment.prepare()
+    from rlhf_lib import dpo, training
+    from rlhf_lib.rows import write_jsonl
+
+    for split in ("train", "validation"):
+        pairs = training.dataset(f"data/splits/preference_{split}.jsonl", dpo.COLUMNS)
+        with tempfile.TemporaryDirectory() as scratch:
+            rows = dpo.reference_logprobs("models/sft", pairs, params.max_length, scratch)
+        write_jsonl(f"data/reference/{split}.jsonl", rows)
+        print(f"reference: {len(rows)} of {len(pairs)} {split} pairs")
+
+
+if __name__ == "__main__":
+    main()
