@@ -1,0 +1,127 @@
+"""The mathematics of PPO for language models: pure functions of tensors.
+
+Shapes: B rows, R response positions (padded on the right). `mask` is (B, R) bool, True on a response's tokens.
+Per-token tensors are 0 where the mask is False.
+
+References
+    [Schulman 2015] High-dimensional continuous control using generalized advantage estimation, arXiv:1506.02438
+    [Schulman 2017] Proximal policy optimization algorithms, arXiv:1707.06347
+    [Schulman 2020] Approximating KL divergence, joschu.net/blog/kl-approx.html
+    [Ziegler 2019]  Fine-tuning language models from human preferences, arXiv:1909.08593
+    [Ouyang 2022]   Training language models to follow instructions with human feedback, arXiv:2203.02155
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+KLEstimator = Literal["k1", "k2", "k3"]
+
+
+def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: KLEstimator = "k1") -> Tensor:
+    """Per-token estimate of KL(policy || reference) in nats from samples of the policy [Schulman 2020].
+
+    With r = reference / policy: k1 = -log r (unbiased, can be negative), k2 = (log r)^2 / 2 (biased, never negative),
+    k3 = r - 1 - log r (unbiased, never negative). Nothing is clamped: that would bias k1. Any shape.
+    """
+    log_ratio = ref_logprobs - logprobs
+    if estimator == "k1":
+        return -log_ratio
+    if estimator == "k2":
+        return log_ratio.square() / 2
+    return log_ratio.exp() - 1 - log_ratio
+
+
+def token_rewards(scores: Tensor, kl: Tensor, kl_coef: float, mask: Tensor) -> Tensor:
+    """(B, R) rewards: -kl_coef * kl on every token, and the score on the last one [Ziegler 2019, eq. 2].
+
+    `scores` is (B,), `kl` is (B, R). The last token is the EOS where the row has one.
+    """
+    rewards = (-kl_coef * kl).masked_fill(~mask, 0.0)
+    last = mask.sum(dim=1) - 1
+    rewards[torch.arange(len(scores)), last] += scores
+    return rewards
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation [Schulman 2015, eq. 11-16]: (advantages, returns), both (B, R).
+
+        delta_t = r_t + gamma V_{t+1} - V_t        A_t = delta_t + gamma lam A_{t+1}        return_t = A_t + V_t
+
+    A response is an episode that ends after its last token: V and A are 0 from there on, so nothing flows back
+    from the padding.
+    """
+    values = values.masked_fill(~mask, 0.0)
+    advantages = torch.zeros_like(values)
+    next_value = next_advantage = torch.zeros_like(values[:, 0])
+    for t in reversed(range(values.size(1))):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        next_advantage = (delta + gamma * lam * next_advantage).masked_fill(~mask[:, t], 0.0)
+        next_value = values[:, t]
+        advantages[:, t] = next_advantage
+    return advantages, (advantages + values).masked_fill(~mask, 0.0)
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Scalar mean of `x` over the tokens of the mask."""
+    return x.masked_fill(~mask, 0.0).sum() / mask.sum()
+
+
+def whiten(x: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """`x` shifted and scaled to mean 0 and variance 1 over all tokens of the mask; 0 elsewhere."""
+    mean = masked_mean(x, mask)
+    variance = masked_mean((x - mean).square(), mask)
+    return ((x - mean) / (variance + eps).sqrt()).masked_fill(~mask, 0.0)
+
+
+class PolicyLoss(NamedTuple):
+    loss: Tensor  # (B, R)
+    clipped: Tensor  # (B, R) bool, True where the clipped term is the larger loss
+    ratio: Tensor  # (B, R) policy / old policy
+
+
+def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, cliprange: float) -> PolicyLoss:
+    """Per-token clipped surrogate loss [Schulman 2017, eq. 7], negated for descent. All inputs (B, R)."""
+    ratio = (logprobs - old_logprobs).exp()
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
+    return PolicyLoss(torch.maximum(unclipped, clipped), clipped > unclipped, ratio)
+
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, cliprange_value: float | None) -> Tensor:
+    """Per-token value loss, half the squared error; with a clip range, the larger of it and the error of the value
+    kept within that range of the old one (as in the code of [Schulman 2017]). All tensors (B, R)."""
+    error = (values - returns).square()
+    if cliprange_value is not None:
+        near_old = old_values + (values - old_values).clamp(-cliprange_value, cliprange_value)
+        error = torch.maximum(error, (near_old - returns).square())
+    return error / 2
+
+
+def missing_eos_penalty(scores: Tensor, finished: Tensor, penalty: float | None) -> Tensor:
+    """(B,) scores less `penalty` where the response was cut before its EOS; `finished` is (B,) bool."""
+    return scores if penalty is None else torch.where(finished, scores, scores - penalty)
+
+
+def adapt_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, rows: int) -> float:
+    """The KL coefficient after `rows` responses of mean `kl` (nats a response) [Ziegler 2019, sec. 2.2].
+
+    e = clip(kl / target - 1, -0.2, 0.2)        kl_coef <- kl_coef (1 + e rows / horizon)
+    """
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return kl_coef * (1 + error * rows / horizon)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """Scalar 1 - Var(returns - values) / Var(returns) over the mask: 1 for a perfect critic, 0 for a constant one."""
+    residual, actual = (returns - values)[mask], returns[mask]
+    return 1 - residual.var(correction=0) / actual.var(correction=0).clamp(min=1e-8)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of softmax(logits) over the last dimension."""
+    logprobs = logits.log_softmax(dim=-1)
+    return -(logprobs.exp() * logprobs).sum(dim=-1)
