@@ -1,0 +1,106 @@
+"""dvc.yaml tells the truth: a stage's deps are the project files it imports, its params the sections it reads."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rlhf_lib.params.schema import load_yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+DECLARED = load_yaml(ROOT / "dvc.yaml")["stages"]
+# evaluate stands for its three instances, whose code is the same
+STAGES = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
+
+
+def module_file(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    """Every module that a file may import, at its top or inside a function."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def project_files(module: str) -> set[str]:
+    """The project's files that importing `module` may read: modules, and a template beside the module of its name."""
+    seen: set[Path] = set()
+    todo = [module]
+    while todo:
+        file = module_file(todo.pop())
+        if file is None or file in seen or not file.stat().st_size:
+            continue
+        seen.add(file)
+        todo += [name for name in imported_modules(file) if name.split(".")[0] in ("rlhf_lib", "stages")]
+    templates = {file.with_suffix(".jinja") for file in seen if file.with_suffix(".jinja").is_file()}
+    return {file.relative_to(ROOT).as_posix() for file in seen | templates}
+
+
+def stage_module(stage: dict) -> str:
+    python, flag, module = stage["cmd"].split()[:3]
+    assert (python, flag) == ("python", "-m")
+    return module
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_code_deps_are_the_imports(name):
+    needed = project_files(stage_module(STAGES[name]))
+    declared = {dep for dep in STAGES[name]["deps"] if dep.startswith(("rlhf_lib/", "stages/"))}
+    assert declared == needed, f"{name}: add {sorted(needed - declared)}, remove {sorted(declared - needed)}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_the_sections_read(name):
+    file = module_file(stage_module(STAGES[name]))
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    reads = [call for call in calls if ast.unparse(call.func) in ("read", "schema.read")]
+    assert {call.args[0].value for call in reads} == set(STAGES[name].get("params", []))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_has_one_name(name):
+    assert stage_module(STAGES[name]) == f"stages.{name}"
+    assert STAGES[name]["desc"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_run_cache_is_on(name):
+    """`persist: true` or `cache: false` on an out would switch it off for the stage."""
+    assert all(isinstance(out, str) for out in STAGES[name].get("outs", []))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_entrypoints_are_thin(name):
+    file = module_file(stage_module(STAGES[name]))
+    assert len(file.read_text().splitlines()) <= 65
+
+
+def test_every_stage_file_is_in_the_graph():
+    files = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert files == set(STAGES)
+
+
+@pytest.mark.parametrize("name", ["load", "prepare", "select"])
+def test_light_stages_import_no_torch(name):
+    heavy = {"torch", "transformers", "trl", "datasets"}
+    for path in project_files(f"stages.{name}"):
+        if path.endswith(".py"):
+            top = ast.parse((ROOT / path).read_text()).body
+            names = {m.split(".")[0] for node in top for m in _top_import(node)}
+            assert not names & heavy, path
+
+
+def _top_import(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
