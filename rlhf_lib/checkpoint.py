@@ -65,5 +65,5 @@ class CheckpointDir:
 
     def remove(self) -> None:
         """Delete the directory; call it once the stage has written its outs."""
-        self._lock.close()
         shutil.rmtree(self.path)
+        self._lock.close()

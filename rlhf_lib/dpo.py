@@ -10,7 +10,7 @@ from trl import DPOConfig, DPOTrainer
 
 from rlhf_lib import training
 from rlhf_lib.checkpoint import CheckpointDir
-from rlhf_lib.models import check_length, init_kwargs, load_tokenizer
+from rlhf_lib.models import check_length, load_policy, load_tokenizer
 from rlhf_lib.params.dpo import DPOParams
 from rlhf_lib.rows import read_jsonl
 
@@ -42,12 +42,12 @@ def reference_logprobs(
         max_length=max_length,
         precompute_ref_log_probs=True,
         precompute_ref_batch_size=batch_size,
-        model_init_kwargs=init_kwargs(),
         report_to="none",
         **training.device_kwargs(),
     )
-    trainer = DPOTrainer(model=model, args=config, train_dataset=pairs, processing_class=load_tokenizer(model))
-    check_length("reference.max_length", max_length, trainer.model)
+    policy = load_policy(model)
+    check_length("reference.max_length", max_length, policy)
+    trainer = DPOTrainer(model=policy, args=config, train_dataset=pairs, processing_class=load_tokenizer(model))
     return [{key: row[key] for key in ("id", *REFERENCE_COLUMNS)} for row in trainer.train_dataset]
 
 

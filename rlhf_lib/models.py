@@ -58,7 +58,6 @@ def load_reward(path: str | Path) -> PreTrainedModel:
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
     """Write weights, config and tokenizer, and only files whose bytes depend on nothing else."""
-    model.config._name_or_path = ""
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     config_file = Path(path) / "tokenizer_config.json"

@@ -37,8 +37,11 @@ def token_loss(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int
 ) -> float:
     """Mean negative log-prob (nats a token) of the rows' answers, cut at `max_length` tokens."""
-    prompts = [prompt_ids(tokenizer, row["prompt"])[: max_length - 1] for row in rows]
-    dialogues = [dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"])[:max_length] for row in rows]
-    responses = [dialogue[len(prompt) :] for prompt, dialogue in zip(prompts, dialogues, strict=True)]
+    pairs = (
+        (prompt_ids(tokenizer, row["prompt"]), dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"]))
+        for row in rows
+    )
+    kept = [(p, d[len(p) : max_length]) for p, d in pairs if len(p) < max_length]
+    prompts, responses = [p for p, _ in kept], [r for _, r in kept]
     total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id))
     return -total / sum(map(len, responses))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,9 @@ Section = TypeVar("Section")
 
 class ParamsError(SystemExit):
     """A fault in the params, told in one line; ends the process with exit code 1."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.splitlines()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +79,14 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")
-    ]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("float", "bool", "int")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?(0b[01_]+|0o?[0-7_]+|[0-9][0-9_]*|0x[0-9a-fA-F_]+)$"),
+    list("-+0123456789"),
+)
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
@@ -88,6 +95,14 @@ Loader.add_implicit_resolver(
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+
+
+def _int(loader: Loader, node: yaml.ScalarNode) -> int:
+    text = node.value.replace("_", "")
+    return int(text, 0 if text.lstrip("+-")[:2] in ("0b", "0o", "0x") else 10)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def parse_value(text: str) -> Any:
@@ -99,7 +114,7 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     """The mapping that the text of the YAML file `path` holds; a broken one is a `ParamsError`."""
     try:
         parsed = parse_value(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(parsed, dict):
         raise ParamsError(f"{path}: must hold a mapping of sections")
@@ -112,6 +127,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's root") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read: {error}") from None
     return parse_yaml(text, path)
 
 
@@ -183,7 +200,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise ParamsError(f"{where}: must be a list, got {value!r}")
         return [_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
     if hint is float and type(value) is int:
-        return float(value)
+        value = float(value)
+    if hint is float and type(value) is float and not math.isfinite(value):
+        raise ParamsError(f"{where}: must be finite, got {value!r}")
     if type(value) is not hint:
         raise ParamsError(f"{where}: must be {_TYPE_NAMES[hint]}, got {value!r}")
     return value

@@ -1,0 +1,130 @@
+import pytest
+
+from rlhf_lib.checkpoint import CheckpointDir, fingerprint
+
+DVC = """\
+stages:
+  sft:
+    cmd: python -m stages.sft
+    deps: [data/rows.jsonl, models/base]
+    params: [sft]
+"""
+PARAMS = "policy: ppo\nsft:\n  seed: 0\nppo:\n  seed: 0\n"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "dvc.yaml").write_text(DVC)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/rows.jsonl").write_text("{}\n")
+    (tmp_path / "models/base/deep").mkdir(parents=True)
+    (tmp_path / "models/base/config.json").write_text("{}")
+    (tmp_path / "models/base/deep/weights").write_bytes(b"\x00\x01")
+    return tmp_path
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+CHANGES = {
+    "the command": lambda root: edit(root / "dvc.yaml", "stages.sft", "stages.sft --again"),
+    "a param": lambda root: edit(root / "params.yaml", "sft:\n  seed: 0", "sft:\n  seed: 1"),
+    "the type of a param": lambda root: edit(root / "params.yaml", "sft:\n  seed: 0", "sft:\n  seed: 0.0"),
+    "a dep": lambda root: edit(root / "data/rows.jsonl", "{}", "{ }"),
+    "a file in a dep": lambda root: edit(root / "models/base/config.json", "{}", "{ }"),
+    "a file deep in a dep": lambda root: (root / "models/base/deep/weights").write_bytes(b"\x00\x02"),
+    "a new file in a dep": lambda root: (root / "models/base/new").touch(),
+    "a lost file in a dep": lambda root: (root / "models/base/config.json").unlink(),
+    "a renamed file in a dep": lambda root: (root / "models/base/config.json").rename(root / "models/base/c.json"),
+    "a list of deps": lambda root: edit(root / "dvc.yaml", "data/rows.jsonl, ", ""),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_the_fingerprint_follows(project, change):
+    before = fingerprint("sft")
+    assert len(before) == 16 and before == fingerprint("sft")
+    change(project)
+    assert fingerprint("sft") != before
+
+
+def test_the_fingerprint_leaves_the_rest_out(project):
+    before = fingerprint("sft")
+    edit(project / "params.yaml", "ppo:\n  seed: 0", "ppo:\n  seed: 1")
+    edit(project / "params.yaml", "policy: ppo", "policy: dpo")
+    edit(project / "params.yaml", "sft:\n", "# a comment\nsft:\n")
+    edit(project / "dvc.yaml", "stages:\n", "stages:\n  other: {cmd: x, deps: []}\n")
+    (project / "data/other.jsonl").write_text("{}\n")
+    assert fingerprint("sft") == before
+
+
+def test_the_fingerprint_does_not_depend_on_where_the_project_is(project, monkeypatch):
+    before = fingerprint("sft")
+    elsewhere = project.rename(project.with_name(project.name + "-moved"))
+    monkeypatch.chdir(elsewhere)
+    assert fingerprint("sft") == before
+
+
+def test_the_same_inputs_find_their_checkpoints_again(project):
+    first = CheckpointDir("sft")
+    path = first.path
+    (path / "checkpoint-1").mkdir()
+    (path / "checkpoint-1/trainer_state.json").write_text("{}")
+    del first  # the process ends, and with it the lock
+    again = CheckpointDir("sft")
+    assert again.path == path == project / "checkpoints/sft" / fingerprint("sft")
+    assert again.latest() == str(path / "checkpoint-1")
+
+
+def test_other_inputs_do_not(project):
+    first = CheckpointDir("sft").path
+    edit(project / "params.yaml", "sft:\n  seed: 0", "sft:\n  seed: 1")
+    assert CheckpointDir("sft").path != first
+
+
+def test_a_second_run_keeps_its_checkpoints_apart_while_the_first_is_on(project, capsys):
+    first = CheckpointDir("sft")
+    (first.path / "checkpoint-1").mkdir()
+    (first.path / "checkpoint-1/trainer_state.json").write_text("{}")
+    second = CheckpointDir("sft")
+    assert second.path != first.path and second.path.is_dir() and second.latest() is None
+    assert str(first.path) in capsys.readouterr().out
+    second.remove()
+    assert not second.path.exists() and first.latest() is not None
+    assert CheckpointDir("sft").path != first.path
+
+
+def test_there_is_no_newest_checkpoint_at_first(project):
+    assert CheckpointDir("sft").latest() is None
+
+
+def test_the_newest_checkpoint_is_the_largest_step_that_is_whole(project):
+    checkpoints = CheckpointDir("sft")
+    for step in (2, 9, 10, 100):
+        (checkpoints.path / f"checkpoint-{step}").mkdir()
+        if step != 100:  # killed while it was written
+            (checkpoints.path / f"checkpoint-{step}/trainer_state.json").write_text("{}")
+    (checkpoints.path / "runs").mkdir()
+    assert checkpoints.latest() == str(checkpoints.path / "checkpoint-10")
+
+
+def test_remove_deletes_the_directory_and_lets_the_next_run_have_it(project):
+    checkpoints = CheckpointDir("sft")
+    (checkpoints.path / "checkpoint-1").mkdir()
+    checkpoints.remove()
+    assert not checkpoints.path.exists()
+    again = CheckpointDir("sft")
+    assert again.path == checkpoints.path and again.latest() is None
+
+
+def test_checkpoints_lie_in_the_project_whatever_the_workspace(project, tmp_path_factory, monkeypatch):
+    root = tmp_path_factory.mktemp("root")
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    assert CheckpointDir("sft").path == root / "checkpoints/sft" / fingerprint("sft")
+    assert not (project / "checkpoints").exists()

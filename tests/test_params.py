@@ -1,0 +1,408 @@
+import dataclasses
+import math
+import os
+import re
+import subprocess
+import sys
+import typing
+
+import pytest
+import yaml
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from rlhf_lib.params import schema
+from rlhf_lib.params.base import BaseParams
+from rlhf_lib.params.dpo import DPOParams
+from rlhf_lib.params.evaluate import EvaluateParams
+from rlhf_lib.params.load import LoadParams
+from rlhf_lib.params.ppo import PPOParams
+from rlhf_lib.params.prepare import PrepareParams
+from rlhf_lib.params.reference import ReferenceParams
+from rlhf_lib.params.reward import RewardParams
+from rlhf_lib.params.sft import SFTParams
+
+PARAMS = ROOT / "params.yaml"
+SECTIONS = {
+    "load": LoadParams,
+    "prepare": PrepareParams,
+    "base": BaseParams,
+    "sft": SFTParams,
+    "reward": RewardParams,
+    "reference": ReferenceParams,
+    "dpo": DPOParams,
+    "ppo": PPOParams,
+    "evaluate": EvaluateParams,
+}
+
+
+def parse(text):
+    return yaml.load(text, schema.Loader)  # noqa: S506 -- a SafeLoader
+
+
+def shipped():
+    return schema.load_yaml(PARAMS)
+
+
+def section(name, changes):
+    """The shipped section with some values changed; `...` takes the key out."""
+    return {key: value for key, value in {**shipped()[name], **changes}.items() if value is not ...}
+
+
+def fault(call, *arguments):
+    """The text of the ParamsError that `call` raises; it must be one line and end the process with code 1."""
+    with pytest.raises(schema.ParamsError) as error:
+        call(*arguments)
+    text = error.value.code
+    assert isinstance(text, str) and len(text.splitlines()) == 1, text  # a str as code: exit status 1
+    return text
+
+
+def check(name, changes):
+    return schema.check(SECTIONS[name], section(name, changes), name)
+
+
+def check_fault(name, changes):
+    return fault(check, name, changes)
+
+
+# ---- YAML
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2e-05", 2e-05),
+        ("1e-4", 1e-4),
+        ("1.0e-3", 1e-3),
+        ("1E-3", 1e-3),
+        ("+2e3", 2000.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("-.5", -0.5),
+        ("yes", "yes"),
+        ("no", "no"),
+        ("on", "on"),
+        ("off", "off"),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("12", 12),
+        ("'1e-5'", "1e-5"),
+        (".inf", math.inf),
+    ],
+)
+def test_scalars_mean_what_yaml_1_2_says(text, value):
+    got = parse(f"key: {text}")["key"]
+    assert got == value and type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2e-05",
+        "1e-4",
+        "1.0e-3",
+        ".5",
+        "5.",
+        "-.5",
+        "+2e3",
+        "1e5",
+        "1E-3",
+        "1e",
+        "e5",
+        "1.2.3",
+        "1_000",
+        "-1",
+        "+1",
+        "0",
+        "0.0",
+        "-0",
+        "017",
+        "08",
+        "09.5",
+        "0o17",
+        "0x1F",
+        "1:30",
+        "12e03",
+        ".",
+        "-.",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "true",
+        "True",
+        "TRUE",
+        "false",
+        "null",
+        "Null",
+        "~",
+        ".inf",
+        "-.inf",
+        "+",
+        "2001-01-01",
+        "demo",
+        "k1",
+        "0123456",
+    ],
+)
+def test_scalars_are_read_as_dvc_reads_them(text):
+    ours, theirs = parse(f"key: {text}")["key"], YAML(typ="safe").load(f"key: {text}")["key"]
+    assert ours == theirs and type(ours) is type(theirs)
+
+
+def test_params_yaml_is_read_as_dvc_reads_it():
+    text = PARAMS.read_text(encoding="utf-8")
+    assert parse(text) == YAML(typ="safe").load(text)
+
+
+@pytest.mark.parametrize("text", ["policy: ppo\npolicy: dpo\n", "policy: ppo\nsft:\n  seed: 1\n  seed: 2\n"])
+def test_a_key_twice_is_told_in_one_line(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    told = fault(schema.load_yaml, tmp_path / "params.yaml")
+    assert text.splitlines()[-1].split(":")[0].strip() in told and "twice" in told
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"policy: [ppo\n",
+        b"policy: ppo\n\tsft: 1\n",
+        b"policy: !!python/object:os.system x\n",
+        b"policy: ppo\n? [a]\n: 1\n",
+        b"",
+        b"- a\n",
+        b"just text\n",
+        b"policy: ppo # \xff\n",
+        b"policy: ppo\nsft: 2001-99-99\n",
+    ],
+)
+def test_a_broken_file_is_told_in_one_line(tmp_path, content):
+    (tmp_path / "params.yaml").write_bytes(content)
+    assert "params.yaml" in fault(schema.load_yaml, tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_told_in_one_line(tmp_path):
+    assert "root" in fault(schema.load_yaml, tmp_path / "params.yaml")
+
+
+def test_a_missing_section_is_named(tmp_path):
+    (tmp_path / "params.yaml").write_text("policy: ppo\n")
+    assert "sft" in fault(schema.read, "sft", SFTParams, tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["policy: nosuch\n", "policy: [ppo]\n", "policy: true\n", "load: 1\n"])
+def test_a_wrong_or_missing_policy_is_told_with_the_known_ones(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    told = fault(schema.read, "sft", SFTParams, tmp_path / "params.yaml")
+    assert "policy" in told and all(policy in told for policy in ("sft", "ppo", "dpo"))
+
+
+@pytest.mark.parametrize("argv", [["stages/evaluate.py"], ["x", "nosuch"], ["x", "ppo", "dpo"]])
+def test_a_wrong_policy_argument_is_told_with_the_known_ones(argv):
+    told = fault(schema.policy_argument, argv)
+    assert all(policy in told for policy in ("sft", "ppo", "dpo"))
+
+
+def test_a_policy_argument_is_taken():
+    assert schema.policy_argument(["x", "dpo"]) == "dpo"
+
+
+# ---- sections
+
+
+@pytest.mark.parametrize("values", [None, 3, "text", [1]])
+def test_a_section_that_is_no_mapping_is_named(values):
+    assert "sft" in fault(schema.check, SFTParams, values, "sft")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("sft", {"learning_rat": 1.0}, ["sft.learning_rat:", "did you mean sft.learning_rate"]),
+        ("ppo", {"clip_range": 1.0}, ["ppo.clip_range:", "ppo.cliprange"]),
+        ("evaluate", {"zzzzzz": 1}, ["evaluate.zzzzzz:", "known keys", "max_new_tokens"]),
+        ("sft", {"a\nb": 1}, ["unknown key"]),
+        ("sft", {1: 1}, ["sft.1:", "unknown key"]),
+        ("sft", {"seed": ...}, ["sft.seed:", "missing"]),
+        ("sft", {"seed": "one"}, ["sft.seed:", "whole number", "'one'"]),
+        ("sft", {"seed": 1.0}, ["sft.seed:", "whole number", "1.0"]),
+        ("sft", {"seed": True}, ["sft.seed:", "whole number", "True"]),
+        ("sft", {"seed": None}, ["sft.seed:", "None"]),
+        ("sft", {"learning_rate": "fast"}, ["sft.learning_rate:", "a number", "'fast'"]),
+        ("sft", {"learning_rate": True}, ["sft.learning_rate:", "a number", "True"]),
+        ("sft", {"learning_rate": [1.0]}, ["sft.learning_rate:", "a number"]),
+        ("sft", {"learning_rate": -1e-3}, ["sft.learning_rate:", "at least 0", "-0.001"]),
+        ("sft", {"learning_rate": math.nan}, ["sft.learning_rate:", "nan"]),
+        ("sft", {"adam_beta2": 1.5}, ["sft.adam_beta2:", "at most 1", "1.5"]),
+        ("sft", {"num_train_epochs": 0}, ["sft.num_train_epochs:", "above 0"]),
+        ("sft", {"lr_scheduler_type": "cosin"}, ["sft.lr_scheduler_type:", "linear, cosine", "'cosin'"]),
+        ("sft", {"lr_scheduler_type": ["cosine"]}, ["sft.lr_scheduler_type:"]),
+        ("sft", {"max_steps": 0}, ["sft.max_steps:", "-1"]),
+        ("sft", {"max_steps": -2}, ["sft.max_steps:", "-1"]),
+        ("sft", {"max_length": 7}, ["sft.max_length:", "at least 8"]),
+        ("ppo", {"whiten_advantages": "yes"}, ["ppo.whiten_advantages:", "true or false", "'yes'"]),
+        ("ppo", {"whiten_advantages": 1}, ["ppo.whiten_advantages:", "true or false"]),
+        ("ppo", {"temperature": 0}, ["ppo.temperature:", "above 0"]),
+        ("ppo", {"cliprange": None}, ["ppo.cliprange:", "None"]),
+        ("ppo", {"cliprange_value": 0.0}, ["ppo.cliprange_value:", "above 0"]),
+        ("ppo", {"kl_estimator": "k4"}, ["ppo.kl_estimator:", "k1, k2, k3"]),
+        ("ppo", {"num_minibatches": 3}, ["ppo.num_minibatches:", "rollout_batch_size"]),
+        ("ppo", {"per_device_train_batch_size": 24}, ["ppo.per_device_train_batch_size:", "32"]),
+        ("evaluate", {"temperatures": 1.0}, ["evaluate.temperatures:", "a list"]),
+        ("evaluate", {"temperatures": []}, ["evaluate.temperatures:", "empty"]),
+        ("evaluate", {"temperatures": [1.0, -0.5]}, ["evaluate.temperatures[1]:", "at least 0"]),
+        ("evaluate", {"temperatures": [1.0, "hot"]}, ["evaluate.temperatures[1]:", "a number"]),
+        ("evaluate", {"max_prompts": 0}, ["evaluate.max_prompts:", "at least 1"]),
+        ("base", {"n_head": 3, "n_embd": 32}, ["base.n_head:", "n_embd"]),
+        ("base", {"vocab_size": 299}, ["base.vocab_size:", "at least 300"]),
+        ("base", {"model_name_or_path": 5}, ["base.model_name_or_path:", "a text"]),
+        ("load", {"source": "demo", "path": "rows.jsonl"}, ["load.path:", "null", "demo"]),
+        ("load", {"source": "ultrafeedback"}, ["load.revision:", "40 hex", "load.path"]),
+        ("load", {"source": "ultrafeedback", "revision": "main"}, ["load.revision:", "40 hex", "'main'"]),
+        ("load", {"source": "ultrafeedback", "revision": "g" * 40}, ["load.revision:"]),
+        ("load", {"source": "nosuch"}, ["load.source:", "ultrafeedback"]),
+        ("prepare", {"sft_share": 0.5}, ["prepare.sft_share:", "must be 1", "1.04"]),
+        ("prepare", {"sft_responses": "above_score"}, ["prepare.sft_min_score:", "above_score"]),
+        ("prepare", {"validation_share": 0.6}, ["prepare.validation_share:", "at most 0.5"]),
+        ("prepare", {"languages": "en"}, ["prepare.languages:", "a list"]),
+        ("prepare", {"languages": [False]}, ["prepare.languages[0]:", "a text"]),
+    ],
+)
+def test_a_fault_names_the_key_and_the_way_out(name, changes, words):
+    told = check_fault(name, changes)
+    assert told.startswith("params.yaml: ") and all(word in told for word in words), told
+
+
+def test_an_int_stands_for_a_float():
+    params = check("sft", {"learning_rate": 1, "warmup_steps": 10})
+    assert (params.learning_rate, params.warmup_steps) == (1.0, 10.0)
+    assert type(params.learning_rate) is float
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_null_is_taken_exactly_where_the_type_allows_it(name):
+    hints = typing.get_type_hints(SECTIONS[name])
+    for key in hints:
+        if type(None) in typing.get_args(hints[key]):
+            assert getattr(check(name, {key: None}), key) is None
+        else:
+            assert f"{name}.{key}:" in check_fault(name, {key: None})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("load", {"source": "ultrafeedback", "path": "rows.jsonl"}),
+        ("load", {"source": "ultrafeedback_binarized", "revision": "0123456789abcdef" * 2 + "01234567"}),
+        ("prepare", {"sft_responses": "above_score", "sft_min_score": 7.5}),
+        ("prepare", {"sft_share": 0.1, "preference_share": 0.2, "test_share": 0.7}),
+        ("ppo", {"rollout_batch_size": 6, "num_minibatches": 3, "per_device_train_batch_size": 2}),
+        ("evaluate", {"temperatures": [0]}),
+    ],
+)
+def test_fields_that_fit_together_are_taken(name, changes):
+    params = check(name, changes)
+    assert {key: getattr(params, key) for key in changes} == changes
+
+
+def test_ppo_batch_sizes_follow_from_the_params():
+    sizes = {"rollout_batch_size": 24, "num_minibatches": 2, "per_device_train_batch_size": 3, "num_ppo_epochs": 4}
+    params = check("ppo", sizes)
+    config = params.trainer_config()
+    assert (params.minibatch_size, params.steps_per_rollout) == (12, 8)
+    assert config["gradient_accumulation_steps"] == 4
+    assert config["logging_steps"] == 8
+    assert config["eval_steps"] == 8 * params.eval_rollouts and config["save_steps"] == 8 * params.save_rollouts
+
+
+# ---- the file that ships
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_file_holds_exactly_the_fields_of_the_section(name):
+    read = schema.read(name, SECTIONS[name], PARAMS)
+    assert list(shipped()[name]) and set(shipped()[name]) == {field.name for field in dataclasses.fields(read)}
+
+
+def test_the_file_holds_exactly_the_sections():
+    assert list(shipped()) == ["policy", *SECTIONS]
+
+
+def test_every_field_has_a_comment_directly_above_it():
+    lines = PARAMS.read_text(encoding="utf-8").splitlines()
+    fields = [i for i, line in enumerate(lines) if re.match(r"  \w+:|policy:", line)]
+    assert len(fields) == 1 + sum(len(shipped()[name]) for name in SECTIONS)
+    assert [lines[i] for i in fields if not lines[i - 1].lstrip().startswith("# ")] == []
+
+
+# ---- the stages
+
+
+def run_stage(directory, stage, *arguments, params=None):
+    """Run a stage on params.yaml with its text changed; a torch that must not be imported lies in the way."""
+    if params is not None:
+        (directory / "params.yaml").write_text(params, encoding="utf-8")
+    (directory / "torch.py").write_text("raise AssertionError('torch was imported')")
+    return subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}", *arguments],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def with_value(name, key, value):
+    """The text of params.yaml with one value of one section replaced."""
+    pattern = re.compile(rf"(^{name}:\n(?:(?:  .*)?\n)*?  ){key}: .*$", re.MULTILINE)
+    text, count = pattern.subn(rf"\g<1>{value}", PARAMS.read_text(encoding="utf-8"))
+    assert count == 1
+    return text
+
+
+def assert_one_line(done, *words):
+    assert done.returncode != 0 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "value", "words"),
+    [
+        ("sft", "learning_rate", "learning_rat: 1.0e-3", ["sft.learning_rat", "learning_rate"]),
+        ("sft", "learning_rate", "learning_rate: fast", ["sft.learning_rate", "'fast'"]),
+        ("sft", "max_length", "max_length: 2", ["sft.max_length", "at least 8"]),
+        ("ppo", "cliprange", "clip_range: 0.2", ["ppo.clip_range", "ppo.cliprange"]),
+        ("ppo", "total_rollouts", "total_rollouts: 1.5", ["ppo.total_rollouts", "1.5"]),
+        ("ppo", "gamma", "gamma: 1.01", ["ppo.gamma", "at most 1"]),
+        ("evaluate", "seed", "sead: 0", ["evaluate.sead", "evaluate.seed"]),
+        ("evaluate", "temperatures", "temperatures: 1.0", ["evaluate.temperatures", "a list"]),
+        ("evaluate", "samples_per_prompt", "samples_per_prompt: 0", ["evaluate.samples_per_prompt", "at least 1"]),
+    ],
+)
+def test_a_stage_tells_a_fault_in_one_line_before_it_loads_torch(tmp_path, stage, key, value, words):
+    arguments = ["ppo"] if stage == "evaluate" else []
+    assert_one_line(run_stage(tmp_path, stage, *arguments, params=with_value(stage, key, value)), "params.yaml", *words)
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "select"])
+def test_a_stage_tells_an_unknown_policy_in_one_line(tmp_path, stage):
+    done = run_stage(tmp_path, stage, "nosuch", params=PARAMS.read_text(encoding="utf-8"))
+    assert_one_line(done, "nosuch", "sft, ppo, dpo")
+
+
+@pytest.mark.parametrize("stage", ["load", "sft", "select"])
+def test_every_stage_refuses_an_unknown_policy_param(tmp_path, stage):
+    params = PARAMS.read_text(encoding="utf-8").replace("policy: ppo", "policy: nosuch")
+    arguments = ["ppo"] if stage == "select" else []
+    assert_one_line(run_stage(tmp_path, stage, *arguments, params=params), "policy", "nosuch", "sft, ppo, dpo")
+
+
+def test_a_stage_outside_the_project_says_so(tmp_path):
+    assert_one_line(run_stage(tmp_path, "sft"), "params.yaml", "project's root")

@@ -1,0 +1,208 @@
+"""The whole graph with real DVC in a copy of the project, on the smoke preset."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlhf_lib.rows import normalise, read_jsonl
+
+ROOT = Path(__file__).resolve().parents[1]
+ENV = {
+    **{key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "PYTHONPATH"))},
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "OMP_NUM_THREADS": "1",
+    "GIT_AUTHOR_NAME": "test",
+    "GIT_AUTHOR_EMAIL": "test@example.com",
+    "GIT_COMMITTER_NAME": "test",
+    "GIT_COMMITTER_EMAIL": "test@example.com",
+}
+ALL = ["load", "prepare", "base", "sft", "reward", "reference", "dpo", "ppo"]
+ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "select", "report"]
+
+
+def run(cwd: Path, *command: str, check: bool = True) -> str:
+    done = subprocess.run(command, cwd=cwd, env=ENV, capture_output=True, text=True, timeout=900)
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, output[-4000:]
+    return output
+
+
+def executed(output: str) -> list[str]:
+    """The stages that `dvc repro` or `dvc exp run` ran, not those it took from its cache."""
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def copy_of_project(folder: Path) -> Path:
+    """The project's files, the smoke preset applied, as a git repository with one commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\n")):
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    run(folder, "git", "init", "-q")
+    run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke")
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-q", "-m", "state")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which the graph has run once and the results are committed."""
+    folder = copy_of_project(tmp_path_factory.mktemp("project"))
+    assert set(executed(run(folder, "dvc", "repro"))) == set(ALL)
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def clean(project: Path) -> Path:
+    """The project as committed, with its outs."""
+    run(project, "git", "checkout", "-q", "--force", "--", ".")
+    run(project, "dvc", "checkout", "-q", "--force")
+    return project
+
+
+def test_every_stage_left_its_files(project: Path) -> None:
+    for model in ("base", "sft", "reward", "ppo", "dpo"):
+        names = {file.name for file in (project / "models" / model).iterdir()}
+        assert "model.safetensors" in names
+        assert not {name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))}
+    assert (project / "report/report.md").read_text().count("\n| PPO ") == 3
+    assert not list((project / "checkpoints").glob("*/*")), "checkpoints are removed on success"
+
+
+def test_policies_have_the_same_metric_keys(project: Path) -> None:
+    def keys(value: object) -> object:
+        return {key: keys(item) for key, item in value.items()} if isinstance(value, dict) else None
+
+    shapes = [keys(json.loads((project / f"metrics/eval/{p}.json").read_text())) for p in ("sft", "ppo", "dpo")]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def test_no_prompt_is_in_two_splits(project: Path) -> None:
+    splits = {
+        name: {normalise(row["prompt"]) for row in read_jsonl(project / f"data/splits/{name}.jsonl")}
+        for name in ("sft_train", "sft_validation", "prompts_train", "prompts_validation", "test")
+    }
+    seen: set[str] = set()
+    for prompts in splits.values():
+        assert not seen & prompts
+        seen |= prompts
+    pairs = read_jsonl(project / "data/splits/preference_train.jsonl")
+    assert {normalise(row["prompt"]) for row in pairs} <= splits["prompts_train"]
+
+
+def test_a_second_run_executes_nothing(clean: Path) -> None:
+    assert executed(run(clean, "dvc", "repro")) == []
+    assert run(clean, "git", "status", "--porcelain") == ""
+
+
+def test_a_dpo_param_reruns_dpo_and_what_hangs_on_it(clean: Path) -> None:
+    params = clean / "params.yaml"
+    text = params.read_text()
+    params.write_text(re.sub(r"(\n  beta: )[\d.]+", r"\g<1>0.3", text))
+    assert params.read_text() != text
+    ran = executed(run(clean, "dvc", "repro"))
+    assert set(ran) <= {"dpo", "evaluate@dpo", "report"}
+    assert {"dpo", "evaluate@dpo"} <= set(ran)
+
+
+def test_a_comment_in_the_ppo_code_reruns_ppo_and_no_other_training(clean: Path) -> None:
+    with (clean / "rlhf_lib/ppo/trainer.py").open("a") as file:
+        file.write("# a remark\n")
+    ran = executed(run(clean, "dvc", "repro"))
+    assert ran == ["ppo"], "its output is the same to the bit, so nothing below it runs"
+
+
+def test_a_deleted_model_comes_back_without_training(clean: Path) -> None:
+    weights = clean / "models/sft/model.safetensors"
+    before = weights.read_bytes()
+    shutil.rmtree(clean / "models/sft")
+    assert executed(run(clean, "dvc", "repro")) == []
+    assert weights.read_bytes() == before
+
+
+def test_ppo_against_dpo_is_one_metrics_diff_away(clean: Path) -> None:
+    for policy in ("ppo", "dpo"):
+        ran = executed(run(clean, "dvc", "exp", "run", "-n", policy, "-S", f"policy={policy}"))
+        assert set(ran) <= {"select"}
+    compared = json.loads(run(clean, "dvc", "metrics", "diff", "ppo", "dpo", "--json"))
+    assert set(compared) == {"metrics/policy.json"}
+    assert "eval.reward" in compared["metrics/policy.json"]
+
+
+def test_a_missing_policy_is_told_before_anything_runs(clean: Path) -> None:
+    params = clean / "params.yaml"
+    params.write_text(params.read_text().replace("policy: ppo", "policy: pop"))
+    output = run(clean, sys.executable, "-m", "rlhf_lib.params.check", check=False).strip()
+    assert output == "params.yaml: policy: no policy 'pop'; set it to one of sft, ppo, dpo"
+
+
+def test_plots_show_every_curve(clean: Path) -> None:
+    plots = json.loads(run(clean, "dvc", "plots", "show", "--json"))["data"]
+    files = {point["dvc_data_version_info"]["file"] for plot in plots.values() for point in plot_points(plot)}
+    stages = ("sft", "reward", "dpo", "ppo")
+    wanted = {f"metrics/{stage}/{curve}.tsv" for stage in stages for curve in ("train", "eval")}
+    assert wanted | {"metrics/frontier.tsv"} <= files
+
+
+def plot_points(plot: object) -> list[dict]:
+    """Every data point in DVC's JSON of a plot, however deep it lies."""
+    if isinstance(plot, dict):
+        return [plot] if "dvc_data_version_info" in plot else [p for value in plot.values() for p in plot_points(value)]
+    return [p for value in plot for p in plot_points(value)] if isinstance(plot, list) else []
+
+
+@pytest.mark.slow
+def test_a_queued_sweep_runs_only_ppo_and_below(clean: Path) -> None:
+    run(clean, "dvc", "exp", "run", "--queue", "-n", "kl", "-S", "ppo.kl_coef=0.05,0.5")
+    output = run(clean, "dvc", "exp", "run", "--run-all", "-j", "1")
+    shown = json.loads(run(clean, "dvc", "exp", "show", "--json"))
+    names = {exp["name"]: exp["revs"][0]["data"] for rev in shown for exp in rev.get("experiments") or []}
+    assert {"kl-1", "kl-2"} <= set(names), output
+    for name, kl_coef in (("kl-1", 0.05), ("kl-2", 0.5)):
+        assert names[name]["params"]["params.yaml"]["data"]["ppo"]["kl_coef"] == kl_coef
+        assert "reward" in names[name]["metrics"]["metrics/policy.json"]["data"]["eval"]
+        logs = run(clean, "dvc", "queue", "logs", name, check=False)
+        assert set(executed(logs)) <= {"ppo", "evaluate@ppo", "select", "report"}
+
+
+@pytest.mark.slow
+def test_two_copies_give_the_same_lock(project: Path, tmp_path: Path) -> None:
+    other = copy_of_project(tmp_path)
+    run(other, "dvc", "repro")
+    run(project, "git", "checkout", "-q", "--force", "--", ".")
+    assert (other / "dvc.lock").read_text() == (project / "dvc.lock").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / "../shared/data").is_dir(), reason="real rows are not beside the project")
+def test_real_rows_go_through_the_graph(tmp_path: Path) -> None:
+    folder = copy_of_project(tmp_path)
+    path = (ROOT / "../shared/data/ultrafeedback_binarized_1k.jsonl").resolve()
+    settings = ["load.source=ultrafeedback_binarized", f"load.path={path}", "load.max_rows=300"]
+    settings += ["prepare.min_score_gap=0.5", "prepare.test_share=0.1"]
+    settings += ["prepare.sft_share=0.45", "prepare.preference_share=0.45", "base.n_positions=512"]
+    settings += ["sft.max_length=512", "reward.max_length=512", "reference.max_length=512"]
+    run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke", *settings)
+    assert set(executed(run(folder, "dvc", "repro"))) == set(ALL)
+    assert "gold" not in json.loads((folder / "metrics/eval/ppo.json").read_text())["t1"]

@@ -1,0 +1,410 @@
+import copy
+import csv
+import math
+
+import pytest
+import torch
+from conftest import TEXTS
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer
+
+from rlhf_lib import dpo, models, reward, sft, training
+from rlhf_lib.chat import dialogue_ids, prompt_ids
+from rlhf_lib.checkpoint import CheckpointDir
+from rlhf_lib.params.dpo import DPOParams
+from rlhf_lib.params.reward import RewardParams
+from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.params.sft import SFTParams
+from rlhf_lib.rewards import RewardModel
+from rlhf_lib.rows import write_jsonl
+
+CHOSEN = ["Cat.", "The dog.", "sky", "Paint the cat dog sky.", "one", "A word.", "dog", "in one word", "the"]
+REJECTED = ["word word word", "sky", "Name the cat.", "dog", "cat cat", "one.", "the sky in one", "cat", "Paint it."]
+TRAINER = {
+    "seed": 0,
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.0,
+    "weight_decay": 0.01,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.98,
+    "max_grad_norm": 1.0,
+    "per_device_train_batch_size": 3,
+    "num_train_epochs": 2.0,
+    "max_steps": 5,
+    "gradient_accumulation_steps": 1,
+    "train_sampling_strategy": "random",
+    "logging_steps": 1,
+    "eval_steps": 5,
+    "save_steps": 2,
+}
+LONG = "cat " * 100
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def assistant(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def sft_rows():
+    return [{"id": str(i), "prompt": user(TEXTS[i]), "completion": assistant(CHOSEN[i])} for i in range(len(TEXTS))]
+
+
+def pair(i, prompt=None):
+    answers = {"chosen": assistant(CHOSEN[i]), "rejected": assistant(REJECTED[i])}
+    return {"id": f"pair-{i}", "source": "demo", "prompt": user(prompt or TEXTS[i]), **answers}
+
+
+def pair_rows():
+    return [pair(i) for i in range(len(TEXTS))]
+
+
+def dataset(rows, columns, path="rows.jsonl"):
+    write_jsonl(path, rows)
+    return training.dataset(path, columns)
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """A directory for the checkpoints of a stage, in a project of its own, where the test runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "params.yaml").write_text("policy: ppo\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {stage: {cmd: x, deps: []}}\n")
+    return CheckpointDir("stage")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny):
+    return models.load_tokenizer(tiny.policy)
+
+
+def sft_trainer(tiny, checkpoints, rows=None, **changes):
+    rows = dataset(rows or sft_rows(), sft.COLUMNS)
+    params = SFTParams(**{**TRAINER, "max_length": 64, **changes})
+    return sft.build(params, str(tiny.policy), rows, rows, checkpoints)
+
+
+def reward_trainer(tiny, checkpoints, rows=None, **changes):
+    rows = dataset(rows or pair_rows(), reward.COLUMNS)
+    params = RewardParams(**{**TRAINER, "max_length": 64, "center_rewards_coefficient": None, **changes})
+    return reward.build(params, str(tiny.policy), rows, rows, checkpoints)
+
+
+def dpo_params(**changes):
+    return DPOParams(**{**TRAINER, "beta": 0.5, "loss_type": "sigmoid", "label_smoothing": 0.0, **changes})
+
+
+def referenced(tiny, rows, path="reference.jsonl"):
+    """The pairs with the reference log-probs that the tiny policy gives them."""
+    pairs = dataset(rows, dpo.COLUMNS)
+    write_jsonl(path, dpo.reference_logprobs(str(tiny.policy), pairs, 64, "scratch", batch_size=4))
+    return dpo.with_reference(pairs, path)
+
+
+def batch_of(trainer, rows):
+    return trainer.data_collator([trainer.train_dataset[i] for i in rows])
+
+
+# ---- what the trainers share
+
+
+def test_a_dataset_holds_the_columns_and_the_length_in_characters(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [pair(0), pair(1)])
+    rows = training.dataset(tmp_path / "rows.jsonl", dpo.COLUMNS)
+    assert set(rows.column_names) == {*dpo.COLUMNS, "length"}
+    assert rows["length"] == [len(TEXTS[i]) + len(CHOSEN[i]) + len(REJECTED[i]) for i in (0, 1)]
+    assert rows[1]["chosen"] == assistant(CHOSEN[1]) and rows["id"] == ["pair-0", "pair-1"]
+
+
+def test_last_is_the_newest_value_of_the_key():
+    log = [{"loss": 3.0}, {"loss": 0.0, "step": 2}, {"eval_loss": 1.0}]
+    assert (training.last(log, "loss"), training.last(log, "eval_loss")) == (0.0, 1.0)
+    with pytest.raises(KeyError):
+        training.last(log, "kl")
+
+
+def read_tsv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_curves_are_the_log_by_step_without_times(tiny, checkpoints):
+    trainer = sft_trainer(tiny, checkpoints, max_steps=2, eval_steps=1)
+    training.write_curves("sft", training.run(trainer, checkpoints))
+    train, evaluation = read_tsv("metrics/sft/train.tsv"), read_tsv("metrics/sft/eval.tsv")
+    assert [row["step"] for row in train] == [row["step"] for row in evaluation] == ["1", "2"]
+    assert all(float(row["loss"]) > 0 for row in train) and all(float(row["eval_loss"]) > 0 for row in evaluation)
+    for column in (*train[0], *evaluation[0]):
+        assert not any(word in column for word in ("runtime", "per_second", "flos", "epoch")), column
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfterSave(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        raise Killed
+
+
+class CountSteps(TrainerCallback):
+    steps = 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.steps += 1
+
+
+@pytest.mark.parametrize("order", ["random", "group_by_length"])
+@pytest.mark.parametrize("build", [sft_trainer, reward_trainer])
+def test_a_killed_run_goes_on_to_the_same_weights(tiny, checkpoints, build, order):
+    changes = {"train_sampling_strategy": order, "max_steps": 4}  # in the second pass over nine rows
+    whole = build(tiny, checkpoints, **changes)
+    log = training.run(whole, checkpoints)
+    checkpoints.remove()
+
+    checkpoints = CheckpointDir("stage")
+    killed = build(tiny, checkpoints, **changes)
+    killed.add_callback(KillAfterSave())
+    with pytest.raises(Killed):
+        training.run(killed, checkpoints)
+    assert checkpoints.latest().endswith("checkpoint-2")
+    resumed = build(tiny, checkpoints, **changes)
+    counter = CountSteps()
+    resumed.add_callback(counter)
+    resumed_log = training.run(resumed, checkpoints)
+    assert counter.steps == 2
+
+    losses, resumed_losses = ([entry["loss"] for entry in rows if "loss" in entry] for rows in (log, resumed_log))
+    assert losses == resumed_losses and len(losses) == 4
+    expected, got = whole.model.state_dict(), resumed.model.state_dict()
+    assert expected.keys() == got.keys() and all(expected[key].equal(got[key]) for key in expected)
+
+
+# ---- SFT
+
+
+def test_sft_learns_the_answer_and_its_eos_alone(tiny, checkpoints, tokenizer):
+    trainer = sft_trainer(tiny, checkpoints)
+    indices = [0, 1, 3, 8]
+    batch = batch_of(trainer, indices)
+    for i, ids, labels in zip(indices, batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        prompt, dialogue = prompt_ids(tokenizer, user(TEXTS[i])), dialogue_ids(tokenizer, user(TEXTS[i]), CHOSEN[i])
+        pads = len(ids) - len(dialogue)
+        assert ids == dialogue + [tokenizer.pad_token_id] * pads
+        assert labels == [-100] * len(prompt) + dialogue[len(prompt) :] + [-100] * pads
+        assert labels.count(tokenizer.eos_token_id) == 1
+    assert any(labels[-1] == -100 for labels in batch["labels"].tolist())  # so that there were pads to mask
+
+
+def test_sft_refuses_rows_longer_than_the_context(tiny, checkpoints):
+    with pytest.raises(ParamsError, match=r"sft\.max_length: 65"):
+        sft_trainer(tiny, checkpoints, max_length=65)
+
+
+def loss_by_hand(model, tokenizer, rows, max_length):
+    losses = []
+    for row in rows:
+        start = len(prompt_ids(tokenizer, row["prompt"]))
+        ids = dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"])[:max_length]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0]
+        losses += [-logits[i - 1].log_softmax(0)[ids[i]].item() for i in range(start, len(ids))]
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("max_length", [64, 14])
+def test_token_loss_weighs_each_answer_token_alike(tiny, tokenizer, max_length):
+    model = models.load_policy(tiny.policy)
+    expected = loss_by_hand(model, tokenizer, sft_rows(), max_length)
+    assert sft.token_loss(model, tokenizer, sft_rows(), max_length) == pytest.approx(expected, abs=1e-5)
+
+
+def test_token_loss_leaves_out_a_row_without_room_for_its_answer(tiny, tokenizer):
+    model = models.load_policy(tiny.policy)
+    long = {"prompt": user(LONG), "completion": assistant("Cat.")}
+    expected = loss_by_hand(model, tokenizer, sft_rows(), 32)
+    assert sft.token_loss(model, tokenizer, [*sft_rows(), long], 32) == pytest.approx(expected, abs=1e-5)
+
+
+def test_sft_lowers_the_loss(tiny, checkpoints, tokenizer):
+    trainer = sft_trainer(tiny, checkpoints, max_steps=12, eval_steps=12, save_steps=12)
+    before = sft.token_loss(trainer.model, tokenizer, sft_rows(), 64)
+    training.run(trainer, checkpoints)
+    assert sft.token_loss(trainer.model, tokenizer, sft_rows(), 64) < before - 0.5
+
+
+# ---- reward
+
+
+def test_the_reward_loss_is_that_of_the_scores_by_which_ppo_learns(tiny, checkpoints):
+    trainer = reward_trainer(tiny, checkpoints)
+    trainer.model.eval()
+    loss = trainer.compute_loss(trainer.model, batch_of(trainer, range(9)))
+    scorer = RewardModel(trainer.model, trainer.processing_class)
+    prompts = [user(text) for text in TEXTS]
+    margins = torch.tensor(scorer.scores(prompts, CHOSEN)) - torch.tensor(scorer.scores(prompts, REJECTED))
+    assert loss.item() == pytest.approx(-torch.nn.functional.logsigmoid(margins).mean().item(), abs=1e-5)
+
+
+def test_reward_drops_pairs_that_are_too_long(tiny, checkpoints):
+    trainer = reward_trainer(tiny, checkpoints, [*pair_rows(), pair(0, prompt=LONG)])
+    assert len(trainer.train_dataset) == len(pair_rows())
+
+
+def test_reward_refuses_pairs_longer_than_the_context(tiny, checkpoints):
+    with pytest.raises(ParamsError, match=r"reward\.max_length: 65"):
+        reward_trainer(tiny, checkpoints, max_length=65)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "expected"),
+    [
+        ([[3, 1]], [[0.2, 0.1]], (1.0, 1)),
+        ([[1, 3]], [[0.2, 0.1]], (0.0, 1)),
+        ([[3, 1]], [[0.1, 0.1]], (0.5, 1)),
+        ([[2, 2]], [[0.1, 0.9]], (None, 0)),
+        ([[2]], [[0.1]], (None, 0)),
+        ([], [], (None, 0)),
+        ([[3, 2, 1]], [[3.0, 1.0, 2.0]], (2 / 3, 3)),
+        ([[3, 1, 1]], [[2.0, 2.0, 1.0]], (0.75, 2)),
+        ([[3, 1], [1, 2], [5, 5]], [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], (0.5, 2)),
+    ],
+)
+def test_order_accuracy(truth, predicted, expected):
+    assert reward.order_accuracy(truth, predicted) == (pytest.approx(expected[0]), expected[1])
+
+
+def test_order_accuracy_does_not_compare_over_groups():
+    assert reward.order_accuracy([[3], [1]], [[0.0], [1.0]]) == (None, 0)
+
+
+def length_of(prompts, completions):
+    return [float(len(completion)) for completion in completions]
+
+
+def test_reward_statistics_are_those_of_both_answers():
+    pairs = [{"prompt": user("a"), "chosen": assistant("1"), "rejected": assistant("12345")}]
+    pairs += [{"prompt": user("b"), "chosen": assistant("1234567"), "rejected": assistant("123")}]
+    got = reward.reward_statistics(length_of, pairs)
+    assert got == {"mean": pytest.approx(4.0), "std": pytest.approx(math.sqrt(5.0))}
+
+
+def test_reward_statistics_of_equal_scores_can_still_divide():
+    pairs = [{"prompt": user("a"), "chosen": assistant("1"), "rejected": assistant("2")}]
+    assert reward.reward_statistics(length_of, pairs)["std"] > 0
+
+
+def test_scores_go_back_to_their_rows():
+    rows = [
+        {"prompt": user("a"), "responses": [{"content": "1", "score": 1.0}, {"content": "12", "score": 2.0}]},
+        {"prompt": user("b"), "responses": [{"content": "123", "score": 3.0}]},
+    ]
+    assert reward.score_rows(rows, length_of) == [[1.0, 2.0], [3.0]]
+
+
+def test_accuracies_know_true_quality_only_for_sources_with_a_rule():
+    prompt = user("Name the sound of a wolf. Finish with a good wish.")
+    good, bad = "The sound of a wolf is howl. Have a nice day!", "The sound of a wolf is baa."
+    responses = [{"content": bad, "score": 9.0}, {"content": good, "score": 2.0}]  # a noisy rating
+    row = {"source": "demo/facts", "prompt": prompt, "responses": responses}
+    expected = {"accuracy": 0.0, "pairs": 1}
+    assert reward.accuracies(length_of, [{**row, "source": "other"}]) == expected
+    assert reward.accuracies(length_of, [row]) == {**expected, "gold_accuracy": 1.0, "gold_pairs": 1}
+
+
+# ---- DPO
+
+
+@pytest.fixture
+def moved(tiny, tmp_path, tokenizer):
+    """The directory of a policy that has moved away from the reference."""
+    model = copy.deepcopy(models.load_policy(tiny.policy))
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    models.save(model, tokenizer, tmp_path / "moved")
+    return str(tmp_path / "moved")
+
+
+def test_dpo_on_precomputed_references_is_trls_dpo(tiny, moved, checkpoints):
+    pairs = referenced(tiny, pair_rows())
+    ours = dpo.build(dpo_params(), 64, moved, pairs, pairs, checkpoints)
+    config = {"output_dir": "scratch", "beta": 0.5, "max_length": 64, "model_init_kwargs": models.init_kwargs()}
+    plain = DPOTrainer(
+        model=moved,
+        ref_model=models.load_policy(tiny.policy),
+        args=DPOConfig(**config, **training.device_kwargs()),
+        train_dataset=dataset(pair_rows(), dpo.COLUMNS),
+        processing_class=models.load_tokenizer(tiny.policy),
+    )
+    loss, expected = (t.compute_loss(t.model, batch_of(t, range(5))).item() for t in (ours, plain))
+    assert loss == pytest.approx(expected, abs=1e-5)
+    assert abs(loss - math.log(2)) > 1e-2  # the policies differ, so that the reference matters
+
+
+def test_dpo_keeps_the_references_that_rows_bear(tiny, checkpoints):
+    pairs = referenced(tiny, pair_rows())
+    marked = pairs.remove_columns("ref_chosen_logps").add_column("ref_chosen_logps", [-1.5] * len(pairs))
+    trainer = dpo.build(dpo_params(), 64, str(tiny.policy), marked, marked, checkpoints)
+    assert list(trainer.train_dataset["ref_chosen_logps"]) == [-1.5] * len(pairs)
+    assert list(trainer.train_dataset["ref_rejected_logps"]) == list(pairs["ref_rejected_logps"])
+    assert list(trainer.eval_dataset["ref_chosen_logps"]) == [-1.5] * len(pairs)
+    assert batch_of(trainer, [0, 1])["ref_chosen_logps"].tolist() == [-1.5, -1.5]
+
+
+def test_the_dpo_loss_starts_at_ln_2(tiny, checkpoints):
+    pairs = referenced(tiny, pair_rows())
+    trainer = dpo.build(dpo_params(), 64, str(tiny.policy), pairs, pairs, checkpoints)
+    for rows in ([0], range(9)):
+        loss = trainer.compute_loss(trainer.model, batch_of(trainer, rows)).item()
+        assert loss == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_dpo_raises_the_margin(tiny, checkpoints):
+    pairs = referenced(tiny, pair_rows())
+    params = dpo_params(max_steps=6, eval_steps=6, learning_rate=3e-3)
+    log = training.run(dpo.build(params, 64, str(tiny.policy), pairs, pairs, checkpoints), checkpoints)
+    assert training.last(log, "eval_loss") < math.log(2) - 0.05
+    assert training.last(log, "eval_rewards/margins") > 0.1 and training.last(log, "eval_rewards/accuracies") > 0.8
+
+
+def test_reference_logprobs_are_the_summed_logprobs_of_the_answers(tiny, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    got = dpo.reference_logprobs(str(tiny.policy), dataset(pair_rows(), dpo.COLUMNS), 64, "scratch", batch_size=4)
+    model = models.load_policy(tiny.policy)
+    assert [row["id"] for row in got] == [row["id"] for row in pair_rows()]
+    for row, i in zip(got, range(9), strict=True):
+        for key, answer in (("ref_chosen_logps", CHOSEN[i]), ("ref_rejected_logps", REJECTED[i])):
+            lone = {"prompt": user(TEXTS[i]), "completion": assistant(answer)}
+            tokens = len(dialogue_ids(tokenizer, lone["prompt"], answer)) - len(prompt_ids(tokenizer, lone["prompt"]))
+            assert row[key] == pytest.approx(-loss_by_hand(model, tokenizer, [lone], 64) * tokens, abs=1e-3)
+
+
+def test_references_are_joined_by_id_and_pairs_without_are_dropped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = dataset([pair(0), pair(1), pair(2)], dpo.COLUMNS)
+    rows = [{"id": f"pair-{i}", "ref_chosen_logps": -1.0 * i, "ref_rejected_logps": -10.0 * i} for i in (2, 7, 0)]
+    write_jsonl("reference.jsonl", rows)
+    got = dpo.with_reference(pairs, "reference.jsonl")
+    assert list(got["id"]) == ["pair-0", "pair-2"]
+    assert list(got["ref_chosen_logps"]) == [0.0, -2.0] and list(got["ref_rejected_logps"]) == [0.0, -20.0]
+    assert got[1]["chosen"] == assistant(CHOSEN[2])
+
+
+def test_a_pair_whose_prompt_fills_the_length_is_dropped_in_both(tiny, checkpoints):
+    pairs = referenced(tiny, [pair(0), pair(1, prompt=LONG), pair(2)])
+    assert list(pairs["id"]) == ["pair-0", "pair-2"]
+    trainer = dpo.build(dpo_params(), 64, str(tiny.policy), pairs, pairs, checkpoints)
+    assert list(trainer.train_dataset["id"]) == ["pair-0", "pair-2"]
+
+
+def test_reference_refuses_pairs_longer_than_the_context(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = dataset([pair(0, prompt=LONG)], dpo.COLUMNS)
+    with pytest.raises(ParamsError, match=r"reference\.max_length: 512"):
+        dpo.reference_logprobs(str(tiny.policy), pairs, 512, "scratch")
