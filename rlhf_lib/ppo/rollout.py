@@ -36,7 +36,7 @@ class Rollout:
         lengths = torch.tensor([len(response.ids) for response in responses])
         mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
         per_token = [torch.zeros(mask.shape) for _ in range(6)]
-        return cls(prompts, responses, torch.tensor(scores), mask, *per_token)
+        return cls(prompts, responses, torch.tensor(scores, dtype=torch.float32), mask, *per_token)
 
     @property
     def kl(self) -> Tensor:

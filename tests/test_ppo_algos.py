@@ -1,0 +1,242 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import tensor
+
+from rlhf_lib.ppo import algos
+
+SOME = settings(max_examples=50, deadline=None)
+
+
+def doubles(*rows):
+    return tensor(rows, dtype=torch.float64)
+
+
+def logits(size):
+    return st.lists(st.floats(-4, 4), min_size=size, max_size=size).map(lambda x: tensor(x, dtype=torch.float64))
+
+
+def close(actual, expected, tolerance=1e-6):
+    torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), atol=tolerance, rtol=0)
+
+
+# ---- KL
+
+
+def test_kl_estimates_by_hand():
+    # policy 0.5, reference 0.25: log r = ln 0.5 = -0.693147
+    logprobs, ref = doubles(0.5).log(), doubles(0.25).log()
+    close(algos.kl_estimate(logprobs, ref, "k1"), [0.693147])
+    close(algos.kl_estimate(logprobs, ref, "k2"), [0.240227])  # 0.693147^2 / 2
+    close(algos.kl_estimate(logprobs, ref, "k3"), [0.193147])  # 0.5 - 1 + 0.693147
+
+
+def test_only_k1_is_negative_where_the_reference_is_likelier():
+    # policy 0.25, reference 0.5: log r = 0.693147
+    logprobs, ref = doubles(0.25).log(), doubles(0.5).log()
+    close(algos.kl_estimate(logprobs, ref, "k1"), [-0.693147])
+    close(algos.kl_estimate(logprobs, ref, "k2"), [0.240227])
+    close(algos.kl_estimate(logprobs, ref, "k3"), [0.306853])  # 2 - 1 - 0.693147
+
+
+def test_k1_is_not_clamped():
+    close(algos.kl_estimate(doubles(-40.0, -1.0), doubles(-1.0, -40.0), "k1"), [-39.0, 39.0])
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+@SOME
+@given(p=logits(4), q=logits(4))
+def test_k1_and_k3_are_unbiased(estimator, p, q):
+    p, q = p.log_softmax(0), q.log_softmax(0)
+    kl = torch.distributions.kl_divergence(*(torch.distributions.Categorical(logits=x) for x in (p, q)))
+    close((p.exp() * algos.kl_estimate(p, q, estimator)).sum(), kl, 1e-9)
+
+
+@SOME
+@given(p=logits(6), q=logits(6))
+def test_k2_and_k3_are_never_negative(p, q):
+    assert (algos.kl_estimate(p, q, "k2") >= 0).all()
+    assert (algos.kl_estimate(p, q, "k3") >= -1e-12).all()
+
+
+def test_no_kl_between_equals():
+    logprobs = tensor([[-0.3, -2.0]])
+    for estimator in ("k1", "k2", "k3"):
+        assert algos.kl_estimate(logprobs, logprobs, estimator).tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize(("kl", "expected"), [(9.0, 0.11), (6.0, 0.1), (3.0, 0.09), (6.6, 0.105), (-50.0, 0.09)])
+def test_the_kl_coefficient_moves_by_at_most_a_fifth_of_rows_over_horizon(kl, expected):
+    # 0.1 (1 + clip(kl / 6 - 1, -0.2, 0.2) 500 / 1000)
+    assert algos.adapt_kl_coef(0.1, kl, target=6.0, horizon=1000, rows=500) == pytest.approx(expected)
+
+
+# ---- Rewards
+
+
+def test_the_score_lies_on_the_last_real_token():
+    mask = tensor([[True, True, False], [True, True, True], [True, False, False]])
+    kl = tensor([[1.0, 2.0, 99.0], [0.5, 0.0, -1.0], [3.0, 99.0, 99.0]])
+    rewards = algos.token_rewards(tensor([10.0, 20.0, 30.0]), kl, 0.1, mask)
+    # -0.1 kl, and 10 - 0.2, 20 + 0.1, 30 - 0.3
+    close(rewards, [[-0.1, 9.8, 0.0], [-0.05, 0.0, 20.1], [29.7, 0.0, 0.0]])
+
+
+def test_a_response_without_eos_is_penalised():
+    scores, finished = tensor([1.0, 2.0]), tensor([True, False])
+    assert algos.missing_eos_penalty(scores, finished, 0.5).tolist() == [1.0, 1.5]
+    assert algos.missing_eos_penalty(scores, finished, None).tolist() == [1.0, 2.0]
+
+
+# ---- Advantages
+
+FULL = torch.ones(1, 3, dtype=torch.bool)
+
+
+def test_gae_by_hand():
+    rewards, values = doubles([1.0, 0.0, 2.0]), doubles([0.5, 1.0, -1.0])
+    advantages, returns = algos.gae(rewards, values, FULL, gamma=0.9, lam=0.5)
+    # delta: 2 + 0 + 1 = 3; 0 - 0.9 - 1 = -1.9; 1 + 0.9 - 0.5 = 1.4
+    # A: 3; -1.9 + 0.45 * 3 = -0.55; 1.4 + 0.45 * -0.55 = 1.1525
+    close(advantages, [[1.1525, -0.55, 3.0]])
+    close(returns, [[1.6525, 0.45, 2.0]])
+
+
+def test_gae_with_lambda_1_is_the_discounted_return_less_the_value():
+    rewards, values = doubles([1.0, 0.0, 2.0]), doubles([0.5, 1.0, -1.0])
+    advantages, returns = algos.gae(rewards, values, FULL, gamma=0.5, lam=1.0)
+    close(returns, [[1.5, 1.0, 2.0]])  # 1 + 0.5 * 0 + 0.25 * 2; 0 + 0.5 * 2; 2
+    close(advantages, [[1.0, 0.0, 3.0]])
+
+
+def test_gae_with_lambda_0_is_the_one_step_error():
+    advantages, _ = algos.gae(doubles([1.0, 0.0, 2.0]), doubles([0.5, 1.0, -1.0]), FULL, gamma=1.0, lam=0.0)
+    close(advantages, [[1.5, -2.0, 3.0]])  # 1 + 1 - 0.5; 0 - 1 - 1; 2 - -1
+
+
+def test_a_response_ends_with_value_0():
+    mask = tensor([[True, False, False]])
+    advantages, returns = algos.gae(doubles([1.0, 0.0, 0.0]), doubles([0.25, 50.0, 50.0]), mask, 1.0, 1.0)
+    assert advantages.tolist() == [[0.75, 0.0, 0.0]] and returns.tolist() == [[1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("garbage", [7.0, -1e30, math.nan, math.inf])
+def test_gae_is_the_same_alone_and_padded_in_a_batch(garbage):
+    torch.manual_seed(0)
+    lengths = [2, 5, 1, 4]
+    rewards, values = torch.randn(4, 8), torch.randn(4, 8)
+    mask = torch.arange(8) < tensor(lengths).unsqueeze(1)
+    dirty = [x.masked_fill(~mask, garbage) for x in (rewards, values)]
+    batched = algos.gae(*dirty, mask, 0.97, 0.9)
+    for row, n in enumerate(lengths):
+        alone = algos.gae(*(x[row : row + 1, :n] for x in (rewards, values)), mask[row : row + 1, :n], 0.97, 0.9)
+        for together, single in zip(batched, alone, strict=True):
+            assert together[row, :n].equal(single[0])
+            assert together[row, n:].eq(0).all()
+
+
+def test_masked_mean_weighs_tokens_alike():
+    mask = tensor([[True, True, True], [True, False, False]])
+    x = tensor([[1.0, 2.0, 3.0], [10.0, math.nan, math.inf]])
+    assert algos.masked_mean(x, mask).item() == 4.0  # 16 / 4
+
+
+def test_whiten_by_hand():
+    mask = tensor([[True, True], [True, False]])
+    white = algos.whiten(tensor([[1.0, 2.0], [3.0, 1e9]]), mask)
+    close(white, [[-1.224745, 0.0], [1.224745, 0.0]], 1e-5)  # 1 / sqrt(2 / 3)
+
+
+@SOME
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 100), garbage=st.sampled_from([5.0, 1e8, math.nan]))
+def test_whitened_tokens_have_mean_0_and_variance_1_whatever_the_padding(seed, scale, garbage):
+    generator = torch.Generator().manual_seed(seed)
+    x = 3 + scale * torch.randn(4, 5, generator=generator, dtype=torch.float64)
+    mask = torch.arange(5) < torch.randint(2, 6, (4, 1), generator=generator)
+    white = algos.whiten(x.masked_fill(~mask, garbage), mask)
+    close(white[mask].mean(), 0.0, 1e-6)
+    close(white[mask].var(correction=0), 1.0, 1e-4)
+    assert white[~mask].eq(0).all()
+    wider = algos.whiten(*(torch.nn.functional.pad(t, (0, 3)) for t in (x, mask)))
+    close(wider[:, :5], white, 1e-9)
+
+
+def test_whitening_equal_values_gives_zeros():
+    assert algos.whiten(torch.full((2, 2), 3.0), torch.ones(2, 2, dtype=torch.bool)).eq(0).all()
+
+
+# ---- Losses
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "clipped"),
+    [
+        (1.0, 2.0, -2.0, False),
+        (1.1, 2.0, -2.2, False),
+        (1.5, 2.0, -2.4, True),  # not more than 1.2 * 2 is gained
+        (0.5, 2.0, -1.0, False),  # a fall of a good token is punished in full
+        (0.5, -2.0, 1.6, True),  # not more than 0.8 * 2 is gained
+        (1.5, -2.0, 3.0, False),  # a rise of a bad token is punished in full
+    ],
+)
+def test_policy_loss_by_hand(ratio, advantage, loss, clipped):
+    old = doubles([-1.0])
+    logprobs = (old + math.log(ratio)).requires_grad_()
+    result = algos.policy_loss(logprobs, old, doubles([advantage]), cliprange=0.2)
+    close(result.ratio, [[ratio]])
+    close(result.loss, [[loss]])
+    assert result.clipped.tolist() == [[clipped]]
+    result.loss.sum().backward()
+    close(logprobs.grad, [[0.0 if clipped else -advantage * ratio]])
+
+
+def test_the_first_policy_gradient_is_minus_the_advantage():
+    logprobs = tensor([[-1.0, -3.0]], requires_grad=True)
+    result = algos.policy_loss(logprobs, logprobs.detach(), tensor([[0.5, -2.0]]), 0.2)
+    assert result.ratio.tolist() == [[1.0, 1.0]] and not result.clipped.any()
+    result.loss.sum().backward()
+    assert logprobs.grad.tolist() == [[-0.5, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("value", "cliprange", "loss"),
+    [
+        (2.0, None, 0.5),  # (2 - 3)^2 / 2
+        (2.0, 5.0, 0.5),
+        (2.0, 0.2, 1.62),  # kept at 1.2: (1.2 - 3)^2 / 2
+        (0.0, 0.2, 4.5),  # kept at 0.8, 2.42, but the error is larger: (0 - 3)^2 / 2
+        (0.0, None, 4.5),
+    ],
+)
+def test_value_loss_by_hand(value, cliprange, loss):
+    close(algos.value_loss(doubles([value]), doubles([1.0]), doubles([3.0]), cliprange), [[loss]])
+
+
+@pytest.mark.parametrize(("value", "gradient"), [(2.0, 0.0), (1.1, -1.9), (0.0, -3.0)])
+def test_a_value_clipped_on_its_way_to_the_return_has_no_gradient(value, gradient):
+    values = doubles([value]).requires_grad_()
+    algos.value_loss(values, doubles([1.0]), doubles([3.0]), 0.2).sum().backward()
+    close(values.grad, [[gradient]])
+
+
+# ---- Diagnostics
+
+
+def test_explained_variance():
+    mask = tensor([[True, True, True], [True, False, False]])
+    returns = tensor([[1.0, 2.0, 3.0], [6.0, 99.0, -99.0]])
+    garbage = tensor([[0.0, 0.0, 0.0], [0.0, 1e6, math.nan]])
+    close(algos.explained_variance(returns + garbage, returns, mask), 1.0)
+    close(algos.explained_variance(torch.full_like(returns, 3.0) + garbage, returns, mask), 0.0)
+    close(algos.explained_variance(2 * returns + garbage, returns, mask), 0.0)
+    # residuals 0, 0, 0, 2 of variance 0.75; returns of variance 14 / 4
+    close(algos.explained_variance(tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]]), returns, mask), 1 - 0.75 / 3.5)
+
+
+def test_entropy():
+    close(algos.entropy(torch.zeros(2, 8)), [math.log(8)] * 2)
+    close(algos.entropy(tensor([[0.0, math.log(3.0)]])), [0.562335])  # -(ln 0.25) / 4 - 3 (ln 0.75) / 4
+    close(algos.entropy(tensor([[0.0, -200.0]])), [0.0])
