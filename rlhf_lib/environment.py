@@ -5,15 +5,18 @@ import sys
 
 
 def prepare(offline: bool = True) -> None:
-    """Turn telemetry off, and the network too unless the params name a hub id.
+    """Turn telemetry off, and the network too unless the params name a hub id; let waiting threads sleep soon.
 
-    huggingface_hub reads these variables when it is imported, so this comes first in a stage's `main`.
+    The libraries read these variables when they are imported, so this comes first in a stage's `main`.
     """
     if "huggingface_hub" in sys.modules:
         raise RuntimeError("environment.prepare() must run before huggingface_hub is imported")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # PyTorch's threads (GNU OpenMP) wait for one another by spinning; where another program takes one of the cores,
+    # they would spin most of the time.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would be those of reading small local files

@@ -113,6 +113,14 @@ def test_policy_and_reference_are_equal_until_the_first_update(build, critic):
     assert 0 < column(trainer, "eos_rate")[0] < 1  # so that rows were padded
 
 
+@pytest.mark.parametrize("response_length", [2, 4, 8])
+def test_policy_and_reference_are_equal_at_every_length(build, response_length):
+    """Both models go through the same kernels, whichever of their shapes PyTorch has a special one for."""
+    trainer = build(total_rollouts=1, response_length=response_length)
+    trainer.train()
+    assert column(trainer, "kl") == [0.0]
+
+
 @CRITICS
 def test_the_first_ratio_is_exactly_1(build, critic):
     trainer = build(critic=critic, total_rollouts=1)

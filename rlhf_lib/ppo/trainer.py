@@ -83,7 +83,7 @@ class PPOTrainer(Trainer):
         eval_prompts: list[list[Message]],
     ) -> None:
         self.params = params
-        self.reference = reference.requires_grad_(False)
+        self.reference = reference
         self.reward = reward
         self.kl_coef = params.kl_coef
         self.train_prompts, self.eval_prompts = train_prompts, eval_prompts
