@@ -22,11 +22,12 @@ def main() -> None:
     log = training.run(trainer, checkpoints)
     models.save(trainer.model.policy, trainer.processing_class, "models/ppo")
     training.write_curves("ppo", log)
-    keys = ("reward", "kl", "kl_coef", "entropy", "explained_variance", "clip_fraction", "approx_kl")
+    keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")
     summary = {key: training.last(log, key) for key in keys}
     summary |= {
         f"validation_{key}": training.last(log, f"eval_{key}") for key in ("reward", "kl", "length", "eos_rate")
     }
+    summary["final_kl_coef"] = trainer.kl_coef
     write_json("metrics/ppo/summary.json", {"ppo": summary})
     checkpoints.remove()
 
