@@ -71,6 +71,7 @@ def flag(name: str, value: Any) -> str:
 
 
 def main() -> None:
+    """The command line: list, print or apply presets."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.preset", description=__doc__.split("\n", 1)[0])
     parser.add_argument("preset", nargs="?", help="the name of a file in presets/, without .yaml; none: list them")
     parser.add_argument("settings", nargs="*", metavar="section.key=value", help="more params to set with it")

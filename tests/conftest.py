@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 # Before any import of huggingface_hub: no test reaches the network. One thread: the models are tiny.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,3 +60,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     models.save(reward, tokenizer, tiny.reward)
     write_json(tiny.reward / STATISTICS_FILE, {"mean": 0.1, "std": 0.5})
     return tiny
+
+
+@pytest.fixture(scope="module")
+def policy(tiny: Tiny) -> PreTrainedModel:
+    from rlhf_lib import models
+
+    return models.load_policy(tiny.policy)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny: Tiny) -> PreTrainedTokenizerBase:
+    from rlhf_lib import models
+
+    return models.load_tokenizer(tiny.policy)

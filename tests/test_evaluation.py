@@ -131,11 +131,6 @@ def params(**changes):
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny):
-    return models.load_tokenizer(tiny.policy)
-
-
-@pytest.fixture(scope="module")
 def sft(tiny):
     return models.load_policy(tiny.policy)
 

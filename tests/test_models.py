@@ -21,16 +21,6 @@ PROMPTS[3] = [{"role": "system", "content": "Name the sky."}, *user("the")]  # p
 
 
 @pytest.fixture(scope="module")
-def policy(tiny):
-    return models.load_policy(tiny.policy)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny):
-    return models.load_tokenizer(tiny.policy)
-
-
-@pytest.fixture(scope="module")
 def reward(tiny):
     return RewardModel.load(tiny.reward)
 

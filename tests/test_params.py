@@ -12,28 +12,10 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 from rlhf_lib.params import schema
-from rlhf_lib.params.base import BaseParams
-from rlhf_lib.params.dpo import DPOParams
-from rlhf_lib.params.evaluate import EvaluateParams
-from rlhf_lib.params.load import LoadParams
-from rlhf_lib.params.ppo import PPOParams
-from rlhf_lib.params.prepare import PrepareParams
-from rlhf_lib.params.reference import ReferenceParams
-from rlhf_lib.params.reward import RewardParams
+from rlhf_lib.params.check import SECTIONS
 from rlhf_lib.params.sft import SFTParams
 
 PARAMS = ROOT / "params.yaml"
-SECTIONS = {
-    "load": LoadParams,
-    "prepare": PrepareParams,
-    "base": BaseParams,
-    "sft": SFTParams,
-    "reward": RewardParams,
-    "reference": ReferenceParams,
-    "dpo": DPOParams,
-    "ppo": PPOParams,
-    "evaluate": EvaluateParams,
-}
 
 
 def parse(text):

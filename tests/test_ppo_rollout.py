@@ -3,7 +3,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_lib import models
 from rlhf_lib.generation import Response, encode_prompts, generate, text, until_eos
 from rlhf_lib.logprobs import collate, response_logits, response_logprobs, sequence_logprobs, token_logprobs
 from rlhf_lib.params.ppo import PPOParams
@@ -46,16 +45,6 @@ PARAMS = {
 
 def ppo_params(**changes):
     return PPOParams(**{**PARAMS, **changes})
-
-
-@pytest.fixture(scope="module")
-def policy(tiny):
-    return models.load_policy(tiny.policy)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny):
-    return models.load_tokenizer(tiny.policy)
 
 
 @pytest.fixture(scope="module")
