@@ -90,4 +90,5 @@ def last(log: Log, key: str) -> float:
 
 def _tracked(entry: dict[str, float]) -> dict[str, float]:
     kept = {k: v for k, v in entry.items() if k not in _UNTRACKED and not k.endswith("_per_second")}
-    return {"step": kept.pop("step"), **kept}
+    # Sorted, because a checkpoint's log comes back with its keys sorted: a resumed run writes the same bytes.
+    return {"step": kept.pop("step"), **dict(sorted(kept.items()))}
