@@ -16,8 +16,9 @@ from rlhf_lib.tracking import write_curve
 
 Log = list[dict[str, float]]
 
-# Logged values that differ from run to run or say nothing of the model: kept out of what DVC hashes.
-_UNTRACKED = ("epoch", "total_flos", "train_runtime", "eval_runtime")
+# Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what
+# DVC hashes.
+_UNTRACKED = ("epoch", "total_flos", "train_runtime", "eval_runtime", "num_tokens", "eval_num_tokens")
 
 
 def device_kwargs() -> dict[str, Any]:

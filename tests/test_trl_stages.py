@@ -1,6 +1,7 @@
 import copy
 import csv
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,7 +161,7 @@ class CountSteps(TrainerCallback):
 
 @pytest.mark.parametrize("order", ["random", "group_by_length"])
 @pytest.mark.parametrize("build", [sft_trainer, reward_trainer])
-def test_a_killed_run_goes_on_to_the_same_weights(tiny, checkpoints, build, order):
+def test_a_killed_run_goes_on_to_the_same_weights_and_curves(tiny, checkpoints, build, order):
     changes = {"train_sampling_strategy": order, "max_steps": 4}  # in the second pass over nine rows
     whole = build(tiny, checkpoints, **changes)
     log = training.run(whole, checkpoints)
@@ -178,8 +179,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(tiny, checkpoints, build, orde
     resumed_log = training.run(resumed, checkpoints)
     assert counter.steps == 2
 
-    losses, resumed_losses = ([entry["loss"] for entry in rows if "loss" in entry] for rows in (log, resumed_log))
-    assert losses == resumed_losses and len(losses) == 4
+    for name, rows in (("whole", log), ("resumed", resumed_log)):
+        training.write_curves(name, rows)
+    for curve in ("train.tsv", "eval.tsv"):
+        assert Path(f"metrics/whole/{curve}").read_bytes() == Path(f"metrics/resumed/{curve}").read_bytes()
+    assert len(read_tsv("metrics/resumed/train.tsv")) == 4
     expected, got = whole.model.state_dict(), resumed.model.state_dict()
     assert expected.keys() == got.keys() and all(expected[key].equal(got[key]) for key in expected)
 
