@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow lint format report clean
+.PHONY: help repro test test-slow lint format report bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: $(VENV)/dev.stamp ## put the code into the house format
 
 report: $(VENV)/run.stamp ## print the comparison of the last run
 	@python -m stages.report --show
+
+bench: $(VENV)/run.stamp ## measure our PPO against TRL's on one thread; takes about an hour (see benchmarks/README.md)
+	python -m benchmarks.ppo
 
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
 	rm -rf $(VENV) models data/raw data/splits data/reference data/samples report checkpoints dvc_plots

@@ -37,6 +37,14 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
 class CheckpointDir:
     """The directory in which one run of a stage keeps its checkpoints, locked while it runs.
 
@@ -58,9 +66,9 @@ class CheckpointDir:
     def latest(self) -> str | None:
         """The newest complete `checkpoint-<step>`, or None.
 
-        transformers writes trainer_state.json last: a checkpoint without it was cut short by a kill.
+        transformers writes trainer_state.json last: a checkpoint without a whole one was cut short by a kill.
         """
-        complete = [path.parent for path in self.path.glob("checkpoint-*/trainer_state.json")]
+        complete = [path.parent for path in self.path.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
         return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
     def remove(self) -> None:

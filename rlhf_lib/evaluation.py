@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib import generation, scorers
 from rlhf_lib.chat import dialogue_ids, prompt_ids
 from rlhf_lib.comparison import Sample, mode_name, order_accuracy
-from rlhf_lib.logprobs import sequence_logprobs
+from rlhf_lib.generation import Sampling
+from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models import context_length
 from rlhf_lib.params.evaluate import EvaluateParams
 from rlhf_lib.rewards import RewardModel
@@ -39,27 +40,23 @@ class Evaluator:
         length = self.params.max_new_tokens
         context = context_length(self.policy)
         prompts = generation.encode_prompts(self.tokenizer, messages, length, context, "evaluate.max_new_tokens")
-        set_seed(self.params.seed)  # every policy and temperature draws from the same random numbers
+        sampling = Sampling(length, temperature)
+        # Every policy and temperature draws with the same random numbers.
+        noise = generation.random_numbers(len(prompts), sampling, self.params.seed)
         size = self.params.per_device_eval_batch_size
+        mode = mode_name(temperature)
         responses = generation.generate(
-            self.policy,
-            self.tokenizer,
-            prompts,
-            length,
-            temperature,
-            size,
-            progress=f"Sampling {mode_name(temperature)}",
+            self.policy, self.tokenizer, prompts, sampling, noise, size, progress=f"Sampling {mode}"
         )
         texts = [generation.text(self.tokenizer, response) for response in responses]
         logprob, ref_logprob = (
-            self._logprobs(model, prompts, [r.ids for r in responses], temperature or 1.0)
-            for model in (self.policy, self.sft)
+            self._logprobs(model, prompts, responses, temperature or 1.0) for model in (self.policy, self.sft)
         )
         columns: dict[str, list[Any]] = {
             "id": [row["id"] for row, _ in drawn],
             "source": [row["source"] for row, _ in drawn],
             "draw": [draw for _, draw in drawn],
-            "mode": [mode_name(temperature)] * len(drawn),
+            "mode": [mode] * len(drawn),
             "prompt": messages,
             "response": texts,
             "reward": self.reward(messages, texts),
@@ -85,14 +82,14 @@ class Evaluator:
             for (row, _), d in zip(pairs, dialogues, strict=True)
         ]
         prompts = [d[:start] for d, start in zip(dialogues, starts, strict=True)]
-        answers = [d[start:] for d, start in zip(dialogues, starts, strict=True)]
+        answers = [Response(d[start:], True) for d, start in zip(dialogues, starts, strict=True)]
         policy, sft = (self._logprobs(model, prompts, answers, 1.0) for model in (self.policy, self.sft))
         rewards = iter(p - s for p, s in zip(policy, sft, strict=True))
         truth = [[response["score"] for response in row["responses"]] for row in rows]
         return order_accuracy(truth, [[next(rewards) for _ in scores] for scores in truth])[0]
 
     def _logprobs(
-        self, model: PreTrainedModel, prompts: list[list[int]], responses: list[list[int]], temperature: float
+        self, model: PreTrainedModel, prompts: list[list[int]], responses: list[Response], temperature: float
     ) -> list[float]:
-        size = self.params.per_device_eval_batch_size
-        return sequence_logprobs(model, prompts, responses, self.tokenizer.pad_token_id, temperature, size)
+        size, distribution = self.params.per_device_eval_batch_size, Distribution(temperature)
+        return sequence_logprobs(model, prompts, responses, self.tokenizer.pad_token_id, distribution, size)

@@ -1,22 +1,54 @@
-"""Sampling responses from a policy."""
+"""Sampling responses from a policy.
+
+The loop is our own, not `generate()`, for three things: a row's draws depend on its own random numbers alone, so a
+response is the same whatever the batch, the order or the number of processes; rows leave the batch when they end; and
+drawing by the inverse of the distribution function costs a tenth of `torch.multinomial` on a CPU.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation import StopStringCriteria
 
 from rlhf_lib.chat import Message, prompt_ids
-from rlhf_lib.logprobs import by_length
+from rlhf_lib.logprobs import Response, by_length
 from rlhf_lib.params.schema import ParamsError
 
 
-class Response(NamedTuple):
-    ids: list[int]  # the sampled tokens, with the EOS where one was sampled
-    finished: bool  # whether the last of them is the EOS
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are sampled; the names are those of transformers' GenerationConfig."""
+
+    max_new_tokens: int
+    temperature: float = 1.0  # 0: greedy
+    top_k: int = 0  # 0: all tokens
+    top_p: float = 1.0
+    min_new_tokens: int = 0
+    stop_strings: tuple[str, ...] = ()
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether a token is drawn from a part of the vocabulary only."""
+        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1.0)
+
+
+def seeded(*seeds: int) -> torch.Generator:
+    """A generator for a sequence of numbers: what it draws depends on nothing that was drawn before."""
+    seed = 0
+    for part in seeds:
+        seed = (seed * 1_000_003 + part + 1) % 2**63
+    return torch.Generator().manual_seed(seed)
+
+
+def random_numbers(rows: int, sampling: Sampling, *seeds: int) -> Tensor:
+    """(rows, max_new_tokens) uniform in [0, 1): what `generate` draws with."""
+    return torch.rand(rows, sampling.max_new_tokens, generator=seeded(*seeds))
 
 
 @torch.no_grad()
@@ -24,43 +56,133 @@ def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[int]],
-    max_new_tokens: int,
-    temperature: float,
+    sampling: Sampling,
+    noise: Tensor,
     batch_size: int,
     progress: str | None = None,
 ) -> list[Response]:
-    """One response to each prompt, in the given order; greedy at temperature 0. Draws from torch's global RNG.
+    """One response to each prompt, in the given order. `noise` is (len(prompts), max_new_tokens), uniform in [0, 1).
 
-    Batches hold prompts of like length, padded on the left; generate() derives the position ids from the attention
-    mask. The model's mode is put back after. `progress` names a progress bar.
+    Batches hold prompts of like length. The model's mode is put back after. `progress` names a progress bar.
     """
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    config = GenerationConfig(
-        **(sampling if temperature > 0 else {"do_sample": False}),
-        max_new_tokens=max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
     was_training = model.training
     model.eval()
-    responses: list[Response] = [Response([], False)] * len(prompts)
-    batches = list(by_length(map(len, prompts), batch_size))
-    for rows in tqdm(batches, desc=progress, disable=progress is None):
-        batch = tokenizer.pad({"input_ids": [prompts[i] for i in rows]}, padding_side="left", return_tensors="pt")
-        output = model.generate(**batch.to(model.device), generation_config=config)
-        sampled = output[:, batch["input_ids"].size(1) :].tolist()
-        for i, ids in zip(rows, sampled, strict=True):
-            responses[i] = until_eos(ids, tokenizer.eos_token_id)
+    responses: dict[int, Response] = {}
+    for rows in tqdm(list(by_length(map(len, prompts), batch_size)), desc=progress, disable=progress is None):
+        batch = _Decoding(model, tokenizer, [prompts[i] for i in rows], sampling, noise[rows]).run()
+        responses.update(zip(rows, batch, strict=True))
     model.train(was_training)
-    return responses
+    return [responses[i] for i in range(len(prompts))]
 
 
-def until_eos(ids: list[int], eos_id: int) -> Response:
-    """The tokens up to the first EOS: what generate() wrote after it is padding, whatever its id."""
-    if eos_id not in ids:
-        return Response(ids, False)
-    return Response(ids[: ids.index(eos_id) + 1], True)
+class _Decoding:
+    """One batch of responses in the making."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        noise: Tensor,
+    ) -> None:
+        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+        batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
+        self.input_ids, self.mask = batch["input_ids"], batch["attention_mask"]
+        self.noise = noise.to(model.device)
+        self.ids: list[list[int]] = [[] for _ in prompts]
+        self.finished = [False] * len(prompts)
+        self.supports: list[list[Tensor]] = [[] for _ in prompts]
+        self.rows = list(range(len(prompts)))  # those still in the batch
+        self.stop = StopStringCriteria(tokenizer, list(sampling.stop_strings)) if sampling.stop_strings else None
+
+    def run(self) -> list[Response]:
+        cache = DynamicCache(config=self.model.config)
+        step_ids, positions = self.input_ids, (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+        for step in range(self.sampling.max_new_tokens):
+            logits = self.model(
+                input_ids=step_ids,
+                attention_mask=self.mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            tokens = self._choose(logits.float(), step)
+            self._record(tokens)
+            going_on = [k for k, row in enumerate(self.rows) if not self.finished[row]]
+            if not going_on:
+                break
+            step_ids, positions = tokens.unsqueeze(1), positions[:, -1:] + 1
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], dim=1)
+            if len(going_on) <= 0.875 * len(self.rows):  # to leave costs a copy of the cache
+                kept = torch.tensor(going_on, device=logits.device)
+                cache.batch_select_indices(kept)
+                step_ids, positions, self.mask, self.noise = (
+                    x[kept] for x in (step_ids, positions, self.mask, self.noise)
+                )
+                self.rows = [self.rows[k] for k in going_on]
+        supports = [_stack(support) for support in self.supports]
+        return [Response(*parts) for parts in zip(self.ids, self.finished, supports, strict=True)]
+
+    def _choose(self, logits: Tensor, step: int) -> Tensor:
+        """(B,) the next tokens, from (B, V) logits."""
+        sampling = self.sampling
+        if step < sampling.min_new_tokens:
+            logits[:, self.tokenizer.eos_token_id] = torch.finfo(logits.dtype).min
+        if sampling.temperature == 0:
+            return logits.argmax(dim=-1)
+        logits /= sampling.temperature
+        noise = self.noise[:, step : step + 1]
+        if not sampling.is_restricted:
+            return _draw(logits.softmax(dim=-1), noise)
+        probabilities, support = restrict(logits, sampling.top_k, sampling.top_p)
+        for k, row in enumerate(self.rows):
+            if not self.finished[row]:
+                self.supports[row].append(support[k][support[k] >= 0])
+        return support.gather(1, _draw(probabilities, noise).unsqueeze(1)).squeeze(1)
+
+    def _record(self, tokens: Tensor) -> None:
+        for row, token in zip(self.rows, tokens.tolist(), strict=True):
+            if not self.finished[row]:
+                self.ids[row].append(token)
+                self.finished[row] = token == self.tokenizer.eos_token_id
+        if self.stop is not None and len(self.rows):
+            for row in self.rows:
+                if not self.finished[row]:
+                    self.finished[row] = bool(self.stop(torch.tensor([self.ids[row]]), None)[0])
+
+
+def _draw(probabilities: Tensor, noise: Tensor) -> Tensor:
+    """(B,) indices drawn from (B, K) probabilities by the inverse of their distribution function at (B, 1) noise."""
+    cumulative = probabilities.cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    # Below the total, even if the product rounds up to it: the next index after that may have no probability.
+    target = torch.minimum(noise * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target, right=True).squeeze(1)
+
+
+def restrict(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """(B, K) probabilities of the likeliest tokens, falling, and their (B, K) ids, filled up with 0 and -1.
+
+    top_k keeps the k likeliest; top_p, of these, the fewest that together have at least that probability
+    [Holtzman 2020, arXiv:1904.09751]. `logits` are (B, V), at the sampling temperature.
+    """
+    count = min(top_k, logits.size(1)) if top_k > 0 else logits.size(1)
+    kept, ids = logits.topk(count, dim=-1)
+    probabilities = kept.softmax(dim=-1)
+    outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
+    outside[:, 0] = False
+    width = int((~outside).sum(dim=-1).max())
+    probabilities = probabilities.masked_fill(outside, 0.0)[:, :width]
+    return probabilities / probabilities.sum(dim=-1, keepdim=True), ids.masked_fill(outside, -1)[:, :width]
+
+
+def _stack(supports: list[Tensor]) -> Tensor | None:
+    """(R, K) token ids of R steps, filled up with -1."""
+    if not supports:
+        return None
+    return torch.nn.utils.rnn.pad_sequence(supports, batch_first=True, padding_value=-1).cpu()
 
 
 def text(tokenizer: PreTrainedTokenizerBase, response: Response) -> str:

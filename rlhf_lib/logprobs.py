@@ -4,87 +4,208 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_lib.attention import Packing, takes_packing
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What was sampled: tokens, with the EOS where there is one, and whether the response came to its end.
+
+    `support` is given where a token was drawn from a part of the vocabulary: an (R, K) tensor of the token ids that
+    it was drawn from, filled up with -1.
+    """
+
+    ids: list[int]
+    finished: bool
+    support: Tensor | None = None
+
 
 @dataclass(frozen=True)
 class Batch:
-    """B dialogues: prompts padded on the left to P tokens, responses on the right to R, side by side.
+    """B prompts with their responses as one forward pass, of n response tokens together.
 
-    The masks are made from the lengths of the token lists, never from token ids: a pad id inside a response counts
-    as the token it is.
+    Masks are made from the lengths of the token lists, never from token ids: a pad id inside a response counts as the
+    token it is. Whatever is said of the response tokens is flat, (n,), row after row.
     """
 
-    input_ids: Tensor  # (B, P + R) int64
-    attention_mask: Tensor  # (B, P + R) int64, 1 on real tokens
-    response_mask: Tensor  # (B, R) bool, True on the response's tokens
-
-    @property
-    def response_ids(self) -> Tensor:
-        """(B, R)"""
-        return self.input_ids[:, -self.response_mask.size(1) :]
-
-    @property
-    def position_ids(self) -> Tensor:
-        """(B, P + R): each row's first real token has position 0, however far it is padded."""
-        return (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+    inputs: dict[str, Any]  # keyword arguments of the model's forward
+    predictors: Tensor  # bool, like input_ids: True where the logits are those of a response's next token
+    token_ids: Tensor  # (n,) the responses' tokens
+    positions: Tensor  # (n,) their places in their responses, from 0
+    support: Tensor | None = None  # (n, K) the tokens that each was drawn from, filled up with -1
 
 
-def collate(prompts: Sequence[list[int]], responses: Sequence[list[int]], pad_id: int, device: torch.device) -> Batch:
-    """Token lists as one `Batch`. Responses must not be empty."""
-    prompt_width, response_width = max(map(len, prompts)), max(map(len, responses))
-    input_ids = torch.full((len(prompts), prompt_width + response_width), pad_id)
+def collate(model: PreTrainedModel, prompts: Sequence[list[int]], responses: Sequence[Response], pad_id: int) -> Batch:
+    """Token lists as one `Batch`, end to end where the model takes that, else padded. No response is empty."""
+    device = model.device
+    flat = torch.tensor([token for response in responses for token in response.ids])
+    positions = torch.cat([torch.arange(len(response.ids)) for response in responses])
+    lengths = [len(p) + len(r.ids) for p, r in zip(prompts, responses, strict=True)]
+    layout = _packed if takes_packing(model) else _padded
+    inputs, predictors = layout(prompts, responses, lengths, pad_id, device)
+    support = _stack_supports(responses)
+    return Batch(
+        inputs,
+        predictors.to(device),
+        flat.to(device),
+        positions.to(device),
+        None if support is None else support.to(device),
+    )
+
+
+def _packed(
+    prompts: Sequence[list[int]], responses: Sequence[Response], lengths: list[int], pad_id: int, device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
+    tokens = [token for p, r in zip(prompts, responses, strict=True) for token in (*p, *r.ids)]
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    starts = torch.cat([torch.full((length,), len(p) - 1) for p, length in zip(prompts, lengths, strict=True)])
+    ends = torch.cat([torch.full((length,), length - 1) for length in lengths])
+    inputs = {
+        "input_ids": torch.tensor([tokens], device=device),
+        "position_ids": positions.unsqueeze(0).to(device),
+        # The packing says who attends to whom; a mask of four dimensions keeps transformers from making one.
+        "attention_mask": torch.zeros(1, 1, 1, 1, device=device),
+        "packing": Packing(lengths, device),
+    }
+    return inputs, ((positions >= starts) & (positions < ends)).unsqueeze(0)
+
+
+def _padded(
+    prompts: Sequence[list[int]], responses: Sequence[Response], lengths: list[int], pad_id: int, device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
+    """Prompts padded on the left and responses on the right; a row's first real token has position 0."""
+    prompt_width = max(map(len, prompts))
+    width = prompt_width + max(len(response.ids) for response in responses)
+    input_ids = torch.full((len(prompts), width), pad_id)
     attention_mask = torch.zeros_like(input_ids)
+    predictors = torch.zeros_like(input_ids, dtype=torch.bool)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        span = slice(prompt_width - len(prompt), prompt_width + len(response))
-        input_ids[row, span] = torch.tensor(prompt + response)
-        attention_mask[row, span] = 1
-    response_mask = attention_mask[:, prompt_width:].bool()
-    return Batch(input_ids.to(device), attention_mask.to(device), response_mask.to(device))
+        first = prompt_width - len(prompt)
+        input_ids[row, first : first + lengths[row]] = torch.tensor(prompt + response.ids)
+        attention_mask[row, first : first + lengths[row]] = 1
+        predictors[row, prompt_width - 1 : prompt_width - 1 + len(response.ids)] = True
+    inputs = {
+        "input_ids": input_ids.to(device),
+        "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0).to(device),
+        "attention_mask": attention_mask.to(device),
+    }
+    return inputs, predictors
+
+
+def _stack_supports(responses: Sequence[Response]) -> Tensor | None:
+    supports = [response.support for response in responses if response.support is not None]
+    if not supports:
+        return None
+    stacked = torch.full((sum(map(len, supports)), max(s.size(1) for s in supports)), -1)
+    first = 0
+    for support in supports:
+        stacked[first : first + len(support), : support.size(1)] = support
+        first += len(support)
+    return stacked
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How next tokens are drawn from a model's logits, less what the batch says of each token."""
+
+    temperature: float = 1.0
+    min_new_tokens: int = 0  # the EOS cannot be drawn before so many tokens
+    eos_id: int = -1
+
+    def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(n,) log-probs of the batch's response tokens, and (n,) entropies in nats, from (n, V) logits."""
+        tokens = batch.token_ids
+        if self.min_new_tokens > 0:
+            early = (batch.positions < self.min_new_tokens).unsqueeze(1)
+            is_eos = torch.arange(logits.size(1), device=logits.device) == self.eos_id
+            logits = logits.masked_fill(early & is_eos, torch.finfo(logits.dtype).min)
+        if batch.support is not None:
+            outside = batch.support < 0
+            logits = logits.gather(1, batch.support.clamp(min=0)).masked_fill(outside, torch.finfo(logits.dtype).min)
+            tokens = (batch.support == tokens.unsqueeze(1)).int().argmax(dim=1)
+        return _LogProbs.apply(logits, tokens, self.temperature)
+
+
+class _LogProbs(torch.autograd.Function):
+    """Log-probs of tokens and entropies under softmax(logits / temperature), in fp32 whatever the logits are.
+
+    Only the probabilities are kept for the backward pass, and the logits are worked on in pieces that fit into the
+    processor's cache, where autograd would keep and walk through several (n, V) tensors.
+    """
+
+    _PIECE = 1 << 18  # logits
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        keeps = ctx.needs_input_grad[0]
+        logprobs = torch.empty(tokens.shape, device=logits.device)
+        entropies = torch.empty_like(logprobs)
+        kept = torch.empty(logits.shape, device=logits.device) if keeps else None
+        for rows in _LogProbs._pieces(logits):
+            piece = logits[rows].float() / temperature
+            piece -= piece.logsumexp(-1, keepdim=True)
+            logprobs[rows] = piece.gather(1, tokens[rows].unsqueeze(1)).squeeze(1)
+            probabilities = torch.exp(piece, out=kept[rows]) if kept is not None else piece.exp()
+            entropies[rows] = -torch.linalg.vecdot(probabilities, piece)
+        ctx.temperature, ctx.dtype = temperature, logits.dtype
+        ctx.save_for_backward(tokens, entropies, kept)
+        return logprobs, entropies
+
+    @staticmethod
+    def backward(ctx: Any, of_logprobs: Tensor, of_entropies: Tensor) -> tuple[Tensor, None, None]:
+        """d logp_t / d l_j = [j = t] - p_j        d H / d l_j = -p_j (log p_j + H)        each / temperature"""
+        tokens, entropies, probabilities = ctx.saved_tensors
+        has_entropy = bool(of_entropies.any())
+        of_logprobs, of_entropies = (x.unsqueeze(1) / ctx.temperature for x in (of_logprobs, of_entropies))
+        gradient = torch.empty(probabilities.shape, dtype=ctx.dtype, device=probabilities.device)
+        for rows in _LogProbs._pieces(probabilities):
+            piece = probabilities[rows]
+            weight = -of_logprobs[rows]
+            if has_entropy:
+                surprise = piece.clamp(min=torch.finfo(piece.dtype).tiny).log()
+                weight = weight - of_entropies[rows] * (surprise + entropies[rows].unsqueeze(1))
+            gradient[rows] = (piece * weight).scatter_add_(1, tokens[rows].unsqueeze(1), of_logprobs[rows])
+        return gradient, None, None
+
+    @staticmethod
+    def _pieces(logits: Tensor) -> Iterator[slice]:
+        size = max(1, _LogProbs._PIECE // logits.size(1))
+        return (slice(start, start + size) for start in range(0, logits.size(0), size))
 
 
 def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """(B, R, V) logits, the r-th of which predicts the r-th response token; none are computed for the prompt."""
-    output = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=batch.position_ids,
-        logits_to_keep=batch.response_mask.size(1) + 1,
-        use_cache=False,
-    )
-    return output.logits[:, :-1].float()
+    """(n, V) logits of the response tokens' predecessors; none are computed for the rest of the prompts."""
+    return model(**batch.inputs, logits_to_keep=batch.predictors, use_cache=False).logits
 
 
-def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) -> Tensor:
-    """(B, R) log-probs of `token_ids` under softmax(logits / temperature), from (B, R, V) logits."""
-    logits = logits / temperature
-    return logits.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
-
-
-def response_logprobs(model: PreTrainedModel, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """(B, R) log-probs of the responses' tokens at the sampling temperature; 0 where there is no token."""
-    logprobs = token_logprobs(response_logits(model, batch), batch.response_ids, temperature)
-    return logprobs.masked_fill(~batch.response_mask, 0.0)
+def response_logprobs(model: PreTrainedModel, batch: Batch, distribution: Distribution = Distribution()) -> Tensor:
+    """(n,) log-probs of the response tokens."""
+    return distribution(response_logits(model, batch), batch)[0]
 
 
 @torch.no_grad()
 def sequence_logprobs(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
-    responses: Sequence[list[int]],
+    responses: Sequence[Response],
     pad_id: int,
-    temperature: float = 1.0,
+    distribution: Distribution = Distribution(),
     batch_size: int = 64,
 ) -> list[float]:
     """Each response's summed log-prob in nats, in the given order."""
     sums = [0.0] * len(prompts)
-    for rows in by_length([len(p) + len(r) for p, r in zip(prompts, responses, strict=True)], batch_size):
-        batch = collate([prompts[i] for i in rows], [responses[i] for i in rows], pad_id, model.device)
-        for i, total in zip(rows, response_logprobs(model, batch, temperature).double().sum(1).tolist(), strict=True):
-            sums[i] = total
+    for rows in by_length([len(p) + len(r.ids) for p, r in zip(prompts, responses, strict=True)], batch_size):
+        chosen = [responses[i] for i in rows]
+        batch = collate(model, [prompts[i] for i in rows], chosen, pad_id)
+        logprobs = response_logprobs(model, batch, distribution).double().cpu()
+        for i, part in zip(rows, logprobs.split([len(response.ids) for response in chosen]), strict=True):
+            sums[i] = part.sum().item()
     return sums
 
 

@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.activations import ACT2FN, NewGELUActivation
 
+from rlhf_lib import attention
 from rlhf_lib.params.schema import ParamsError
 
 # Keys that transformers writes with the machine's or the moment's values: they would change the hash of the out.
@@ -47,13 +43,38 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
 
 def load_policy(path: str | Path) -> PreTrainedModel:
-    """A causal language model in eval mode on `device()`."""
-    return AutoModelForCausalLM.from_pretrained(path, **init_kwargs()).to(device()).eval()
+    """A causal language model in eval mode on `device()`, that runs as `run_fast` makes it."""
+    model = AutoModelForCausalLM.from_pretrained(path, **init_kwargs()).to(device()).eval()
+    run_fast(model)
+    return model
 
 
-def load_reward(path: str | Path) -> PreTrainedModel:
-    """A sequence classifier with one output in eval mode on `device()`."""
-    return AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, **init_kwargs()).to(device()).eval()
+def run_fast(model: PreTrainedModel) -> None:
+    """Let a model take rows without padding between them, and compute the same function in fewer steps."""
+    if model._supports_attention_backend:
+        model.set_attn_implementation(attention.IMPLEMENTATION)
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                # The same function [arXiv:1606.08415, section 2] as one kernel instead of eight.
+                setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
+
+
+def multiply_with_onednn() -> None:
+    """Multiply fp32 matrices with oneDNN where MKL would take a slower path.
+
+    On a CPU with AVX-512, MKL uses it on Intel's processors only. The switch lets oneDNN round to bf16 if the CPU has
+    AMX; without AMX, oneDNN has no such kernel and computes in fp32.
+    """
+    if torch.backends.cpu.get_cpu_capability() == "AVX512" and not torch.cpu._is_amx_tile_supported():
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+
+
+def computes_bf16() -> bool:
+    """Whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is many times slower than fp32."""
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device().type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rlhf_lib.chat import Message, dialogue_ids
 from rlhf_lib.logprobs import by_length
-from rlhf_lib.models import context_length, load_reward, load_tokenizer
+from rlhf_lib.models import context_length, device, init_kwargs
+from rlhf_lib.params.schema import ParamsError
 
 STATISTICS_FILE = "reward_statistics.json"
+
+
+class Encoded(NamedTuple):
+    ids: list[int]
+    type_ids: list[int] | None  # 0 in the prompt and 1 in the completion, for models that embed them
 
 
 class RewardModel:
@@ -21,6 +36,9 @@ class RewardModel:
 
     Rewards are raw scores less `mean`, in units of `std`: the spread of the answers that the reward stage measured,
     so that a KL coefficient means the same for every reward model.
+
+    A tokenizer with a chat template renders prompt and completion as one dialogue. One without, such as an encoder's,
+    gets them as a pair of texts with the special tokens that it puts around pairs.
     """
 
     def __init__(
@@ -34,12 +52,28 @@ class RewardModel:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.mean, self.std = mean, std
         self.batch_size = batch_size
+        self.pad_id = _pad_id(model, tokenizer)
+        if tokenizer.chat_template is None:
+            tokenizer.truncation_side = "left"  # there is no such argument to a call
 
     @classmethod
-    def load(cls, path: str | Path) -> RewardModel:
-        """The reward model in a directory that the reward stage wrote."""
-        statistics = json.loads((Path(path) / STATISTICS_FILE).read_text(encoding="utf-8"))
-        return cls(load_reward(path), load_tokenizer(path), **statistics)
+    def load(cls, path: str | Path, revision: str | None = None, normalize: bool = True) -> RewardModel:
+        """The reward model in a directory, or at a commit of a hub id.
+
+        Rewards are normalised by the directory's `reward_statistics.json` where there is one and `normalize` is true;
+        else they are the raw scores. A `ParamsError` when the model cannot be had, or is no reward model.
+        """
+        name, statistics = os.path.expanduser(path), {"mean": 0.0, "std": 1.0}
+        if revision is None:
+            if not os.path.isdir(name):
+                raise ParamsError(
+                    f"{path}: no such directory; stage reward writes models/reward (dvc repro reward), and "
+                    "ppo.reward_funcs in params.yaml names other reward models"
+                )
+            file = Path(name) / STATISTICS_FILE
+            if normalize and file.is_file():
+                statistics = json.loads(file.read_text(encoding="utf-8"))
+        return cls(*_load_classifier(name, revision), mean=statistics["mean"], std=statistics["std"])
 
     def __call__(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
         """One normalised reward a row, in the given order."""
@@ -48,12 +82,123 @@ class RewardModel:
     @torch.no_grad()
     def scores(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
         """One raw score a row, in the given order. A dialogue longer than the model's context loses its beginning."""
-        limit = context_length(self.model) or 0
-        ids = [dialogue_ids(self.tokenizer, p, c)[-limit:] for p, c in zip(prompts, completions, strict=True)]
-        scores = [0.0] * len(ids)
-        for rows in by_length(map(len, ids), self.batch_size):
-            batch = self.tokenizer.pad({"input_ids": [ids[i] for i in rows]}, padding_side="right", return_tensors="pt")
-            logits = self.model(**batch.to(self.model.device)).logits.float().squeeze(-1)
-            for i, score in zip(rows, logits.tolist(), strict=True):
+        rows = [self._encode(p, c) for p, c in zip(prompts, completions, strict=True)]
+        scores = [0.0] * len(rows)
+        size = 1 if self.pad_id is None else self.batch_size
+        for indices in by_length([len(row.ids) for row in rows], size):
+            logits = self.model(**self._batch([rows[i] for i in indices])).logits.float().squeeze(-1)
+            for i, score in zip(indices, logits.tolist(), strict=True):
                 scores[i] = score
         return scores
+
+    def _encode(self, prompt: list[Message], completion: str) -> Encoded:
+        limit = context_length(self.model)
+        if self.tokenizer.chat_template is not None:
+            return Encoded(dialogue_ids(self.tokenizer, prompt, completion)[-(limit or 0) :], None)
+        # A RoBERTa has more position embeddings than positions that its tokenizer may use.
+        limit = min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
+        pair = encode_pair(self.tokenizer, prompt_text(prompt), completion, limit)
+        segments = (getattr(self.model.config, "type_vocab_size", None) or 0) > 1
+        return Encoded(pair["input_ids"], pair.get("token_type_ids") if segments else None)
+
+    def _batch(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        """(B, L) tensors of rows, padded on the right."""
+        width = max(len(row.ids) for row in rows)
+
+        def padded(lists: Sequence[list[int]], value: int) -> Tensor:
+            return torch.tensor([ids + [value] * (width - len(ids)) for ids in lists], device=self.model.device)
+
+        batch = {
+            "input_ids": padded([row.ids for row in rows], self.pad_id or 0),
+            "attention_mask": padded([[1] * len(row.ids) for row in rows], 0),
+        }
+        if all(row.type_ids is not None for row in rows):
+            batch["token_type_ids"] = padded([row.type_ids or [] for row in rows], 0)
+        return batch
+
+
+def prompt_text(prompt: Sequence[Message]) -> str:
+    """A prompt for a tokenizer without a chat template: its content, or a line `role: content` for each of several
+    turns."""
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
+def encode_pair(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, limit: int) -> dict[str, list[int]]:
+    """`input_ids`, and `token_type_ids` where the tokenizer gives them, of at most `limit` tokens.
+
+    The prompt loses its beginning to make room; the completion loses its own only where it fills the context alone.
+    Wants a tokenizer with `truncation_side` left.
+    """
+    pair = _tokenize(tokenizer, prompt, completion, verbose=False)
+    if len(pair["input_ids"]) <= limit:
+        return pair
+    room = limit - tokenizer.num_special_tokens_to_add(pair=True)
+    # only_first refuses to leave nothing of the prompt
+    if len(tokenizer(completion, add_special_tokens=False, verbose=False)["input_ids"]) < room:
+        return _tokenize(tokenizer, prompt, completion, truncation="only_first", max_length=limit)
+    return _tokenize(tokenizer, "", completion, truncation="only_second", max_length=limit)
+
+
+def _tokenize(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, **options: Any) -> dict[str, list[int]]:
+    """A pair as a batch of one: outside a batch, transformers takes an empty second text for none."""
+    return {key: rows[0] for key, rows in tokenizer([prompt], [completion], **options).items()}
+
+
+def _load_classifier(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The one-output classifier at a path or hub id, with its tokenizer, in eval mode on `device()`.
+
+    from_pretrained() gives a checkpoint that has no head a random one, and with `num_labels=1` fails on another
+    number of outputs with a table; so both are looked up in what it says of the loading.
+    """
+    title = name if revision is None else f"{name}@{revision}"
+    # Left to itself, transformers takes SDPA where the architecture has it; DeBERTa, for one, does not.
+    kwargs = {key: value for key, value in init_kwargs().items() if value != "sdpa"}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        # Set here: as an argument, it is refused by a config of problem type single_label_classification.
+        config.num_labels = 1
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            name, revision=revision, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ParamsError(
+            f"{title}: cannot be loaded as a reward model: {reason[:200]}; it must be a sequence classifier with "
+            "config.json, safetensors and tokenizer (a hub id needs the network)"
+        ) from None
+    _check_head(title, info)
+    return model.to(device()).eval(), tokenizer
+
+
+def _check_head(title: str, info: dict[str, Any]) -> None:
+    """A `ParamsError` unless every weight came from the checkpoint, the head with one output among them."""
+    for _, shape, wanted in info["mismatched_keys"]:
+        if len(shape) and wanted[0] == 1:
+            raise ParamsError(
+                f"{title}: a classifier with {shape[0]} outputs; a reward model has one (num_labels=1), so train or "
+                "choose one that does"
+            )
+    if absent := sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]):
+        raise ParamsError(
+            f"{title}: not a reward model: the checkpoint has no fitting weights for {', '.join(absent[:3])}; name a "
+            "sequence classifier that was trained with one output"
+        )
+
+
+def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token id to pad with, which becomes the model's; None where rows must go one by one.
+
+    A decoder's classifier reads the score at the last token that is not its config's pad token, so only that token
+    pads without changing a score. Where the config has none, the score is read at the last token whatever it is; the
+    tokenizer's pad token leaves that so unless it is the EOS, with which dialogues end.
+    """
+    config, vocabulary = model.config.get_text_config(), model.get_input_embeddings().num_embeddings
+    pad, eos = getattr(config, "pad_token_id", None), tokenizer.eos_token_id
+    if pad is not None and 0 <= pad < vocabulary:
+        return pad
+    pad = tokenizer.pad_token_id
+    config.pad_token_id = pad if pad is not None and pad != eos and pad < vocabulary else None
+    return config.pad_token_id

@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from rlhf_lib import training
 from rlhf_lib.chat import dialogue_ids, prompt_ids
 from rlhf_lib.checkpoint import CheckpointDir
-from rlhf_lib.logprobs import sequence_logprobs
+from rlhf_lib.logprobs import Response, sequence_logprobs
 from rlhf_lib.models import check_length, load_tokenizer
 from rlhf_lib.params.sft import SFTParams
 
@@ -41,7 +41,7 @@ def token_loss(
         (prompt_ids(tokenizer, row["prompt"]), dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"]))
         for row in rows
     )
-    kept = [(p, d[len(p) : max_length]) for p, d in pairs if len(p) < max_length]
+    kept = [(p, Response(d[len(p) : max_length], True)) for p, d in pairs if len(p) < max_length]
     prompts, responses = [p for p, _ in kept], [r for _, r in kept]
     total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id))
-    return -total / sum(map(len, responses))
+    return -total / sum(len(response.ids) for response in responses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from datasets import Dataset
 from transformers import Trainer
 
 from rlhf_lib.checkpoint import CheckpointDir
-from rlhf_lib.models import device, init_kwargs
+from rlhf_lib.models import computes_bf16, device, init_kwargs
 from rlhf_lib.rows import read_jsonl
 from rlhf_lib.tracking import write_curve
 
@@ -31,6 +32,18 @@ def device_kwargs() -> dict[str, Any]:
         "gradient_checkpointing": False,
         "dataloader_pin_memory": kind == "cuda",
     }
+
+
+def precision_kwargs(bf16: bool | None) -> dict[str, Any]:
+    """bf16 products (fp32 weights and optimizer) if asked for; None: where the device computes them fast."""
+    if bf16 and not computes_bf16():
+        print("bf16: true, but this device has no bf16 arithmetic: it will be many times slower than fp32")
+    return {"bf16": computes_bf16() if bf16 is None else bf16}
+
+
+def num_processes() -> int:
+    """In how many processes `accelerate launch` or torchrun started this stage."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def trainer_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:

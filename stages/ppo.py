@@ -2,26 +2,29 @@
 
 from rlhf_lib import environment
 from rlhf_lib.params.ppo import PPOParams
+from rlhf_lib.params.reward_source import needs_hub
 from rlhf_lib.params.schema import read
 
 
 def main() -> None:
     params = read("ppo", PPOParams)
-    environment.prepare()
+    environment.prepare(offline=not needs_hub(params.reward_funcs))
     from rlhf_lib import models, training
     from rlhf_lib.checkpoint import CheckpointDir
     from rlhf_lib.ppo import run
-    from rlhf_lib.rows import read_jsonl
+    from rlhf_lib.ppo.model import merged
+    from rlhf_lib.rows import read_jsonl, write_jsonl
     from rlhf_lib.tracking import write_json
 
     checkpoints = CheckpointDir("ppo")
-    train, validation = (
-        [row["prompt"] for row in read_jsonl(f"data/splits/prompts_{split}.jsonl")] for split in ("train", "validation")
+    train, validation, ptx = (
+        list(read_jsonl(f"data/splits/{split}.jsonl")) for split in ("prompts_train", "prompts_validation", "sft_train")
     )
-    trainer = run.build(params, "models/sft", "models/reward", train, validation, checkpoints)
+    trainer = run.build(params, "models/sft", "models/reward", train, validation, ptx, checkpoints)
     log = training.run(trainer, checkpoints)
-    models.save(trainer.model.policy, trainer.processing_class, "models/ppo")
+    models.save(merged(trainer.model.policy), trainer.processing_class, "models/ppo")
     training.write_curves("ppo", log)
+    write_jsonl("data/samples/ppo_training.jsonl", trainer.completions)
     keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")
     summary = {key: training.last(log, key) for key in keys}
     summary |= {

@@ -2,14 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import tensor
 
-from rlhf_lib.generation import Response, encode_prompts, generate, text, until_eos
-from rlhf_lib.logprobs import collate, response_logits, response_logprobs, sequence_logprobs, token_logprobs
+from rlhf_lib.logprobs import Response
 from rlhf_lib.params.ppo import PPOParams
-from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.ppo.rollout import Rollout, minibatches, update_inputs
 
-CPU = torch.device("cpu")
 PARAMS = {
     "seed": 0,
     "learning_rate": 1e-3,
@@ -20,26 +18,57 @@ PARAMS = {
     "adam_beta2": 0.95,
     "max_grad_norm": 1.0,
     "per_device_train_batch_size": 2,
+    "bf16": False,
     "total_rollouts": 2,
     "rollout_batch_size": 8,
+    "num_generations": 1,
     "num_ppo_epochs": 2,
     "num_minibatches": 2,
     "response_length": 8,
+    "min_new_tokens": 0,
     "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "stop_strings": [],
+    "reward_funcs": ["models/reward"],
+    "reward_weights": None,
+    "normalize_rewards": True,
+    "scale_rewards": False,
+    "reward_clip": None,
+    "missing_eos_penalty": None,
+    "missing_eos_replaces": False,
+    "length_penalty": 0.0,
+    "lora_r": None,
+    "lora_alpha": 16,
+    "lora_target_modules": None,
     "critic": "shared",
-    "vf_coef": 0.1,
-    "cliprange": 0.2,
-    "cliprange_value": 0.2,
-    "gamma": 0.9,
-    "lam": 0.5,
-    "whiten_advantages": False,
+    "critic_learning_rate": None,
     "kl_estimator": "k1",
+    "kl_in": "reward",
     "kl_coef": 0.1,
     "kl_target": None,
     "kl_horizon": 1000.0,
-    "missing_eos_penalty": None,
+    "max_kl": None,
+    "max_approx_kl": None,
+    "gamma": 0.9,
+    "lam": 0.5,
+    "whiten_rewards": False,
+    "whiten_advantages": False,
+    "cliprange": 0.2,
+    "cliprange_high": None,
+    "dual_clip": None,
+    "cliprange_value": 0.2,
+    "vf_coef": 0.1,
+    "entropy_coef": 0.0,
+    "ptx_coef": 0.0,
     "eval_rollouts": 1,
+    "max_eval_prompts": None,
     "save_rollouts": 1,
+    "load_best_model_at_end": False,
+    "metric_for_best_model": "reward",
+    "early_stopping_patience": None,
+    "num_completions_to_log": 2,
+    "report_to": [],
 }
 
 
@@ -47,181 +76,44 @@ def ppo_params(**changes):
     return PPOParams(**{**PARAMS, **changes})
 
 
-@pytest.fixture(scope="module")
-def pad(tokenizer):
-    return tokenizer.pad_token_id
-
-
-@pytest.fixture(scope="module")
-def rows(tokenizer):
-    """Prompts and responses of different lengths, some with the pad and the EOS id as ordinary tokens."""
-    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-    prompts = [[20], [pad, 21, 22], [30, eos, 31, pad, 33, 34, 35, 36, 37], [eos] * 5, list(range(40, 60))]
-    responses = [[50, 51, 52, eos], [pad], [60, pad, pad, 61, 62, 63], [eos], [70, 71, pad]]
-    return prompts, responses
-
-
-# ---- Batches
-
-
-def test_collate_pads_prompts_on_the_left_and_responses_on_the_right():
-    batch = collate([[1, 2, 3], [4]], [[5], [6, 7]], pad_id=0, device=CPU)
-    assert batch.input_ids.tolist() == [[1, 2, 3, 5, 0], [0, 0, 4, 6, 7]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 0], [0, 0, 1, 1, 1]]
-    assert batch.response_mask.tolist() == [[True, False], [True, True]]
-    assert batch.response_ids.tolist() == [[5, 0], [6, 7]]
-    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 3], [0, 0, 0, 1, 2]]
-
-
-def test_masks_come_from_lengths_and_not_from_ids(rows, pad):
-    batch = collate(*rows, pad, CPU)
-    assert batch.response_mask.sum(dim=1).tolist() == [len(r) for r in rows[1]]
-    assert batch.attention_mask.sum(dim=1).tolist() == [len(p) + len(r) for p, r in zip(*rows, strict=True)]
-
-
-def test_padding_changes_no_logprob(policy, rows, pad):
-    prompts, responses = rows
-    with torch.no_grad():
-        together = response_logprobs(policy, collate(prompts, responses, pad, CPU), 0.7)
-        for i, response in enumerate(responses):
-            alone = response_logprobs(policy, collate([prompts[i]], [response], pad, CPU), 0.7)[0]
-            torch.testing.assert_close(together[i, : len(response)], alone, atol=1e-5, rtol=0)
-            assert together[i, len(response) :].eq(0).all()
-
-
-def test_no_logprob_depends_on_the_pad_id(policy, rows, pad):
-    with torch.no_grad():
-        one, other = (response_logprobs(policy, collate(*rows, i, CPU)) for i in (pad, 99))
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-
-
-def test_logprobs_are_those_of_the_tokens_after_their_contexts(policy, rows, pad):
-    prompt, response = rows[0][2], rows[1][2]
-    with torch.no_grad():
-        got = response_logprobs(policy, collate([prompt], [response], pad, CPU), 1.3)[0]
-        for k, token in enumerate(response):
-            logits = policy(torch.tensor([prompt + response[:k]])).logits[0, -1]
-            assert got[k].item() == pytest.approx((logits / 1.3).log_softmax(0)[token].item(), abs=1e-5)
-
-
-def test_no_logits_are_computed_for_the_prompt(policy, rows, pad):
-    with torch.no_grad():
-        assert response_logits(policy, collate(*rows, pad, CPU)).shape == (5, 6, policy.config.vocab_size)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_token_logprobs_are_log_softmax_at_the_temperature(temperature):
-    torch.manual_seed(0)
-    logits, ids = 5 * torch.randn(3, 4, 11), torch.randint(11, (3, 4))
-    expected = torch.log_softmax(logits / temperature, dim=-1).gather(-1, ids[..., None])[..., 0]
-    torch.testing.assert_close(token_logprobs(logits, ids, temperature), expected)
-
-
-def test_sequence_logprobs_keep_the_order_of_the_rows(policy, rows, pad):
-    prompts, responses = rows
-    got = sequence_logprobs(policy, prompts, responses, pad, 0.7, batch_size=2)
-    for i, response in enumerate(responses):
-        with torch.no_grad():
-            alone = response_logprobs(policy, collate([prompts[i]], [response], pad, CPU), 0.7).sum().item()
-        assert got[i] == pytest.approx(alone, abs=1e-4)
-
-
-# ---- Sampling
-
-
-def test_a_response_ends_with_its_first_eos():
-    assert until_eos([5, 6, 2, 0, 2], eos_id=2) == Response([5, 6, 2], True)
-    assert until_eos([2, 0, 0], eos_id=2) == Response([2], True)
-
-
-def test_a_sampled_pad_token_is_kept():
-    assert until_eos([5, 0, 6, 0], eos_id=2) == Response([5, 0, 6, 0], False)
-    assert until_eos([0, 5, 2, 0], eos_id=2) == Response([0, 5, 2], True)
-
-
-def test_padding_that_is_the_eos_is_cut_after_the_first():
-    assert until_eos([5, 2, 2, 2], eos_id=2) == Response([5, 2], True)
-
-
-def test_greedy_responses_do_not_depend_on_the_batch(policy, tokenizer, rows):
-    prompts = rows[0]
-    together = generate(policy, tokenizer, prompts, 6, 0.0, batch_size=len(prompts))
-    assert together == [generate(policy, tokenizer, [prompt], 6, 0.0, batch_size=1)[0] for prompt in prompts]
-    assert len({tuple(response.ids) for response in together}) > 1
-
-
-@pytest.mark.parametrize(("temperature", "another"), [(0.1, 1.0), (1.0, 0.1)])
-def test_sampling_follows_the_policy_at_the_temperature(policy, tokenizer, temperature, another):
-    torch.manual_seed(0)
-    prompt, draws = [30, 31, 32], 4000
-    firsts = [r.ids[0] for r in generate(policy, tokenizer, [prompt] * draws, 1, temperature, batch_size=draws)]
-    with torch.no_grad():
-        logits = policy(torch.tensor([prompt])).logits[0, -1]
-    observed = torch.bincount(torch.tensor(firsts), minlength=len(logits)) / draws
-    # over 295 tokens the distance (total variation) is on average at most sqrt(295 / 4000) / 2 = 0.14
-    assert (observed - (logits / temperature).softmax(0)).abs().sum() / 2 < 0.2
-    assert (observed - (logits / another).softmax(0)).abs().sum() / 2 > 0.4
-
-
-def test_sampling_leaves_the_models_mode_alone(policy, tokenizer):
-    generate(policy.train(), tokenizer, [[30]], 1, 1.0, batch_size=1)
-    assert policy.training
-    generate(policy.eval(), tokenizer, [[30]], 1, 1.0, batch_size=1)
-    assert not policy.training
-
-
-def test_a_response_as_text_has_no_special_tokens(tokenizer):
-    ids = tokenizer("the cat")["input_ids"]
-    assert text(tokenizer, Response([*ids, tokenizer.eos_token_id], True)) == "the cat"
-
-
-def test_a_long_prompt_loses_its_beginning(tokenizer):
-    prompt = [{"role": "user", "content": "the cat " * 100}]
-    (whole,) = encode_prompts(tokenizer, [prompt], 8, None, "ppo.response_length")
-    (cut,) = encode_prompts(tokenizer, [prompt], 8, 64, "ppo.response_length")
-    assert len(cut) == 56 and cut == whole[-56:]
-
-
-@pytest.mark.parametrize("length", [57, 64, 500])
-def test_responses_must_leave_room_for_a_prompt(tokenizer, length):
-    with pytest.raises(ParamsError, match=r"^params.yaml: ppo\.response_length: .* set it to at most 56$"):
-        encode_prompts(tokenizer, [[{"role": "user", "content": "cat"}]], length, 64, "ppo.response_length")
-
-
-# ---- Rollouts
+def close(actual, expected, tolerance=1e-6):
+    torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), atol=tolerance, rtol=0)
 
 
 def small_rollout():
     responses = [Response([5, 0, 2], True), Response([6], False)]
-    return Rollout.empty([[1, 2], [3]], responses, [1.0, -2.0])
+    return Rollout.empty([[1, 2], [3]], responses, tensor([1.0, -2.0]))
+
+
+def filled_rollout():
+    rollout = small_rollout()
+    rollout.record("logprobs", [0, 1], tensor([-1.0, -2.0, -3.0, -1.0]))
+    rollout.record("ref_logprobs", [0, 1], tensor([-2.0, -2.0, -5.0, -0.5]))
+    rollout.record("values", [0, 1], tensor([0.5, 0.0, 1.0, 1.0]))
+    rollout.record("entropy", [0, 1], tensor([1.0, 2.0, 3.0, 2.0]))
+    return rollout
+
+
+# ---- Rollouts
 
 
 def test_the_mask_of_a_rollout_is_that_of_its_responses():
     rollout = small_rollout()
     assert rollout.mask.tolist() == [[True, True, True], [True, False, False]]
     assert rollout.scores.tolist() == [1.0, -2.0]
+    assert rollout.lengths == [5, 2]
+    assert all(getattr(rollout, name).eq(0).all() for name in ("logprobs", "values", "entropy", "returns"))
 
 
-def test_scores_may_be_whole_numbers():
-    rollout = Rollout.empty([[1], [2]], [Response([5], False)] * 2, [1, 0])
-    assert rollout.metrics()["reward"] == 0.5
-
-
-def test_record_writes_rows_of_a_narrower_batch():
+def test_record_writes_flat_tokens_to_their_rows_and_flat_reads_them_back():
     rollout = small_rollout()
-    rollout.record("values", [1], torch.tensor([[4.0]]))
-    rollout.record("values", [0], torch.tensor([[1.0, 2.0, 3.0]]))
+    rollout.record("values", [1, 0], tensor([4.0, 1.0, 2.0, 3.0]))
     assert rollout.values.tolist() == [[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]]
+    assert rollout.flat("values", [1, 0]).tolist() == [4.0, 1.0, 2.0, 3.0]
+    assert rollout.flat("values", [0]).tolist() == [1.0, 2.0, 3.0]
+    rollout.record("values", [1], tensor([7.0], dtype=torch.bfloat16))
+    assert rollout.values.tolist() == [[1.0, 2.0, 3.0], [7.0, 0.0, 0.0]]
     assert rollout.returns.eq(0).all()
-
-
-def filled_rollout():
-    rollout = small_rollout()
-    rollout.record("logprobs", [0, 1], torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 0.0, 0.0]]))
-    rollout.record("ref_logprobs", [0, 1], torch.tensor([[-2.0, -2.0, -5.0], [-0.5, 0.0, 0.0]]))
-    rollout.record("values", [0, 1], torch.tensor([[0.5, 0.0, 1.0], [1.0, 0.0, 0.0]]))
-    rollout.record("entropy", [0, 1], torch.tensor([[1.0, 2.0, 3.0], [2.0, 0.0, 0.0]]))
-    return rollout
 
 
 def test_kl_of_a_response_is_the_sum_over_its_tokens():
@@ -230,13 +122,28 @@ def test_kl_of_a_response_is_the_sum_over_its_tokens():
 
 def test_advantages_of_a_rollout_by_hand():
     rollout = filled_rollout()
-    rollout.estimate_advantages(ppo_params(missing_eos_penalty=0.5), kl_coef=0.1)
-    # rewards -0.1, 0, 1 - 0.2 and -2 - 0.5 + 0.05
-    # A: 0.8 - 1 = -0.2; 0 + 0.9 - 0 + 0.45 * -0.2 = 0.81; -0.1 + 0 - 0.5 + 0.45 * 0.81 = -0.2355; -2.45 - 1
-    expected = torch.tensor([[-0.2355, 0.81, -0.2], [-3.45, 0.0, 0.0]])
-    torch.testing.assert_close(rollout.advantages, expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(rollout.returns, (expected + rollout.values) * rollout.mask, atol=1e-6, rtol=0)
+    rollout.estimate_advantages(ppo_params(), kl_coef=0.1)
+    # rewards -0.1, 0, 1 - 0.2 and -2 + 0.05
+    # A: 0.8 - 1 = -0.2; 0 + 0.9 - 0 + 0.45 * -0.2 = 0.81; -0.1 + 0 - 0.5 + 0.45 * 0.81 = -0.2355; -1.95 - 1
+    expected = tensor([[-0.2355, 0.81, -0.2], [-2.95, 0.0, 0.0]])
+    close(rollout.advantages, expected)
+    close(rollout.returns, (expected + rollout.values) * rollout.mask)
     assert rollout.scores.tolist() == [1.0, -2.0]
+
+
+def test_a_kl_in_the_loss_is_not_in_the_rewards():
+    rollout, without = filled_rollout(), filled_rollout()
+    rollout.estimate_advantages(ppo_params(kl_in="loss", kl_estimator="k3"), kl_coef=0.1)
+    without.estimate_advantages(ppo_params(), kl_coef=0.0)
+    assert rollout.advantages.equal(without.advantages) and rollout.returns.equal(without.returns)
+
+
+def test_whitened_rewards_keep_their_mean_s_sign():
+    rollout = filled_rollout()
+    rollout.estimate_advantages(ppo_params(whiten_rewards=True, gamma=1.0, lam=1.0), kl_coef=0.1)
+    # rewards -0.1, 0, 0.8, -1.95 of mean -0.3125 and squares 4.4525 / 4: std (1.113125 - 0.09765625) ** 0.5 = 1.007705
+    # returns are sums of the rewards over it: 0.7, 0.8, 0.8 and -1.95
+    close(rollout.returns, [[0.694648, 0.793883, 0.793883], [-1.935090, 0.0, 0.0]], 1e-5)
 
 
 def test_whitening_leaves_the_returns_alone():
@@ -252,13 +159,16 @@ def test_whitening_leaves_the_returns_alone():
 
 def test_metrics_of_a_rollout_by_hand():
     rollout = filled_rollout()
-    rollout.estimate_advantages(ppo_params(), 0.0)
+    rollout.estimate_advantages(ppo_params(gamma=1.0, lam=1.0), 0.0)
     metrics = rollout.metrics()
-    assert metrics["reward"] == -0.5
+    assert metrics["score"] == -0.5
     assert metrics["kl"] == 1.25  # (3 - 0.5) / 2
     assert metrics["length"] == 2.0
     assert metrics["eos_rate"] == 0.5
     assert metrics["entropy"] == 2.0  # 8 / 4 tokens
+    assert metrics["returns"] == 0.25  # (1 + 1 + 1 - 2) / 4 tokens
+    # returns 1, 1, 1, -2 of variance 1.6875; less the values 0.5, 0, 1, 1: 0.5, 1, 0, -3 of variance 2.421875
+    assert metrics["explained_variance"] == pytest.approx(1 - 2.421875 / 1.6875)
 
 
 # ---- Minibatches
@@ -279,12 +189,35 @@ def test_minibatches_are_a_partition_that_the_micro_batch_size_does_not_change(p
     assert all([LENGTHS[i] for i in step] == sorted(LENGTHS[i] for i in step) for step in steps)
 
 
-def test_update_inputs_are_the_rows_without_their_outer_padding():
+@pytest.fixture
+def scored_rollout():
     rollout = filled_rollout()
     rollout.estimate_advantages(ppo_params(), 0.1)
-    one, other = update_inputs(rollout, [[1], [0]], pad_id=0, device=CPU)
+    return rollout
+
+
+NAMES = ("logprobs", "ref_logprobs", "values", "advantages", "returns")
+
+
+def test_update_inputs_are_the_micro_batches_tokens_and_the_whole_minibatch_s_token_count(policy, scored_rollout):
+    one, other = update_inputs(scored_rollout, [[1], [0]], policy, pad_id=0)
     assert one["num_tokens"] == other["num_tokens"] == 4
-    assert one["batch"].input_ids.tolist() == [[3, 6]] and other["batch"].input_ids.tolist() == [[1, 2, 5, 0, 2]]
-    for name in ("logprobs", "values", "advantages", "returns"):
-        assert one[name].equal(getattr(rollout, name)[1:, :1])
-        assert other[name].equal(getattr(rollout, name)[:1])
+    assert one["batch"].inputs["input_ids"].tolist() == [[3, 6]]
+    assert other["batch"].inputs["input_ids"].tolist() == [[1, 2, 5, 0, 2]]
+    assert other["batch"].token_ids.tolist() == [5, 0, 2]
+    for name in NAMES:
+        assert one[name].tolist() == getattr(scored_rollout, name)[1, :1].tolist()
+        assert other[name].tolist() == getattr(scored_rollout, name)[0].tolist()
+
+
+def test_update_inputs_of_two_rows_are_flat_row_after_row(policy, scored_rollout):
+    (both,) = update_inputs(scored_rollout, [[1, 0]], policy, pad_id=0)
+    assert both["batch"].token_ids.tolist() == [6, 5, 0, 2]
+    for name in NAMES:
+        assert both[name].tolist() == scored_rollout.flat(name, [1, 0]).tolist()
+
+
+def test_a_process_gets_its_part_of_the_micro_batches_and_the_token_count_of_all(policy, scored_rollout):
+    minibatch = [[1], [0]]
+    (second,) = update_inputs(scored_rollout, minibatch, policy, 0, slice(1, None, 2))
+    assert second["batch"].token_ids.tolist() == [5, 0, 2] and second["num_tokens"] == 4

@@ -8,6 +8,7 @@ References
     [Schulman 2017] Proximal policy optimization algorithms, arXiv:1707.06347
     [Schulman 2020] Approximating KL divergence, joschu.net/blog/kl-approx.html
     [Ziegler 2019]  Fine-tuning language models from human preferences, arXiv:1909.08593
+    [Ye 2020]       Mastering complex control in MOBA games with deep reinforcement learning, arXiv:1912.09729
     [Ouyang 2022]   Training language models to follow instructions with human feedback, arXiv:2203.02155
 """
 
@@ -70,25 +71,39 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask, 0.0).sum() / mask.sum()
 
 
-def whiten(x: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
-    """`x` shifted and scaled to mean 0 and variance 1 over all tokens of the mask; 0 elsewhere."""
+def whiten(x: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
+    """`x` scaled to variance 1 over all tokens of the mask, and shifted to mean 0 if `shift_mean`; 0 elsewhere."""
     mean = masked_mean(x, mask)
     variance = masked_mean((x - mean).square(), mask)
-    return ((x - mean) / (variance + eps).sqrt()).masked_fill(~mask, 0.0)
+    return ((x - mean if shift_mean else x) / (variance + eps).sqrt()).masked_fill(~mask, 0.0)
 
 
 class PolicyLoss(NamedTuple):
-    loss: Tensor  # (B, R)
-    clipped: Tensor  # (B, R) bool, True where the clipped term is the larger loss
-    ratio: Tensor  # (B, R) policy / old policy
+    loss: Tensor
+    clipped: Tensor  # bool, True where the ratio's clip or the bound on negative advantages decides the loss
+    ratio: Tensor  # policy / old policy
 
 
-def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, cliprange: float) -> PolicyLoss:
-    """Per-token clipped surrogate loss [Schulman 2017, eq. 7], negated for descent. All inputs (B, R)."""
+def policy_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    cliprange: float,
+    cliprange_high: float | None = None,
+    dual_clip: float | None = None,
+) -> PolicyLoss:
+    """Per-token clipped surrogate loss [Schulman 2017, eq. 7], negated for descent. Tensors of one shape, any.
+
+    The ratio is clipped to 1 - cliprange .. 1 + cliprange_high (by default, cliprange). `dual_clip` bounds the loss
+    where the advantage is negative to -dual_clip A [Ye 2020, eq. 6]: there the ratio would else count without limit.
+    """
+    high = cliprange if cliprange_high is None else cliprange_high
     ratio = (logprobs - old_logprobs).exp()
     unclipped = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
-    return PolicyLoss(torch.maximum(unclipped, clipped), clipped > unclipped, ratio)
+    loss = torch.maximum(unclipped, -advantages * ratio.clamp(1 - cliprange, 1 + high))
+    if dual_clip is not None:
+        loss = torch.where(advantages < 0, torch.minimum(loss, -dual_clip * advantages), loss)
+    return PolicyLoss(loss, loss != unclipped, ratio)
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, cliprange_value: float | None) -> Tensor:
@@ -101,9 +116,36 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, cliprange_va
     return error / 2
 
 
-def missing_eos_penalty(scores: Tensor, finished: Tensor, penalty: float | None) -> Tensor:
-    """(B,) scores less `penalty` where the response was cut before its EOS; `finished` is (B,) bool."""
-    return scores if penalty is None else torch.where(finished, scores, scores - penalty)
+def penalise_missing_eos(scores: Tensor, finished: Tensor, penalty: float | None, replace: bool = False) -> Tensor:
+    """(B,) scores, where a response was cut before its end less `penalty`, or, with `replace`, -`penalty` instead.
+
+    `finished` is (B,) bool. To subtract keeps apart the better of two cut responses; to replace does not let a high
+    reward pay for the cut [Ouyang 2022 and TRL subtract; arXiv:2403.17031 replaces].
+    """
+    if penalty is None:
+        return scores
+    cut = torch.full_like(scores, -penalty) if replace else scores - penalty
+    return torch.where(finished, scores, cut)
+
+
+class RunningMoments:
+    """Mean and variance of all the numbers seen so far [Chan 1983, parallel variance]."""
+
+    def __init__(self, count: int = 0, mean: float = 0.0, squares: float = 0.0) -> None:
+        self.count, self.mean, self.squares = count, mean, squares
+
+    def update(self, x: Tensor) -> None:
+        """Take in the numbers of `x`."""
+        n, mean = x.numel(), x.double().mean().item()
+        total, delta = self.count + n, mean - self.mean
+        self.squares += (x.double() - mean).square().sum().item() + delta**2 * self.count * n / total
+        self.mean += delta * n / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Standard deviation (of the population); 1 before there are two numbers, or while all are the same."""
+        return (self.squares / self.count) ** 0.5 if self.count > 1 and self.squares > 0 else 1.0
 
 
 def adapt_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, rows: int) -> float:
@@ -119,9 +161,3 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """Scalar 1 - Var(returns - values) / Var(returns) over the mask: 1 for a perfect critic, 0 for a constant one."""
     residual, actual = (returns - values)[mask], returns[mask]
     return 1 - residual.var(correction=0) / actual.var(correction=0).clamp(min=1e-8)
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of softmax(logits) over the last dimension."""
-    logprobs = logits.log_softmax(dim=-1)
-    return -(logprobs.exp() * logprobs).sum(dim=-1)

@@ -1,22 +1,33 @@
-"""A policy and its critic as one module."""
+"""A policy and its critic as one module, and the reference from which the policy's KL is measured."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple, TypeAlias
 
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlhf_lib.logprobs import Batch, response_logits, token_logprobs
-from rlhf_lib.ppo.algos import entropy
+from rlhf_lib.logprobs import Batch, Distribution, response_logits, response_logprobs
+from rlhf_lib.params.ppo import PPOParams
+from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.rewards import RewardModel
+
+Model: TypeAlias = PreTrainedModel | PeftModel
+# A context in which the reference can be called.
+Reference: TypeAlias = Callable[[], AbstractContextManager[Model]]
 
 
 class PolicyOutput(NamedTuple):
-    logprobs: Tensor  # (B, R) of the responses' tokens at the sampling temperature
-    values: Tensor  # (B, R) of the states in which those tokens were chosen
-    entropy: Tensor  # (B, R) of the distributions they were drawn from, in nats; carries no gradient
+    """Of the n response tokens of a batch, each (n,)."""
+
+    logprobs: Tensor  # under the distribution that the tokens are sampled from
+    values: Tensor  # of the states in which the tokens were chosen
+    entropy: Tensor  # of the distributions that they were drawn from, in nats
+    ptx_logprobs: Tensor | None = None  # of a second batch, under the model's own distribution
 
 
 class ActorCritic(nn.Module):
@@ -26,7 +37,7 @@ class ActorCritic(nn.Module):
     policy than the one that sampled, and the first ratio would not be 1.
     """
 
-    def __init__(self, policy: PreTrainedModel, critic_trunk: PreTrainedModel | None, value_head: nn.Linear) -> None:
+    def __init__(self, policy: Model, critic_trunk: Model | None, value_head: nn.Linear) -> None:
         super().__init__()
         self.policy = policy
         self.critic_trunk = critic_trunk
@@ -35,7 +46,8 @@ class ActorCritic(nn.Module):
         if critic_trunk is None:
             # The causal LM's own forward turns hidden states into logits (some scale or cap them), but does not
             # return the last hidden state without keeping those of all layers.
-            policy.base_model.register_forward_hook(self._keep_hidden)
+            model: PreTrainedModel = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+            model.base_model.register_forward_hook(self._keep_hidden)
 
     def _keep_hidden(self, module: nn.Module, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
         self._policy_hidden = output[0]
@@ -43,32 +55,71 @@ class ActorCritic(nn.Module):
     def train(self, mode: bool = True) -> ActorCritic:
         return super().train(False)
 
-    def forward(self, batch: Batch, temperature: float) -> PolicyOutput:
-        """Log-probs, values and entropy on the responses of a batch; 0 where there is no token."""
-        logits = response_logits(self.policy, batch)
-        logprobs = token_logprobs(logits, batch.response_ids, temperature)
-        with torch.no_grad():
-            entropies = entropy(logits / temperature)
-        empty = ~batch.response_mask
+    def forward(self, batch: Batch, distribution: Distribution, ptx_batch: Batch | None = None) -> PolicyOutput:
+        """Log-probs, values and entropies of a batch's response tokens."""
+        logprobs, entropy = distribution(response_logits(self.policy, batch), batch)
         values = self._values(batch)
-        return PolicyOutput(*(x.masked_fill(empty, 0.0) for x in (logprobs, values, entropies)))
+        ptx_logprobs = None if ptx_batch is None else response_logprobs(self.policy, ptx_batch)
+        self._policy_hidden = None
+        return PolicyOutput(logprobs, values, entropy, ptx_logprobs)
 
     def _values(self, batch: Batch) -> Tensor:
         hidden = self._policy_hidden
-        self._policy_hidden = None
         if self.critic_trunk is not None:
-            hidden = self.critic_trunk(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                position_ids=batch.position_ids,
-                use_cache=False,
-            ).last_hidden_state
+            hidden = self.critic_trunk(**batch.inputs, use_cache=False).last_hidden_state
         assert hidden is not None
-        states = hidden[:, -batch.response_mask.size(1) - 1 : -1]
-        return self.value_head(states.float()).squeeze(-1)
+        return self.value_head(hidden[batch.predictors].float()).squeeze(-1)
+
+    def critic_parameters(self) -> set[nn.Parameter]:
+        """What only the critic trains."""
+        trunk = () if self.critic_trunk is None else self.critic_trunk.parameters()
+        return {*trunk, *self.value_head.parameters()}
 
 
-def with_shared_critic(policy: PreTrainedModel) -> ActorCritic:
+def lora_config(params: PPOParams) -> LoraConfig:
+    """LoRA without dropout, which would make another policy of the one that sampled."""
+    return LoraConfig(
+        r=params.lora_r or 0,
+        lora_alpha=params.lora_alpha,
+        target_modules=params.lora_target_modules,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+
+
+def with_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """The model with adapters that change nothing yet, all else frozen; a `ParamsError` when it cannot have them."""
+    if getattr(model.config, "model_type", "") == "gpt2":
+        config.fan_in_fan_out = True  # its Conv1D layers hold the weights transposed
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: ppo.lora_target_modules: {' '.join(str(error).split())[:300]}") from None
+
+
+def frozen_copy(model: PreTrainedModel) -> Reference:
+    """A second model as the reference. Its parameters keep `requires_grad`: PyTorch chooses its matrix products by
+    it, and the reference's must be the policy's, so that the first KL is exactly 0."""
+    return lambda: nullcontext(model)
+
+
+def adapter_off(policy: PeftModel) -> Reference:
+    """The policy itself with its adapter switched off as the reference: one trunk for both."""
+
+    @contextmanager
+    def reference() -> Iterator[Model]:
+        with policy.disable_adapter():
+            yield policy
+
+    return reference
+
+
+def merged(policy: Model) -> PreTrainedModel:
+    """The policy as a plain model: adapters, if any, are added to its weights, in place."""
+    return policy.merge_and_unload() if isinstance(policy, PeftModel) else policy
+
+
+def with_shared_critic(policy: Model) -> ActorCritic:
     """The critic is a linear head on the policy's trunk, zero at first."""
     head = nn.Linear(policy.config.get_text_config().hidden_size, 1)
     nn.init.zeros_(head.weight)
@@ -76,14 +127,18 @@ def with_shared_critic(policy: PreTrainedModel) -> ActorCritic:
     return ActorCritic(policy, None, head.to(policy.device))
 
 
-def with_separate_critic(policy: PreTrainedModel, reward: RewardModel) -> ActorCritic:
-    """The critic is the reward model's trunk and head, rescaled to normalised rewards.
+def with_separate_critic(policy: Model, reward: RewardModel, lora: LoraConfig | None = None) -> ActorCritic:
+    """The critic is the reward model's trunk (with `lora`, frozen but for an adapter) and head, rescaled to
+    normalised rewards.
 
     It reads the policy's tokens, so the reward model must have the policy's tokenizer.
     """
-    old_head = reward.model.score
+    old_head, trunk = reward.model.score, reward.model.base_model
     head = nn.Linear(old_head.in_features, 1).to(policy.device)
     with torch.no_grad():
         head.weight.copy_(old_head.weight / reward.std)
         head.bias.fill_(-reward.mean / reward.std)
-    return ActorCritic(policy, reward.model.base_model, head)
+    if lora is not None:
+        lora.task_type = "FEATURE_EXTRACTION"
+        trunk = with_lora(trunk, lora)
+    return ActorCritic(policy, trunk, head)

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_lib.generation import Response
-from rlhf_lib.logprobs import Batch, collate
+from rlhf_lib.logprobs import Response, collate
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.ppo import algos
+
+Micro = list[int]  # the rows of one forward pass
+Minibatch = list[Micro]  # the rows of one optimizer step
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Rollout:
 
     prompts: list[list[int]]
     responses: list[Response]
-    scores: Tensor  # (B,) rewards of the whole responses
+    scores: Tensor  # (B,) what the update learns from: rewards of the whole responses, with penalties
     mask: Tensor  # bool, True on the responses' tokens
     logprobs: Tensor  # of the policy that sampled
     ref_logprobs: Tensor
@@ -31,32 +33,39 @@ class Rollout:
     returns: Tensor
 
     @classmethod
-    def empty(cls, prompts: list[list[int]], responses: list[Response], scores: Sequence[float]) -> Rollout:
+    def empty(cls, prompts: list[list[int]], responses: list[Response], scores: Tensor) -> Rollout:
         """A rollout whose per-token tensors are still 0."""
         lengths = torch.tensor([len(response.ids) for response in responses])
         mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
         per_token = [torch.zeros(mask.shape) for _ in range(6)]
-        return cls(prompts, responses, torch.tensor(scores, dtype=torch.float32), mask, *per_token)
+        return cls(prompts, responses, scores, mask, *per_token)
 
     @property
     def kl(self) -> Tensor:
         """(B,) log(policy / reference) of each response, in nats."""
         return (self.logprobs - self.ref_logprobs).sum(dim=1)
 
-    def batch(self, rows: Sequence[int], pad_id: int, device: torch.device) -> Batch:
-        """The tokens of some rows, padded no wider than they need."""
-        return collate([self.prompts[i] for i in rows], [self.responses[i].ids for i in rows], pad_id, device)
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row, prompt and response."""
+        return [len(p) + len(r.ids) for p, r in zip(self.prompts, self.responses, strict=True)]
 
-    def record(self, name: str, rows: Sequence[int], values: Tensor) -> None:
-        """Write the (len(rows), R') tensor `values` into rows of the tensor `name`."""
-        getattr(self, name)[list(rows), : values.size(1)] = values.float().cpu()
+    def record(self, name: str, rows: Micro, flat: Tensor) -> None:
+        """Write what a model said of the response tokens of some rows, (n,), into the tensor `name`."""
+        part = torch.zeros(len(rows), self.mask.size(1))
+        part[self.mask[rows]] = flat.float().cpu()
+        getattr(self, name)[rows] = part
+
+    def flat(self, name: str, rows: Micro) -> Tensor:
+        """(n,) of the tensor `name`, of the response tokens of some rows."""
+        return getattr(self, name)[rows][self.mask[rows]]
 
     def estimate_advantages(self, params: PPOParams, kl_coef: float) -> None:
         """Rewards, then advantages and returns, from scores, log-probs and values."""
-        finished = torch.tensor([response.finished for response in self.responses])
-        scores = algos.missing_eos_penalty(self.scores, finished, params.missing_eos_penalty)
         kl = algos.kl_estimate(self.logprobs, self.ref_logprobs, params.kl_estimator)
-        rewards = algos.token_rewards(scores, kl, kl_coef, self.mask)
+        rewards = algos.token_rewards(self.scores, kl, kl_coef if params.kl_in == "reward" else 0.0, self.mask)
+        if params.whiten_rewards:
+            rewards = algos.whiten(rewards, self.mask, shift_mean=False)
         self.advantages, self.returns = algos.gae(rewards, self.values, self.mask, params.gamma, params.lam)
         if params.whiten_advantages:
             self.advantages = algos.whiten(self.advantages, self.mask)
@@ -64,16 +73,17 @@ class Rollout:
     def metrics(self) -> dict[str, float]:
         """What the sampled responses say of the policy: means over responses, or over tokens for the entropy."""
         return {
-            "reward": self.scores.mean().item(),
+            "score": self.scores.mean().item(),
             "kl": self.kl.mean().item(),
             "length": self.mask.sum(dim=1).float().mean().item(),
             "eos_rate": sum(response.finished for response in self.responses) / len(self.responses),
             "entropy": algos.masked_mean(self.entropy, self.mask).item(),
+            "returns": algos.masked_mean(self.returns, self.mask).item(),
             "explained_variance": algos.explained_variance(self.values, self.returns, self.mask).item(),
         }
 
 
-def minibatches(permutation: Sequence[int], lengths: Sequence[int], params: PPOParams) -> list[list[list[int]]]:
+def minibatches(permutation: Sequence[int], lengths: Sequence[int], params: PPOParams) -> list[Minibatch]:
     """Row indices as minibatches of micro-batches.
 
     The permutation decides which rows an optimizer step sees; inside a minibatch, micro-batches hold rows of like
@@ -88,15 +98,15 @@ def minibatches(permutation: Sequence[int], lengths: Sequence[int], params: PPOP
 
 
 def update_inputs(
-    rollout: Rollout, minibatch: list[list[int]], pad_id: int, device: torch.device
+    rollout: Rollout, minibatch: Minibatch, model: torch.nn.Module, pad_id: int, part: slice = slice(None)
 ) -> Iterator[dict[str, Any]]:
-    """The inputs of one optimizer step's micro-batches; `num_tokens` is the response tokens of the whole minibatch."""
+    """The inputs of one optimizer step's micro-batches, or of one process's `part` of them.
+
+    `num_tokens` is the response tokens of the whole minibatch.
+    """
     num_tokens = int(rollout.mask[[i for rows in minibatch for i in rows]].sum())
-    for rows in minibatch:
-        batch = rollout.batch(rows, pad_id, device)
-        width = batch.response_mask.size(1)
-        tensors = {
-            name: getattr(rollout, name)[rows, :width].to(device)
-            for name in ("logprobs", "values", "advantages", "returns")
-        }
+    for rows in minibatch[part]:
+        batch = collate(model, [rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows], pad_id)
+        names = ("logprobs", "ref_logprobs", "values", "advantages", "returns")
+        tensors = {name: rollout.flat(name, rows).to(batch.token_ids.device) for name in names}
         yield {"batch": batch, "num_tokens": num_tokens, **tensors}

@@ -2,55 +2,93 @@
 
 from __future__ import annotations
 
-from transformers import TrainingArguments, set_seed
+from collections.abc import Sequence
+from typing import Any
 
-from rlhf_lib import training
-from rlhf_lib.chat import Message
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainingArguments, set_seed
+
+from rlhf_lib import models, training
 from rlhf_lib.checkpoint import CheckpointDir
-from rlhf_lib.models import load_policy, load_tokenizer
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.params.schema import ParamsError
-from rlhf_lib.ppo.model import ActorCritic, with_separate_critic, with_shared_critic
+from rlhf_lib.ppo.model import (
+    ActorCritic,
+    Reference,
+    adapter_off,
+    frozen_copy,
+    lora_config,
+    with_lora,
+    with_separate_critic,
+    with_shared_critic,
+)
 from rlhf_lib.ppo.trainer import PPOTrainer
+from rlhf_lib.reward_functions import RewardFunctions
 from rlhf_lib.rewards import RewardModel
+
+Row = dict[str, Any]
 
 
 def build(
     params: PPOParams,
     sft: str,
     reward: str,
-    train_prompts: list[list[Message]],
-    eval_prompts: list[list[Message]],
+    train_rows: Sequence[Row],
+    eval_rows: Sequence[Row],
+    ptx_rows: Sequence[Row],
     checkpoints: CheckpointDir,
 ) -> PPOTrainer:
-    """A trainer of the policy in directory `sft` against the reward model in directory `reward`."""
+    """A trainer of the policy in directory `sft`; a separate critic starts from the reward model in `reward`."""
     set_seed(params.seed)
-    args = TrainingArguments(
-        eval_strategy="steps",
-        ignore_data_skip=True,  # the loader knows from the step where to go on
-        **params.trainer_config(),
-        **training.trainer_kwargs(checkpoints),
-    )
-    return PPOTrainer(
+    models.multiply_with_onednn()
+    args = training_arguments(params, checkpoints)
+    model, reference = policy_and_reference(params, sft, reward)
+    trainer = PPOTrainer(
         params,
-        actor_critic(params, sft, reward),
-        reference=load_policy(sft),
-        reward=RewardModel.load(reward),
-        tokenizer=load_tokenizer(sft),
-        args=args,
-        train_prompts=train_prompts,
-        eval_prompts=eval_prompts,
+        model,
+        reference,
+        RewardFunctions.load(params.reward_funcs, params.reward_weights, params.normalize_rewards),
+        models.load_tokenizer(sft),
+        args,
+        list(train_rows),
+        list(eval_rows),
+        list(ptx_rows),
     )
+    if params.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(params.early_stopping_patience))
+    return trainer
 
 
-def actor_critic(params: PPOParams, sft: str, reward: str) -> ActorCritic:
-    """The policy in directory `sft` with the critic that the params ask for."""
-    policy = load_policy(sft)
+def training_arguments(params: PPOParams, checkpoints: CheckpointDir) -> TrainingArguments:
+    """The trainer's arguments, in as many processes as this one was started with."""
+    kwargs = {**training.trainer_kwargs(checkpoints), **training.precision_kwargs(params.bf16)}
+    config = params.trainer_config(training.num_processes())
+    # The loader knows where to go on.
+    return TrainingArguments(ignore_data_skip=True, **{**kwargs, **config})
+
+
+def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[ActorCritic, Reference]:
+    """The policy in directory `sft` with the critic that the params ask for, and its reference.
+
+    With LoRA, the reference is the policy without its adapter; else it is a second model.
+    """
+    policy = models.load_policy(sft)
+    if params.lora_r is None:
+        reference = frozen_copy(models.load_policy(sft))
+    else:
+        policy = with_lora(policy, lora_config(params))
+        reference = adapter_off(policy)
     if params.critic == "shared":
-        return with_shared_critic(policy)
-    if load_tokenizer(reward).get_vocab() != load_tokenizer(sft).get_vocab():
+        return with_shared_critic(policy), reference
+    critic = RewardModel.load(reward)
+    check_tokenizers(critic.tokenizer, models.load_tokenizer(sft))
+    models.run_fast(critic.model)
+    return with_separate_critic(policy, critic, lora_config(params) if params.critic == "lora" else None), reference
+
+
+def check_tokenizers(of_reward: PreTrainedTokenizerBase, of_policy: PreTrainedTokenizerBase) -> None:
+    """A `ParamsError` when the critic would read other tokens than those that it was trained on."""
+    if of_reward.get_vocab() != of_policy.get_vocab():
         raise ParamsError(
-            "params.yaml: ppo.critic: a separate critic starts from the reward model, which has another tokenizer "
+            "params.yaml: ppo.critic: a critic of its own starts from the reward model, which has another tokenizer "
             "than the policy; set it to shared"
         )
-    return with_separate_critic(policy, RewardModel.load(reward))

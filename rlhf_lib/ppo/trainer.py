@@ -1,32 +1,40 @@
 """PPO as a transformers.Trainer whose training data are its own rollouts.
 
-Trainer gives the loop, the optimizer and its schedule, accumulation, clipping, precision, logging and resume. What
-PPO adds is here: the data loader samples rollouts from the policy as it stands, and the loss is PPO's.
+Trainer gives the loop, the optimizer and its schedule, accumulation, clipping, precision, logging, resume, the best
+checkpoint and early stopping. What PPO adds is here: the data loader samples rollouts from the policy as it stands,
+and the loss is PPO's.
+
+In several processes every one holds the whole rollout, and does its share of the model's work on it: it samples its
+share of the prompts, scores and learns from its share of every minibatch. All statistics are of the whole rollout.
+Whatever is random is a function of the seed and of the rollout's number, never of what was drawn before.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerControl, TrainingArguments
+from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerControl, TrainingArguments
 
-from rlhf_lib import generation
-from rlhf_lib.chat import Message
-from rlhf_lib.logprobs import response_logprobs, sequence_logprobs
+from rlhf_lib.generation import Sampling, seeded
+from rlhf_lib.logprobs import Distribution, Response, collate, response_logprobs
 from rlhf_lib.models import context_length
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.ppo import algos
-from rlhf_lib.ppo.model import ActorCritic
-from rlhf_lib.ppo.rollout import Rollout, minibatches, update_inputs
-
-Reward = Callable[[Sequence[list[Message]], Sequence[str]], Sequence[float]]
+from rlhf_lib.ppo.callbacks import RolloutEnd, RolloutProgress
+from rlhf_lib.ppo.data import Completions, Prompts, Row, micro_batches, walk
+from rlhf_lib.ppo.model import ActorCritic, Reference
+from rlhf_lib.ppo.rollout import Minibatch, Rollout, minibatches, update_inputs
+from rlhf_lib.ppo.sampler import Sampler, mean_rewards
+from rlhf_lib.reward_functions import RewardFunctions
 
 _WEIGHTS = "actor_critic.safetensors"
 _STATE = "rollout.json"
@@ -47,10 +55,8 @@ class RolloutLoader:
         return params.total_rollouts * params.steps_per_rollout * self.trainer.args.gradient_accumulation_steps
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        params = self.trainer.params
-        done = self.trainer.state.global_step // params.steps_per_rollout
-        for index in range(done, params.total_rollouts):
-            yield from self.trainer.updates(index)
+        while self.trainer.rollouts_done < self.trainer.params.total_rollouts:
+            yield from self.trainer.updates(self.trainer.rollouts_done)
 
 
 class PPOTrainer(Trainer):
@@ -59,10 +65,11 @@ class PPOTrainer(Trainer):
     Args:
         params: the `ppo` section; its lengths are in tokens, its rollouts count responses.
         model: policy and critic.
-        reference: the frozen policy from which the KL is measured.
-        reward: a function of prompts (as messages) and completions (as text) that gives one number a row.
+        reference: gives the frozen policy from which the KL is measured.
+        reward: the reward of prompts (as messages), completions (as text) and the rows' other columns.
         args: `TrainingArguments(**params.trainer_config(), ...)`.
-        train_prompts, eval_prompts: prompts as messages.
+        train_rows, eval_rows: rows with a `prompt` (messages); their other columns go to the reward functions.
+        ptx_rows: rows with a `prompt` and a `completion` (messages) for the language-model loss, if `ptx_coef` > 0.
 
     Raises:
         ParamsError: no prompt would fit beside `response_length` new tokens.
@@ -75,25 +82,46 @@ class PPOTrainer(Trainer):
         self,
         params: PPOParams,
         model: ActorCritic,
-        reference: PreTrainedModel,
-        reward: Reward,
+        reference: Reference,
+        reward: RewardFunctions,
         tokenizer: PreTrainedTokenizerBase,
         args: TrainingArguments,
-        train_prompts: list[list[Message]],
-        eval_prompts: list[list[Message]],
+        train_rows: list[Row],
+        eval_rows: list[Row],
+        ptx_rows: list[Row],
     ) -> None:
-        self.params = params
-        self.reference = reference
-        self.reward = reward
-        self.kl_coef = params.kl_coef
-        self.train_prompts, self.eval_prompts = train_prompts, eval_prompts
-        context = context_length(model.policy)
-        self.train_ids, self.eval_ids = (
-            generation.encode_prompts(tokenizer, prompts, params.response_length, context, "ppo.response_length")
-            for prompts in (train_prompts, eval_prompts)
+        self.params, self.reference = params, reference
+        length, context = params.response_length, context_length(model.policy)
+        self.train_prompts = Prompts.encode(tokenizer, train_rows, length, context)
+        self.eval_prompts = Prompts.encode(tokenizer, eval_rows[: params.max_eval_prompts], length, context)
+        self.ptx = Completions(tokenizer, ptx_rows, context) if params.ptx_coef > 0 else None
+        self.sampling = Sampling(
+            length,
+            params.temperature,
+            params.top_k,
+            params.top_p,
+            params.min_new_tokens,
+            tuple(params.stop_strings),
         )
-        self._metrics: dict[str, float] = defaultdict(float)
-        super().__init__(model=model, args=args, eval_dataset=eval_prompts, processing_class=tokenizer)
+        self.greedy = dataclasses.replace(self.sampling, temperature=0.0)
+        self.distribution = Distribution(params.temperature, params.min_new_tokens, tokenizer.eos_token_id)
+        self.pad_id = tokenizer.pad_token_id
+        # What a checkpoint keeps of the rollouts
+        self.kl_coef = params.kl_coef
+        self.rollouts_done = 0
+        self.score_moments = algos.RunningMoments()
+        self.completions: list[Row] = []
+        # What is measured of the rollout at hand
+        self.rollout_metrics: dict[str, float] = {}
+        self._update_sums: dict[str, float] = defaultdict(float)  # over its optimizer steps, of this process
+        self._minibatch_kl = 0.0
+        self._steps = 0
+        super().__init__(model=model, args=args, eval_dataset=eval_rows, processing_class=tokenizer)
+        batch_sizes = (params.rollout_batch_size, params.per_device_train_batch_size)
+        self.sampler = Sampler(model.policy, reference, reward, tokenizer, self.accelerator, params.seed, *batch_sizes)
+        self.add_callback(RolloutEnd(self))
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(RolloutProgress(self))
 
     # Rollouts
 
@@ -101,61 +129,84 @@ class PPOTrainer(Trainer):
         return RolloutLoader(self)
 
     def updates(self, index: int) -> Iterator[dict[str, Any]]:
-        """Collect rollout number `index`, then give the micro-batches of all its epochs."""
-        rollout = self.sample(self.prompt_rows(index))
-        lengths = [len(p) + len(r.ids) for p, r in zip(rollout.prompts, rollout.responses, strict=True)]
-        split = minibatches(torch.randperm(len(lengths)).tolist(), lengths, self.params)
-        self.score(rollout, split)
+        """Collect rollout number `index`, then give this process's micro-batches of all its epochs."""
+        rollout = self.sample(index)
+        self.score(rollout, self._minibatches(rollout, index, epoch=0))
         for epoch in range(self.params.num_ppo_epochs):
-            if epoch > 0:
-                split = minibatches(torch.randperm(len(lengths)).tolist(), lengths, self.params)
-            for minibatch in split:
-                yield from update_inputs(rollout, minibatch, self._pad_id, self.args.device)
+            for number, minibatch in enumerate(self._minibatches(rollout, index, epoch)):
+                if self.rollouts_done > index:  # the approximate KL passed its bound
+                    return
+                inputs = update_inputs(rollout, minibatch, self.model.policy, self.pad_id, self.sampler.share)
+                for update, ptx in zip(inputs, self._ptx_inputs(index, epoch, number), strict=True):
+                    yield {**update, **ptx}
 
-    def prompt_rows(self, index: int) -> list[int]:
-        """The training prompts of rollout `index`: a walk through shuffled passes, the same whenever it is asked."""
-        size, total = self.params.rollout_batch_size, len(self.train_ids)
-        first, last = index * size, (index + 1) * size
-        walk: list[int] = []
-        for pass_number in range(first // total, (last - 1) // total + 1):
-            order = torch.Generator().manual_seed(self.params.seed * 1_000_003 + pass_number)
-            walk += torch.randperm(total, generator=order).tolist()
-        return walk[first % total : first % total + size]
+    def _minibatches(self, rollout: Rollout, index: int, epoch: int) -> list[Minibatch]:
+        order = torch.randperm(len(rollout.prompts), generator=seeded(self.params.seed, index, epoch))
+        return minibatches(order.tolist(), rollout.lengths, self.params)
 
-    def sample(self, rows: list[int]) -> Rollout:
-        """Responses of the policy to some training prompts, and their rewards."""
-        prompts = [self.train_ids[row] for row in rows]
-        responses = self._generate(prompts, self.params.temperature)
-        texts = [generation.text(self._tokenizer, response) for response in responses]
-        return Rollout.empty(prompts, responses, self.reward([self.train_prompts[row] for row in rows], texts))
+    def sample(self, index: int) -> Rollout:
+        """Responses of the policy to the prompts of rollout `index`, and their scores."""
+        copies, size = self.params.num_generations, self.params.rollout_batch_size
+        rows = walk(len(self.train_prompts), size // copies, index, self.params.seed)
+        prompts = self.train_prompts.pick([row for row in rows for _ in range(copies)])
+        start = time.perf_counter()
+        responses, rewards = self.sampler.respond(prompts, self.sampling, index)
+        seconds = time.perf_counter() - start
+        rollout = Rollout.empty(prompts.ids, responses, self.scores(torch.tensor(rewards.total), responses))
+        speed = rollout.mask.sum().item() / seconds
+        self.rollout_metrics = {**mean_rewards(rewards), "rollout_tokens_per_second": speed}
+        return rollout
+
+    def scores(self, rewards: Tensor, responses: list[Response]) -> Tensor:
+        """(B,) what the update learns from: rewards scaled and clipped, less penalties."""
+        params = self.params
+        if params.scale_rewards:
+            self.score_moments.update(rewards)
+            rewards = rewards / self.score_moments.std
+        if params.reward_clip is not None:
+            rewards = rewards.clamp(-params.reward_clip, params.reward_clip)
+        rewards = rewards - params.length_penalty * torch.tensor([float(len(r.ids)) for r in responses])
+        finished = torch.tensor([response.finished for response in responses])
+        return algos.penalise_missing_eos(rewards, finished, params.missing_eos_penalty, params.missing_eos_replaces)
 
     @torch.no_grad()
-    def score(self, rollout: Rollout, split: list[list[list[int]]]) -> None:
+    def score(self, rollout: Rollout, split: list[Minibatch]) -> None:
         """Fill in log-probs, values, advantages and returns.
 
         The forward passes see the very micro-batches of the first epoch: its ratios are exactly 1.
         """
-        for rows in (rows for minibatch in split for rows in minibatch):
-            batch = rollout.batch(rows, self._pad_id, self.args.device)
+        params, names = self.params, ("logprobs", "values", "entropy", "ref_logprobs")
+        for rows in (rows for minibatch in split for rows in minibatch[self.sampler.share]):
+            prompts, responses = [rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows]
+            batch = collate(self.model.policy, prompts, responses, self.pad_id)
             with self.accelerator.autocast():
-                output = self.model(batch, self.params.temperature)
-                ref_logprobs = response_logprobs(self.reference, batch, self.params.temperature)
-            for name, values in zip(("logprobs", "values", "entropy"), output, strict=True):
+                output = self.model(batch, self.distribution)
+                with self.reference() as reference:
+                    ref_logprobs = response_logprobs(reference, batch, self.distribution)
+            flat = (output.logprobs, output.values, output.entropy, ref_logprobs)
+            for name, values in zip(names, flat, strict=True):
                 rollout.record(name, rows, values)
-            rollout.record("ref_logprobs", rows, ref_logprobs)
-        rollout.estimate_advantages(self.params, self.kl_coef)
-        metrics = rollout.metrics()
-        self._add_metrics({**metrics, "kl_coef": self.kl_coef})
-        if self.params.kl_target is not None:
-            self.kl_coef = algos.adapt_kl_coef(
-                self.kl_coef, metrics["kl"], self.params.kl_target, self.params.kl_horizon, len(rollout.prompts)
-            )
-
-    def _generate(self, prompts: list[list[int]], temperature: float) -> list[generation.Response]:
-        length, size = self.params.response_length, self.params.rollout_batch_size
-        return generation.generate(self.model.policy, self._tokenizer, prompts, length, temperature, size)
+        for name in names:
+            setattr(rollout, name, self.sampler.summed(getattr(rollout, name)))
+        rollout.estimate_advantages(params, self.kl_coef)
+        self.rollout_metrics |= {**rollout.metrics(), "kl_coef": self.kl_coef}
+        if params.kl_target is not None:
+            kl, count = self.rollout_metrics["kl"], len(rollout.prompts)
+            self.kl_coef = algos.adapt_kl_coef(self.kl_coef, kl, params.kl_target, params.kl_horizon, count)
 
     # The update
+
+    def _ptx_inputs(self, *draw: int) -> Iterator[dict[str, Any]]:
+        """For each of this process's micro-batches, as many SFT rows, drawn anew for every optimizer step."""
+        if self.ptx is None:
+            yield from ({} for _ in range(self.args.gradient_accumulation_steps))
+            return
+        rows = self.ptx.draw(self.params.minibatch_size, self.params.seed, *draw)
+        num_tokens = sum(len(response.ids) for _, response in rows)
+        for micro in list(micro_batches(rows, self.params.per_device_train_batch_size))[self.sampler.share]:
+            prompts, responses = zip(*micro, strict=True)
+            batch = collate(self.model.policy, prompts, responses, self.pad_id)
+            yield {"ptx_batch": batch, "ptx_num_tokens": num_tokens}
 
     def compute_loss(
         self,
@@ -165,85 +216,137 @@ class PPOTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """The micro-batch's share of its minibatch's loss: sums over tokens, divided by the minibatch's tokens."""
-        params, batch = self.params, inputs["batch"]
-        mask = batch.response_mask
-        output = model(batch, params.temperature)
-        policy = algos.policy_loss(output.logprobs, inputs["logprobs"], inputs["advantages"], params.cliprange)
+        params, old = self.params, inputs["logprobs"]
+        output = model(inputs["batch"], self.distribution, inputs.get("ptx_batch"))
+        clips = (params.cliprange, params.cliprange_high, params.dual_clip)
+        policy = algos.policy_loss(output.logprobs, old, inputs["advantages"], *clips)
         value = algos.value_loss(output.values, inputs["values"], inputs["returns"], params.cliprange_value)
-        shares = {
-            "policy_loss": policy.loss,
-            "value_loss": value,
-            "clip_fraction": policy.clipped.float(),
-            "ratio": policy.ratio,
-            "approx_kl": algos.kl_estimate(inputs["logprobs"], output.logprobs, "k3"),
+        sums = {
+            "policy_loss": policy.loss.sum(),
+            "value_loss": value.sum(),
+            "clip_fraction": policy.clipped.sum(),
+            "ratio": policy.ratio.sum(),
+            "approx_kl": algos.kl_estimate(old, output.logprobs, "k3").sum(),
         }
-        totals = {name: x.masked_fill(~mask, 0.0).sum() / inputs["num_tokens"] for name, x in shares.items()}
-        self._add_metrics({name: total.item() / params.steps_per_rollout for name, total in totals.items()})
-        return totals["policy_loss"] + params.vf_coef * totals["value_loss"]
+        weights = {"policy_loss": 1.0, "value_loss": params.vf_coef}
+        if params.entropy_coef > 0:
+            sums["entropy_loss"], weights["entropy_loss"] = -output.entropy.sum(), params.entropy_coef
+        if params.kl_in == "loss":
+            kl = algos.kl_estimate(output.logprobs, inputs["ref_logprobs"], params.kl_estimator)
+            sums["kl_loss"], weights["kl_loss"] = kl.sum(), self.kl_coef
+        terms = {name: total / inputs["num_tokens"] for name, total in sums.items()}
+        if output.ptx_logprobs is not None:
+            terms["ptx_loss"] = -output.ptx_logprobs.sum() / inputs["ptx_num_tokens"]
+            weights["ptx_loss"] = params.ptx_coef
+        for name, term in terms.items():
+            self._update_sums[name] += term.item()
+        self._minibatch_kl += terms["approx_kl"].item()
+        # Data-parallel training averages the processes' gradients, where the minibatch's is their sum.
+        return self.accelerator.num_processes * sum(weight * terms[name] for name, weight in weights.items())
+
+    def finish_step(self) -> bool:
+        """Count an optimizer step; whether it was the last one on its rollout."""
+        self._steps += 1
+        over = self._steps == self.params.steps_per_rollout
+        if self.params.max_approx_kl is not None:
+            over |= self.sampler.summed(torch.tensor(self._minibatch_kl)).item() > self.params.max_approx_kl
+        self._minibatch_kl = 0.0
+        self.rollouts_done += over
+        return over
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Trainer's, with groups of their own for the critic where it has its own learning rate."""
+        optimizer, rate = super().create_optimizer(model), self.params.critic_learning_rate
+        if rate is not None:
+            critic = self.model.critic_parameters()
+            for group in list(optimizer.param_groups):
+                of_critic = [p for p in group["params"] if p in critic]
+                group["params"] = [p for p in group["params"] if p not in critic]
+                optimizer.add_param_group({**group, "params": of_critic, "lr": rate})
+        return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Trainer's log, with what was collected since the last one."""
+        """Trainer's log, with what was measured of the rollout and, as means over its optimizer steps, its update."""
         if "loss" in logs:
-            logs = {**logs, **self._metrics}
-            self._metrics.clear()
+            sums = self.sampler.summed(torch.tensor(list(self._update_sums.values()), dtype=torch.float64))
+            update = {name: total / self._steps for name, total in zip(self._update_sums, sums.tolist(), strict=True)}
+            counts = {"rollout": self.rollouts_done, "steps": self._steps}
+            logs = {**logs, **self.rollout_metrics, **update, **counts}
+            self._update_sums.clear()
+            self._steps = 0
         super().log(logs, start_time)
-
-    def _add_metrics(self, metrics: dict[str, float]) -> None:
-        for name, value in metrics.items():
-            self._metrics[name] += value
 
     # Evaluation
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
-        """Reward, KL (nats a response), length (tokens) and EOS rate on the evaluation prompts, sampled as in training.
+        """Reward, KL (nats a response), length (tokens) and EOS rate on the evaluation prompts, sampled and greedy.
 
-        The draws are the same at every evaluation, and leave the training's random numbers as they were.
+        `objective` is the reward less kl_coef times the KL. The draws are the same at every evaluation.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(self.params.seed)
-            responses = self._generate(self.eval_ids, self.params.temperature)
-        texts = [generation.text(self._tokenizer, response) for response in responses]
-        rollout = Rollout.empty(self.eval_ids, responses, self.reward(self.eval_prompts, texts))
-        ids = [response.ids for response in responses]
-        policy, reference = (
-            torch.tensor(sequence_logprobs(model, self.eval_ids, ids, self._pad_id, self.params.temperature))
-            for model in (self.model.policy, self.reference)
-        )
-        measured = {
-            "reward": rollout.scores.mean(),
-            "kl": (policy - reference).mean(),
-            "length": rollout.mask.sum(dim=1).float().mean(),
-            "eos_rate": torch.tensor([response.finished for response in responses]).float().mean(),
-        }
-        metrics = {f"{metric_key_prefix}_{name}": value.item() for name, value in measured.items()}
+        measured = self._measure(self.sampling, "sampled")
+        measured["objective"] = measured["reward"] - self.params.kl_coef * measured["kl"]
+        measured |= {f"greedy_{name}": value for name, value in self._measure(self.greedy, "greedy").items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _measure(self, sampling: Sampling, mode: str) -> dict[str, float]:
+        prompts = self.eval_prompts
+        responses, rewards = self.sampler.respond(prompts, sampling)
+        kl = self.sampler.kl(prompts, responses, self.distribution)
+        shown = slice(self.params.num_completions_to_log)
+        columns = (prompts.rows[shown], self.sampler.texts(responses[shown]), rewards.total[shown], kl[shown].tolist())
+        for row, completion, reward, row_kl in zip(*columns, strict=True):
+            measured = {"prompt": row["prompt"], "completion": completion, "reward": reward, "kl": row_kl}
+            self.completions.append({"rollout": self.rollouts_done, "mode": mode, **measured})
+        return {
+            **mean_rewards(rewards),
+            "kl": kl.mean().item(),
+            "length": sum(len(response.ids) for response in responses) / len(responses),
+            "eos_rate": sum(response.finished for response in responses) / len(responses),
+        }
+
     # Checkpoints
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The trained weights only: the frozen ones are those of the models that the run starts from."""
         directory = Path(output_dir or self.args.output_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        save_model(self.accelerator.unwrap_model(self.model), str(directory / _WEIGHTS))
+        trained = {n: p.detach().contiguous() for n, p in self.model.named_parameters() if p.requires_grad}
+        save_file(trained, directory / _WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        load_model(model or self.model, Path(resume_from_checkpoint) / _WEIGHTS)
+        weights = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, saved in load_file(Path(resume_from_checkpoint) / _WEIGHTS).items():
+                weights[name].copy_(saved)
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Trainer's; the best model so far is saved as soon as it is known to be, if it is to be loaded at the end."""
+        is_best = super()._determine_best_metric(metrics, trial)
+        self.control.should_save |= is_best and self.args.load_best_model_at_end
+        return is_best
 
     def _save_rng_state(self, output_dir: str) -> None:
         """With the random numbers goes the rest of the rollouts' state; Trainer writes its own state after it."""
         super()._save_rng_state(output_dir)
-        (Path(output_dir) / _STATE).write_text(json.dumps({"kl_coef": self.kl_coef}))
+        state = {
+            "kl_coef": self.kl_coef,
+            "rollouts_done": self.rollouts_done,
+            "score_moments": vars(self.score_moments),
+            "completions": self.completions,
+        }
+        if self.args.should_save:
+            (Path(output_dir) / _STATE).write_text(json.dumps(state))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is not None:
-            self.kl_coef = json.loads((Path(checkpoint) / _STATE).read_text())["kl_coef"]
-
-    @property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.processing_class
-
-    @property
-    def _pad_id(self) -> int:
-        return self._tokenizer.pad_token_id
+            state = json.loads((Path(checkpoint) / _STATE).read_text())
+            self.kl_coef, self.rollouts_done = state["kl_coef"], state["rollouts_done"]
+            self.score_moments = algos.RunningMoments(**state["score_moments"])
+            self.completions = state["completions"]

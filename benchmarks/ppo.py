@@ -1,0 +1,195 @@
+"""Our PPO against TRL's: `python -m benchmarks.ppo`. What is compared, and how: benchmarks/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from benchmarks import peer_ppo, results
+from benchmarks.cases import CASES, Case
+from benchmarks.worker import THREADS
+from rlhf_lib import environment
+from rlhf_lib.tracking import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".bench"
+PEER = CACHE / f"trl-{peer_ppo.VERSION}"
+OUTPUT = ROOT / "benchmarks" / "results" / "ppo.json"
+QUICK_OUTPUT = CACHE / "quick.json"
+
+
+class WorkerFailed(Exception):
+    """A side's process ended before it should; says what it printed last."""
+
+
+class Worker:
+    """One side's process, which waits until it is its turn."""
+
+    def __init__(self, module: str, arguments: list[str], env: Mapping[str, str], log: Path) -> None:
+        self.name, self.log = module, log
+        command = [sys.executable, "-m", module, *arguments]
+        with open(log, "w", encoding="utf-8") as errors:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.process.kill()
+        self.process.communicate()
+
+    def answer(self) -> dict[str, Any]:
+        """The worker's next message."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            tail = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+            raise WorkerFailed(f"{self.name} ended with code {self.process.returncode}:\n" + "\n".join(tail))
+        return json.loads(line)
+
+    def update(self) -> dict[str, Any]:
+        """Let the worker do one update, and wait for its report."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # `answer` says why
+        return self.answer()
+
+
+def run(name: str, pairs: int, quick: bool) -> dict[str, Any]:
+    """The results of one case."""
+    from benchmarks import workload
+
+    case = CASES[name].quick() if quick else CASES[name]
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{name}-") as folder, ExitStack() as stack:
+        workload.write(case, Path(folder), CACHE)
+        arguments = ["--case", name, "--updates", str(1 + pairs), "--models", folder, *(["--quick"] if quick else [])]
+
+        def start(module: str, path: list[Path]) -> Worker:
+            log = CACHE / f"{name}-{module.rpartition('.')[2]}.log"
+            return stack.enter_context(Worker(module, arguments, worker_env(path), log))
+
+        peer = start("benchmarks.peer_ppo", [PEER])
+        peer_start = peer.answer()
+        ours = start("benchmarks.our_ppo", [])
+        our_start = ours.answer()
+        return measure(name, case, (peer, peer_start), (ours, our_start), pairs)
+
+
+def measure(
+    name: str, case: Case, peer: tuple[Worker, dict[str, Any]], ours: tuple[Worker, dict[str, Any]], pairs: int
+) -> dict[str, Any]:
+    """A warm-up update of each side, then pairs of measured ones."""
+    print(f"{name}: {case.about}; warm-up", file=sys.stderr)
+    for worker, _ in (peer, ours):
+        worker.update()
+    peer_updates, our_updates = [], []
+    for pair in range(1, pairs + 1):
+        peer_updates.append(peer[0].update())
+        our_updates.append(ours[0].update())
+        seconds = [updates[-1]["cpu_seconds"] for updates in (peer_updates, our_updates)]
+        print(
+            f"{name}: pair {pair} of {pairs}: peer {seconds[0]:.2f} s, ours {seconds[1]:.2f} s, "
+            f"ratio {seconds[0] / seconds[1]:.2f}",
+            file=sys.stderr,
+        )
+    return {
+        "about": case.about,
+        **results.compare(peer_updates, our_updates),
+        "peer": results.side(peer[1], peer_updates),
+        "ours": results.side(ours[1], our_updates),
+    }
+
+
+def worker_env(path: list[Path]) -> dict[str, str]:
+    """A worker's environment: one thread, no GPU, no network, and `path` before the installed packages."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
+    return {
+        **os.environ,
+        **threads,
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join(map(str, path)),
+    }
+
+
+def install_peer() -> None:
+    """Install the peer into a folder of its own, once: the project's environment has a later TRL."""
+    if PEER.exists():
+        return
+    print(f"installing trl {peer_ppo.VERSION} into {PEER.relative_to(ROOT)}, once", file=sys.stderr)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix="install-") as folder:
+        target = Path(folder) / "trl"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*pip, "--target", str(target), f"trl=={peer_ppo.VERSION}"], check=True)
+        shutil.move(target, PEER)
+
+
+def suitable_cases(bf16: bool) -> list[str]:
+    """The cases that run when none is named; without bf16 instructions an update in bf16 can take an hour."""
+    left_out = [name for name, case in CASES.items() if case.needs_bf16 and not bf16]
+    if left_out:
+        print(f"no bf16 instructions, so left out unless named by --cases: {', '.join(left_out)}", file=sys.stderr)
+    return [name for name in CASES if name not in left_out]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ppo", description="Our PPO against TRL's, on one thread."
+    )
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        choices=CASES,
+        metavar="CASE",
+        help=f"default: all that suit the machine of {', '.join(CASES)}",
+    )
+    parser.add_argument("--pairs", type=int, default=5, help="measured updates of each side (default: 5)")
+    parser.add_argument("--output", type=Path, help="results file, in which only the cases that run are replaced")
+    parser.add_argument("--quick", action="store_true", help="toy sizes: shows that both sides run, measures nothing")
+    arguments = parser.parse_args()
+    if arguments.pairs < 1:
+        parser.error("--pairs: must be at least 1")
+    environment.prepare()
+    output = arguments.output or (QUICK_OUTPUT if arguments.quick else OUTPUT)
+    machine = results.machine(THREADS, peer_ppo.VERSION)
+    names = arguments.cases or suitable_cases(machine["bf16_instructions"] or arguments.quick)
+    results.check_mergeable(results.read(output), machine, names)
+    CACHE.mkdir(exist_ok=True)
+    install_peer()
+    failures = []
+    for name in names:
+        try:
+            case = run(name, arguments.pairs, arguments.quick)
+        except WorkerFailed as error:
+            failures.append(f"{name}: {error}")
+            print(failures[-1], file=sys.stderr)
+            continue
+        write_json(output, results.merge(results.read(output), machine, {name: case}))
+    if output.exists():
+        print(results.table(results.read(output)))
+    if failures:
+        raise SystemExit(f"{len(failures)} of {len(names)} cases failed; see above")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What the two sides' processes share: turns, clocks and memory.
+
+A worker reads a line from stdin before each update and answers with one line of JSON after it; it waits in between,
+so that only one side runs at a time. Whatever else it prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks.cases import CASES, Case
+
+THREADS = 1
+PHASES = ("sampling", "reward", "scoring", "update", "optimizer", "other")
+
+Result = TypeVar("Result")
+
+
+class Finished(Exception):
+    """Every update was reported: ends a trainer's loop before it would save anything."""
+
+
+@dataclass(frozen=True)
+class Task:
+    case: Case
+    updates: int  # the warm-up included
+    models: Path
+
+
+def task() -> Task:
+    """What the command line asks a worker to do."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--case", choices=CASES, required=True)
+    parser.add_argument("--updates", type=int, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    case = CASES[arguments.case]
+    return Task(case.quick() if arguments.quick else case, arguments.updates, arguments.models)
+
+
+class Turns:
+    """Takes turns with the other side, and measures each update between its turn's beginning and its end."""
+
+    def __init__(self, updates: int) -> None:
+        self.updates = updates
+        self.done = 0
+        self.phases: dict[str, float] = defaultdict(float)
+        self.tokens = 0  # sampled as responses, their EOS included
+        # The answers keep the first stdout to themselves; what libraries print goes to stderr.
+        self._answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+
+    def say(self, message: dict[str, Any]) -> None:
+        """One line of JSON to whoever started this process."""
+        self._answers.write(json.dumps(message) + "\n")
+        self._answers.flush()
+
+    def begin(self) -> None:
+        """Wait for the turn, then start the clocks."""
+        if not sys.stdin.readline():
+            raise Finished  # nobody is left to measure for
+        self.phases.clear()
+        self.tokens = 0
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def end(self) -> None:
+        """Stop the clocks and report the update; begin the next, or raise `Finished` after the last."""
+        cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        phases = {**self.phases, "other": cpu - sum(self.phases.values())}
+        self.say(
+            {
+                "cpu_seconds": cpu,
+                "wall_seconds": wall,
+                "response_tokens": self.tokens,
+                "phases": {name: phases.get(name, 0.0) for name in PHASES},
+                "peak_mb": peak_mb(),
+            }
+        )
+        self.done += 1
+        if self.done == self.updates:
+            raise Finished
+        self.begin()
+
+    def timed(self, phase: str, function: Callable[..., Result]) -> Callable[..., Result]:
+        """`function`, whose CPU seconds count as the phase's. Phases must not call one another."""
+
+        def wrapper(*args: Any, **kwargs: Any) -> Result:
+            start = time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.phases[phase] += time.process_time() - start
+
+        return wrapper
+
+
+def reset_peak() -> None:
+    """Let `peak_mb` start from the memory that is held now, where the system can do that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        print("the peak memory cannot be reset here: it includes the start of the process", file=sys.stderr)
+
+
+def peak_mb() -> float:
+    """The most memory in MiB that this process held since `reset_peak`."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))

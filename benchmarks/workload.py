@@ -1,0 +1,131 @@
+"""What both sides of the benchmark work on: tokenizer, models and prompts, the same on every machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerBase,
+)
+
+from benchmarks.cases import SIZES, Case
+from rlhf_lib import base, models
+from rlhf_lib.chat import Message, prompt_ids
+from rlhf_lib.rewards import STATISTICS_FILE
+from rlhf_lib.tracking import write_json
+
+POLICY, REWARD, PROMPTS = "policy", "reward", "prompts.json"
+
+# Merges of a large vocabulary need more text than the descriptions of the installed packages.
+_LARGE_VOCABULARY = 8192
+_SOURCE_FILES = 400
+
+
+def write(case: Case, folder: Path, cache: Path) -> None:
+    """Write policy, reward model and prompts of a case into `folder`; tokenizers are kept in `cache`."""
+    tokenizer = fresh_tokenizer(SIZES[case.size]["vocab_size"], cache)
+    config = _config(case, tokenizer)
+    torch.manual_seed(case.seed + 1)
+    policy = GPT2LMHeadModel(config)
+    base.complete(policy, tokenizer, case.seed)
+    if case.eos_probability is not None:
+        bias_eos(policy, case.eos_probability, case.ours.get("temperature", 1.0))
+    models.save(policy, tokenizer, folder / POLICY)
+    torch.manual_seed(case.seed + 2)
+    models.save(GPT2ForSequenceClassification(config), tokenizer, folder / REWARD)
+    write_json(folder / REWARD / STATISTICS_FILE, {"mean": 0.0, "std": 1.0})
+    messages = prompts(tokenizer, case.batch, case.prompt_lengths, case.seed)
+    (folder / PROMPTS).write_text(json.dumps(messages), encoding="utf-8")
+
+
+def read_prompts(folder: Path) -> list[list[Message]]:
+    """The prompts that `write` wrote, as messages."""
+    return json.loads((folder / PROMPTS).read_text(encoding="utf-8"))
+
+
+def fresh_tokenizer(vocab_size: int, cache: Path) -> PreTrainedTokenizerBase:
+    """A byte-level BPE of `vocab_size` tokens learnt from text that every machine has: its installed packages."""
+    path = cache / f"tokenizer-{vocab_size}"
+    if not path.exists():
+        tokenizer = base.fresh_tokenizer(_texts(vocab_size), vocab_size)
+        if len(tokenizer) != vocab_size:
+            raise RuntimeError(f"the installed packages' text is enough for {len(tokenizer)} of {vocab_size} tokens")
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        tokenizer.save_pretrained(unfinished)
+        unfinished.replace(path)
+    return AutoTokenizer.from_pretrained(path)
+
+
+def prompts(tokenizer: PreTrainedTokenizerBase, count: int, lengths: tuple[int, int], seed: int) -> list[list[Message]]:
+    """`count` prompts of real text, a user's message each; templated, their lengths are uniform in `lengths`."""
+    draw = random.Random(seed)
+    ids = tokenizer("\n".join(_descriptions()), add_special_tokens=False, verbose=False)["input_ids"]
+    role_tokens = len(prompt_ids(tokenizer, [{"role": "user", "content": ""}]))
+    drawn: list[list[Message]] = []
+    for _ in range(count):
+        length = draw.randint(*lengths)
+        while True:  # a slice of tokens, decoded, may be other tokens when it is encoded again
+            start = draw.randrange(len(ids) - length)
+            text = tokenizer.decode(ids[start : start + length - role_tokens])
+            prompt = [{"role": "user", "content": text}]
+            if len(prompt_ids(tokenizer, prompt)) == length:
+                drawn.append(prompt)
+                break
+    return drawn
+
+
+@torch.no_grad()
+def bias_eos(model: GPT2LMHeadModel, probability: float, temperature: float) -> None:
+    """Let a freshly drawn model give its EOS about this probability at this temperature, in whatever state.
+
+    The bias of the last layer norm adds c to the EOS logit when it is c w / |w|^2 for the EOS embedding w. The other
+    logits z are about normal with the norm's unit-variance states, which makes their mean exp(z / T) known.
+    """
+    embeddings = model.get_input_embeddings().weight
+    eos = embeddings[model.config.eos_token_id]
+    variance = embeddings.square().sum(dim=1).mean().item() / temperature**2
+    odds = probability / (1 - probability) * len(embeddings)
+    shift = temperature * (math.log(odds) + variance / 2)
+    model.transformer.ln_f.bias.copy_(shift * eos / eos.dot(eos))
+
+
+def _config(case: Case, tokenizer: PreTrainedTokenizerBase) -> GPT2Config:
+    """GPT-2's published shape, less the dropout, which both sides switch off."""
+    return GPT2Config(
+        **SIZES[case.size],
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        summary_first_dropout=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        num_labels=1,
+    )
+
+
+def _texts(vocab_size: int) -> Iterator[str]:
+    yield from _descriptions()
+    if vocab_size > _LARGE_VOCABULARY:
+        for file in sorted(_packages().glob("transformers/**/*.py"))[:_SOURCE_FILES]:
+            yield file.read_text(encoding="utf-8")
+
+
+def _descriptions() -> Iterator[str]:
+    for file in sorted(_packages().glob("*.dist-info/METADATA")):
+        yield file.read_text(encoding="utf-8", errors="replace")
+
+
+def _packages() -> Path:
+    return Path(sysconfig.get_path("purelib"))

@@ -1,0 +1,76 @@
+"""What a PPO run reads: prompts to answer, and SFT rows for the language-model loss beside PPO's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_lib.chat import dialogue_ids, prompt_ids
+from rlhf_lib.generation import encode_prompts, seeded
+from rlhf_lib.logprobs import Response
+
+Row = dict[str, Any]
+
+
+class Prompts:
+    """Rows with a `prompt` (messages) and its token ids; the rows' other columns go to the reward functions."""
+
+    def __init__(self, rows: Sequence[Row], ids: Sequence[list[int]]) -> None:
+        self.rows, self.ids = list(rows), list(ids)
+
+    @classmethod
+    def encode(
+        cls, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], response_length: int, context: int | None
+    ) -> Prompts:
+        """Each prompt is cut at its beginning to leave room for the response; a `ParamsError` if there is none."""
+        messages = [row["prompt"] for row in rows]
+        return cls(rows, encode_prompts(tokenizer, messages, response_length, context, "ppo.response_length"))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pick(self, indices: Sequence[int]) -> Prompts:
+        return Prompts([self.rows[i] for i in indices], [self.ids[i] for i in indices])
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The rows' columns but the prompt."""
+        names = self.rows[0] if self.rows else {}
+        return {name: [row[name] for row in self.rows] for name in names if name != "prompt"}
+
+
+def walk(total: int, size: int, index: int, seed: int) -> list[int]:
+    """Step `index` of a walk through shuffled passes over `total` rows, `size` rows a step.
+
+    A function of its arguments alone: a resumed run goes on as the killed one would have.
+    """
+    first, last = index * size, (index + 1) * size
+    passes = range(first // total, (last - 1) // total + 1)
+    rows = [row for number in passes for row in torch.randperm(total, generator=seeded(seed, number)).tolist()]
+    return rows[first % total : first % total + size]
+
+
+class Completions:
+    """SFT rows as prompts and responses of token ids, for PPO-ptx [Ouyang 2022, arXiv:2203.02155, section 3.5]."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], context: int | None) -> None:
+        self.rows = [_completion(tokenizer, row, context) for row in rows]
+
+    def draw(self, count: int, *seeds: int) -> list[tuple[list[int], Response]]:
+        """`count` rows, drawn with replacement, shortest first; the same for the same seeds."""
+        drawn = torch.randint(len(self.rows), (count,), generator=seeded(*seeds)).tolist()
+        return sorted((self.rows[i] for i in drawn), key=lambda row: len(row[0]) + len(row[1].ids))
+
+
+def _completion(tokenizer: PreTrainedTokenizerBase, row: Row, context: int | None) -> tuple[list[int], Response]:
+    """Prompt and response of an SFT row, cut at the end to the context."""
+    prompt = prompt_ids(tokenizer, row["prompt"])
+    dialogue = dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"])[:context]
+    start = min(len(prompt), len(dialogue) - 1)
+    return dialogue[:start], Response(dialogue[start:], True)
+
+
+def micro_batches(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))

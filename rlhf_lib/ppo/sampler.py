@@ -1,0 +1,89 @@
+"""Responses of the policy as it stands, and their rewards, shared out over the processes."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_lib import generation
+from rlhf_lib.generation import Sampling
+from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
+from rlhf_lib.ppo.data import Prompts
+from rlhf_lib.ppo.model import Model, Reference
+from rlhf_lib.reward_functions import RewardFunctions, Rewards
+
+
+class Sampler:
+    """Samples from a policy and measures what it said. Every process does its share, and gets everything.
+
+    seed: of the draws. batch_size: responses sampled at once. forward_batch_size: responses to a forward pass.
+    """
+
+    def __init__(
+        self,
+        policy: Model,
+        reference: Reference,
+        reward: RewardFunctions,
+        tokenizer: PreTrainedTokenizerBase,
+        accelerator: Accelerator,
+        seed: int,
+        batch_size: int,
+        forward_batch_size: int,
+    ) -> None:
+        self.policy, self.reference, self.reward, self.tokenizer = policy, reference, reward, tokenizer
+        self.accelerator, self.seed = accelerator, seed
+        self.batch_size, self.forward_batch_size = batch_size, forward_batch_size
+
+    @property
+    def share(self) -> slice:
+        """This process's part of a list: every so manieth item, so that each process gets short and long ones."""
+        return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+
+    def summed(self, x: Tensor) -> Tensor:
+        """The sum of a CPU tensor over the processes."""
+        return self.accelerator.reduce(x.to(self.accelerator.device), "sum").cpu()
+
+    def respond(self, prompts: Prompts, sampling: Sampling, *draw: int) -> tuple[list[Response], Rewards]:
+        """A response to each prompt, and its rewards. The same draw gives every prompt the same random numbers."""
+        rows = list(range(len(prompts))[self.share])
+        noise = generation.random_numbers(len(prompts), sampling, self.seed, *draw)[rows]
+        mine = prompts.pick(rows)
+        with self.accelerator.autocast():
+            responses = generation.generate(self.policy, self.tokenizer, mine.ids, sampling, noise, self.batch_size)
+        rewards = self.reward([row["prompt"] for row in mine.rows], self.texts(responses), mine.columns())
+        made = zip(rows, responses, rewards.total, *rewards.by_name.values(), strict=True)
+        _, everyones, total, *named = zip(*sorted(gather_object(list(made)), key=lambda row: row[0]), strict=True)
+        by_name = {name: list(values) for name, values in zip(rewards.by_name, named, strict=True)}
+        return list(everyones), Rewards(list(total), by_name)
+
+    def texts(self, responses: list[Response]) -> list[str]:
+        return [generation.text(self.tokenizer, response) for response in responses]
+
+    def kl(self, prompts: Prompts, responses: list[Response], distribution: Distribution) -> Tensor:
+        """(B,) log(policy / reference) of each response, in nats."""
+        rows = list(range(len(prompts))[self.share])
+        ids, mine = prompts.pick(rows).ids, [responses[i] for i in rows]
+        kl = torch.zeros(len(prompts), dtype=torch.float64)
+        with self.accelerator.autocast():
+            logprobs = self._sequence_logprobs(self.policy, ids, mine, distribution)
+            with self.reference() as reference:
+                kl[rows] = logprobs - self._sequence_logprobs(reference, ids, mine, distribution)
+        return self.summed(kl)
+
+    def _sequence_logprobs(
+        self, model: Model, ids: list[list[int]], responses: list[Response], distribution: Distribution
+    ) -> Tensor:
+        pad_id, size = self.tokenizer.pad_token_id, self.forward_batch_size
+        return torch.tensor(sequence_logprobs(model, ids, responses, pad_id, distribution, size), dtype=torch.float64)
+
+
+def mean_rewards(rewards: Rewards) -> dict[str, float]:
+    """Mean of the summed reward and, if there are several reward functions, of each over the rows that it scored."""
+    means = {"reward": sum(rewards.total) / len(rewards.total)}
+    if len(rewards.by_name) > 1:
+        scored = {name: [v for v in values if v is not None] for name, values in rewards.by_name.items()}
+        means |= {f"rewards/{name}": sum(values) / len(values) for name, values in scored.items() if values}
+    return means
