@@ -92,9 +92,16 @@ def attention(
     packing: Packing | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: (B, heads, T, size) queries to (B, T, heads, size) outputs."""
+    """transformers' attention interface: (B, heads, T, size) queries to (B, T, heads, size) outputs.
+
+    A `NotImplementedError` for attention sinks and position biases, which no model of the kinds tested has.
+    """
+    if s_aux is not None or position_bias is not None:
+        raise NotImplementedError(f"{type(module).__name__}: attention with sinks or position biases")
     if packing is None:
         return _attend(module, query, key, value, attention_mask, scaling, dropout, softcap).transpose(1, 2), None
     query, key, value = (packing.pad(x) for x in (query, key, value))
@@ -137,5 +144,13 @@ AttentionMaskInterface.register(IMPLEMENTATION, eager_mask)
 
 
 def takes_packing(model: PreTrainedModel) -> bool:
-    """Whether the model's attention goes through transformers' interface, and to `attention` above."""
-    return model._supports_attention_backend and model.config._attn_implementation == IMPLEMENTATION
+    """Whether rows that lie end to end stay apart: all the model's layers are attention that goes to `attention` above.
+
+    A convolution or a recurrence would run on from one row into the next.
+    """
+    layers = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    return (
+        model.config._attn_implementation == IMPLEMENTATION
+        and layers <= {"full_attention", "sliding_attention"}
+        and not model._is_stateful
+    )

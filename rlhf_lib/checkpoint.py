@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.params.schema import PARAMS_FILE, load_yaml
+from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, load_yaml
 
 
 def fingerprint(stage: str) -> str:
@@ -56,10 +56,14 @@ class CheckpointDir:
         base = Path(os.environ.get("DVC_ROOT", ".")).resolve() / "checkpoints" / stage
         self.path = base / fingerprint(stage)
         self.path.mkdir(parents=True, exist_ok=True)
+        if int(os.environ.get("RANK", "0")) > 0:
+            return  # the first of several processes holds the lock for all
         self._lock: Any = open(self.path / ".lock", "w")  # noqa: SIM115 -- held open for the lock's life
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise ParamsError(f"{self.path}: in use by another run of {stage}; wait for it to end") from None
             print(f"{self.path} is in use by another run of {stage}; this run keeps its checkpoints apart")
             self.path = Path(tempfile.mkdtemp(prefix=f"{self.path.name}-", dir=base))
 

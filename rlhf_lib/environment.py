@@ -18,7 +18,8 @@ def prepare(offline: bool = True) -> None:
     # they would spin most of the time.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # One process trains on one device; more visible GPUs would make Trainer split every batch over threads.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    if "WORLD_SIZE" not in os.environ:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would be those of reading small local files

@@ -7,13 +7,16 @@ drawing by the inverse of the distribution function costs a tenth of `torch.mult
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 from transformers.generation import StopStringCriteria
 
 from rlhf_lib.chat import Message, prompt_ids
@@ -38,17 +41,15 @@ class Sampling:
         return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1.0)
 
 
-def seeded(*seeds: int) -> torch.Generator:
-    """A generator for a sequence of numbers: what it draws depends on nothing that was drawn before."""
-    seed = 0
-    for part in seeds:
-        seed = (seed * 1_000_003 + part + 1) % 2**63
-    return torch.Generator().manual_seed(seed)
+def seeded(*parts: int | str) -> torch.Generator:
+    """A generator for a purpose and its numbers: what it draws depends on nothing that was drawn before."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 def random_numbers(rows: int, sampling: Sampling, *seeds: int) -> Tensor:
     """(rows, max_new_tokens) uniform in [0, 1): what `generate` draws with."""
-    return torch.rand(rows, sampling.max_new_tokens, generator=seeded(*seeds))
+    return torch.rand(rows, sampling.max_new_tokens, generator=seeded("sampling", *seeds))
 
 
 @torch.no_grad()
@@ -75,6 +76,38 @@ def generate(
     return [responses[i] for i in range(len(prompts))]
 
 
+class _BufferLayer(DynamicLayer):
+    """A layer's keys and values in room for all tokens to come: a plain dynamic layer copies them at every step."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.length = room, 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.buffers = [x.new_empty(*x.shape[:2], self.room, x.size(3)) for x in (key_states, value_states)]
+        first, self.length = self.length, self.length + key_states.size(2)
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, first : self.length] = new
+        return self._show()
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self.buffers = [buffer[indices] for buffer in self.buffers]
+        self._show()
+
+    def _show(self) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
+        return self.keys, self.values
+
+
+def _cache(model: PreTrainedModel, room: int) -> DynamicCache:
+    """The model's cache, whose plain layers have `room` tokens of room; sliding windows, say, keep their own kind."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [_BufferLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
 class _Decoding:
     """One batch of responses in the making."""
 
@@ -97,7 +130,7 @@ class _Decoding:
         self.stop = StopStringCriteria(tokenizer, list(sampling.stop_strings)) if sampling.stop_strings else None
 
     def run(self) -> list[Response]:
-        cache = DynamicCache(config=self.model.config)
+        cache = _cache(self.model, self.input_ids.size(1) + self.sampling.max_new_tokens)
         step_ids, positions = self.input_ids, (self.mask.cumsum(dim=1) - 1).clamp(min=0)
         for step in range(self.sampling.max_new_tokens):
             logits = self.model(
@@ -156,10 +189,7 @@ class _Decoding:
 def _draw(probabilities: Tensor, noise: Tensor) -> Tensor:
     """(B,) indices drawn from (B, K) probabilities by the inverse of their distribution function at (B, 1) noise."""
     cumulative = probabilities.cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    # Below the total, even if the product rounds up to it: the next index after that may have no probability.
-    target = torch.minimum(noise * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target, right=True).squeeze(1)
+    return torch.searchsorted(cumulative, noise * cumulative[:, -1:], right=True).squeeze(1)
 
 
 def restrict(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:

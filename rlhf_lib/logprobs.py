@@ -120,14 +120,16 @@ class Distribution:
 
     def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(n,) log-probs of the batch's response tokens, and (n,) entropies in nats, from (n, V) logits."""
+        # Finite also after the division by the temperature: 0 times minus infinity would be an entropy of NaN.
+        lowest = torch.finfo(logits.dtype).min / 2 * min(self.temperature, 1.0)
         tokens = batch.token_ids
         if self.min_new_tokens > 0:
             early = (batch.positions < self.min_new_tokens).unsqueeze(1)
             is_eos = torch.arange(logits.size(1), device=logits.device) == self.eos_id
-            logits = logits.masked_fill(early & is_eos, torch.finfo(logits.dtype).min)
+            logits = logits.masked_fill(early & is_eos, lowest)
         if batch.support is not None:
             outside = batch.support < 0
-            logits = logits.gather(1, batch.support.clamp(min=0)).masked_fill(outside, torch.finfo(logits.dtype).min)
+            logits = logits.gather(1, batch.support.clamp(min=0)).masked_fill(outside, lowest)
             tokens = (batch.support == tokens.unsqueeze(1)).int().argmax(dim=1)
         return _LogProbs.apply(logits, tokens, self.temperature)
 

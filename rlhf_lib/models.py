@@ -53,10 +53,15 @@ def run_fast(model: PreTrainedModel) -> None:
     """Let a model take rows without padding between them, and compute the same function in fewer steps."""
     if model._supports_attention_backend:
         model.set_attn_implementation(attention.IMPLEMENTATION)
+    fuse_gelu(model)
+
+
+def fuse_gelu(model: PreTrainedModel) -> None:
+    """Compute `gelu_new` as one kernel instead of eight."""
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
-                # The same function [arXiv:1606.08415, section 2] as one kernel instead of eight.
+                # the same function [arXiv:1606.08415, section 2]
                 setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
 
 

@@ -47,12 +47,16 @@ class RewardFunctions:
 
     @classmethod
     def load(
-        cls, reward_funcs: Sequence[str], reward_weights: Sequence[float] | None, normalize_rewards: bool
+        cls,
+        reward_funcs: Sequence[str],
+        reward_weights: Sequence[float] | None,
+        normalize_rewards: bool,
+        batch_size: int = 64,
     ) -> RewardFunctions:
         """The functions that the entries name (see `reward_source.parse`); weights of None are all 1.
 
-        `normalize_rewards`: whether models with reward statistics give normalised rewards. A `ParamsError` for an
-        entry that is malformed or cannot be had.
+        `normalize_rewards`: whether models with reward statistics give normalised rewards. `batch_size`: rows to a
+        forward pass of a model. A `ParamsError` for an entry that is malformed or cannot be had.
         """
         functions: dict[str, RewardFunction] = {}
         for entry in reward_funcs:
@@ -60,7 +64,7 @@ class RewardFunctions:
                 source = parse(entry)
             except ValueError as error:
                 raise ParamsError(f"params.yaml: ppo.{error}") from None
-            functions[_unused_name(source.name, functions)] = _load(source, normalize_rewards)
+            functions[_unused_name(source.name, functions)] = _load(source, normalize_rewards, batch_size)
         return cls(functions, [1.0] * len(functions) if reward_weights is None else reward_weights)
 
     def __call__(
@@ -87,10 +91,10 @@ def _unused_name(name: str, used: Mapping[str, Any]) -> str:
     return numbered
 
 
-def _load(source: RewardSource, normalize: bool) -> RewardFunction:
+def _load(source: RewardSource, normalize: bool, batch_size: int) -> RewardFunction:
     if source.attribute is not None:
         return load_function(source.location, source.attribute)
-    return RewardModel.load(source.location, source.revision, normalize)
+    return RewardModel.load(source.location, source.revision, normalize, batch_size)
 
 
 def load_function(module_name: str, attribute: str) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from transformers import (
 
 from rlhf_lib.chat import Message, dialogue_ids
 from rlhf_lib.logprobs import by_length
-from rlhf_lib.models import context_length, device, init_kwargs
+from rlhf_lib.models import context_length, device, fuse_gelu, init_kwargs
 from rlhf_lib.params.schema import ParamsError
 
 STATISTICS_FILE = "reward_statistics.json"
@@ -57,7 +57,9 @@ class RewardModel:
             tokenizer.truncation_side = "left"  # there is no such argument to a call
 
     @classmethod
-    def load(cls, path: str | Path, revision: str | None = None, normalize: bool = True) -> RewardModel:
+    def load(
+        cls, path: str | Path, revision: str | None = None, normalize: bool = True, batch_size: int = 64
+    ) -> RewardModel:
         """The reward model in a directory, or at a commit of a hub id.
 
         Rewards are normalised by the directory's `reward_statistics.json` where there is one and `normalize` is true;
@@ -73,7 +75,7 @@ class RewardModel:
             file = Path(name) / STATISTICS_FILE
             if normalize and file.is_file():
                 statistics = json.loads(file.read_text(encoding="utf-8"))
-        return cls(*_load_classifier(name, revision), mean=statistics["mean"], std=statistics["std"])
+        return cls(*_load_classifier(name, revision), statistics["mean"], statistics["std"], batch_size)
 
     def __call__(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
         """One normalised reward a row, in the given order."""
@@ -170,6 +172,7 @@ def _load_classifier(name: str, revision: str | None) -> tuple[PreTrainedModel, 
             "config.json, safetensors and tokenizer (a hub id needs the network)"
         ) from None
     _check_head(title, info)
+    fuse_gelu(model)
     return model.to(device()).eval(), tokenizer
 
 

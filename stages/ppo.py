@@ -22,6 +22,8 @@ def main() -> None:
     )
     trainer = run.build(params, "models/sft", "models/reward", train, validation, ptx, checkpoints)
     log = training.run(trainer, checkpoints)
+    if not trainer.accelerator.is_main_process:
+        return
     models.save(merged(trainer.model.policy), trainer.processing_class, "models/ppo")
     training.write_curves("ppo", log)
     write_jsonl("data/samples/ppo_training.jsonl", trainer.completions)

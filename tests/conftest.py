@@ -1,10 +1,11 @@
-"""A tiny model and its tokenizer, made once, for the tests that run a model."""
+"""Tiny models and their tokenizer, made once, and PPO trainers of them, for the tests that run a model."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Before any import of huggingface_hub: no test reaches the network. One thread: the models are tiny.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,27 +16,72 @@ import pytest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from rlhf_lib.checkpoint import CheckpointDir
+    from rlhf_lib.ppo.trainer import PPOTrainer
+
 ROOT = Path(__file__).resolve().parents[1]
 
 TEXTS = [f"{verb} the {noun} in one word." for verb in ("Name", "Paint", "Describe") for noun in ("cat", "dog", "sky")]
 
 
+# What PPO reads: rows with columns beside the prompt, and SFT rows
+TRAIN_ROWS = [
+    {
+        "id": f"train-{i}",
+        "source": "demo/facts",
+        "prompt": [{"role": "user", "content": text}],
+        "answer": text.split()[2],
+    }
+    for i, text in enumerate(TEXTS)
+]
+EVAL_ROWS = [
+    {
+        "id": f"eval-{noun}",
+        "source": "other",
+        "prompt": [{"role": "user", "content": f"What is a {noun}?"}],
+        "answer": noun,
+    }
+    for noun in ("cat", "dog", "sky")
+]
+PTX_ROWS = [
+    {"prompt": [{"role": "user", "content": text}], "completion": [{"role": "assistant", "content": answer}]}
+    for text, answer in zip(TEXTS, ("Cat.", "A dog, in one word.", "sky", "Paint the cat.", "one"), strict=False)
+]
+
+
 class Tiny(NamedTuple):
-    """Directories of a random two-layer GPT-2 with its tokenizer, and of a reward model on the same trunk."""
+    """Directories of a random two-layer model with its tokenizer, and of a reward model on the same trunk."""
 
     policy: Path
     reward: Path
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def save_tiny(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, factory: pytest.TempPathFactory) -> Tiny:
+    """Directories of a random model, made sharper than at initialisation, so that log-probs differ visibly."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
     from rlhf_lib import base, models
-    from rlhf_lib.params.base import BaseParams
     from rlhf_lib.rewards import STATISTICS_FILE
     from rlhf_lib.tracking import write_json
+
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3.0) if weight.dim() > 1 else None
+    base.complete(model, tokenizer, seed=0)
+    tiny = Tiny(factory.mktemp("policy"), factory.mktemp("reward"))
+    models.save(model, tokenizer, tiny.policy)
+    torch.manual_seed(1)
+    reward = AutoModelForSequenceClassification.from_pretrained(tiny.policy, num_labels=1)
+    models.save(reward, tokenizer, tiny.reward)
+    write_json(tiny.reward / STATISTICS_FILE, {"mean": 0.1, "std": 0.5})
+    return tiny
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    from rlhf_lib import base
+    from rlhf_lib.params.base import BaseParams
 
     params = BaseParams(
         model_name_or_path=None,
@@ -48,18 +94,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         n_head=2,
     )
     tokenizer = base.fresh_tokenizer(TEXTS, params.vocab_size)
-    model = base.fresh_model(params, tokenizer)
-    with torch.no_grad():  # sharper than at initialisation, so that log-probs differ visibly
-        for weight in model.parameters():
-            weight.mul_(3.0) if weight.dim() > 1 else None
-    base.complete(model, tokenizer, params.seed)
-    tiny = Tiny(tmp_path_factory.mktemp("policy"), tmp_path_factory.mktemp("reward"))
-    models.save(model, tokenizer, tiny.policy)
-    torch.manual_seed(1)
-    reward = AutoModelForSequenceClassification.from_pretrained(tiny.policy, num_labels=1)
-    models.save(reward, tokenizer, tiny.reward)
-    write_json(tiny.reward / STATISTICS_FILE, {"mean": 0.1, "std": 0.5})
-    return tiny
+    return save_tiny(base.fresh_model(params, tokenizer), tokenizer, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +109,79 @@ def tokenizer(tiny: Tiny) -> PreTrainedTokenizerBase:
     from rlhf_lib import models
 
     return models.load_tokenizer(tiny.policy)
+
+
+# ---- PPO
+
+
+@pytest.fixture(scope="session")
+def ending(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny policy, which here ends its response with any token with a probability of about a tenth."""
+    import torch
+
+    from rlhf_lib import models
+
+    path = tmp_path_factory.mktemp("ending")
+    policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
+    with torch.no_grad():
+        eos = policy.get_input_embeddings().weight[tokenizer.eos_token_id]
+        policy.transformer.ln_f.bias.copy_(3.5 * eos / eos.square().sum())
+    models.save(policy, tokenizer, path)
+    return path
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointDir:
+    """A directory for the checkpoints of PPO, in a project of its own, where the test runs."""
+    from rlhf_lib.checkpoint import CheckpointDir
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "params.yaml").write_text("policy: ppo\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
+    return CheckpointDir("ppo")
+
+
+@pytest.fixture
+def build(tiny: Tiny, ending: Path, checkpoints: CheckpointDir) -> Callable[..., PPOTrainer]:
+    """A function of params that gives a trainer. `functions`, with their weights, take the place of reward_funcs."""
+    from test_ppo_rollout import ppo_params
+
+    from rlhf_lib.ppo import run
+    from rlhf_lib.reward_functions import RewardFunctions
+
+    defaults = {"temperature": 0.8, "eval_rollouts": 100, "save_rollouts": 100, "max_grad_norm": 0.0}
+
+    def build(
+        policy: Path = ending,
+        reward: Path = tiny.reward,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        weights: Sequence[float] | None = None,
+        **changes: Any,
+    ) -> PPOTrainer:
+        params = ppo_params(**{**defaults, "reward_funcs": [str(reward)], **changes})
+        trainer = run.build(params, str(policy), str(reward), TRAIN_ROWS, EVAL_ROWS, PTX_ROWS, checkpoints)
+        if functions is not None:
+            trainer.sampler.reward = RewardFunctions(functions, weights or [1.0] * len(functions))
+        return trainer
+
+    return build
+
+
+def weights(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+def rows(trainer, key="loss"):
+    """The logged rows that have `key`, without what differs from run to run."""
+    log = [entry for entry in trainer.state.log_history if key in entry]
+    varying = ("epoch", "runtime", "per_second")
+    return [{k: v for k, v in entry.items() if not any(word in k for word in varying)} for entry in log]
+
+
+def column(trainer, key):
+    return [row[key] for row in rows(trainer, key)]

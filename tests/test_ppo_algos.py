@@ -85,10 +85,42 @@ def test_the_score_lies_on_the_last_real_token():
     close(rewards, [[-0.1, 9.8, 0.0], [-0.05, 0.0, 20.1], [29.7, 0.0, 0.0]])
 
 
-def test_a_response_without_eos_is_penalised():
-    scores, finished = tensor([1.0, 2.0]), tensor([True, False])
-    assert algos.missing_eos_penalty(scores, finished, 0.5).tolist() == [1.0, 1.5]
-    assert algos.missing_eos_penalty(scores, finished, None).tolist() == [1.0, 2.0]
+def test_a_response_cut_before_its_end_is_penalised():
+    scores, finished = tensor([1.0, 2.0, -3.0]), tensor([True, False, False])
+    assert algos.penalise_missing_eos(scores, finished, 0.5).tolist() == [1.0, 1.5, -3.5]
+    assert algos.penalise_missing_eos(scores, finished, 0.5, replace=True).tolist() == [1.0, -0.5, -0.5]
+    assert algos.penalise_missing_eos(scores, finished, None, replace=True).tolist() == [1.0, 2.0, -3.0]
+    assert scores.tolist() == [1.0, 2.0, -3.0]
+
+
+# ---- Running moments
+
+
+@SOME
+@given(parts=st.lists(st.lists(st.floats(-100, 100), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_running_moments_are_those_of_all_the_numbers_together(parts):
+    moments, everything = algos.RunningMoments(), doubles(*(x for part in parts for x in part))
+    for part in parts:
+        moments.update(tensor(part, dtype=torch.float64))
+    assert moments.count == len(everything)
+    assert moments.mean == pytest.approx(everything.mean().item(), abs=1e-9)
+    variance = everything.var(correction=0).item()
+    if variance > 1e-9:
+        assert moments.std == pytest.approx(variance**0.5, rel=1e-6)
+
+
+def test_running_moments_by_hand_and_from_a_saved_state():
+    moments = algos.RunningMoments()
+    assert moments.std == 1.0
+    moments.update(tensor([3.0]))
+    assert (moments.count, moments.mean, moments.std) == (1, 3.0, 1.0)
+    moments.update(tensor([3.0, 3.0]))
+    assert moments.std == 1.0  # as long as all are the same
+    resumed = algos.RunningMoments(**vars(moments))
+    resumed.update(tensor([7.0]))
+    # mean 16 / 4; squares 1 + 1 + 1 + 9
+    assert (resumed.count, resumed.mean, resumed.squares, resumed.std) == (4, 4.0, 12.0, 3**0.5)
+    assert moments.count == 3
 
 
 # ---- Advantages
@@ -150,6 +182,13 @@ def test_whiten_by_hand():
     close(white, [[-1.224745, 0.0], [1.224745, 0.0]], 1e-5)  # 1 / sqrt(2 / 3)
 
 
+def test_whitening_without_a_shift_only_scales():
+    mask = tensor([[True, True], [True, False]])
+    white = algos.whiten(tensor([[1.0, 2.0], [3.0, 1e9]]), mask, shift_mean=False)
+    # the deviation is that from the mean: over sqrt(2 / 3)
+    close(white, [[1.224745, 2.449490], [3.674235, 0.0]], 1e-5)
+
+
 @SOME
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 100), garbage=st.sampled_from([5.0, 1e8, math.nan]))
 def test_whitened_tokens_have_mean_0_and_variance_1_whatever_the_padding(seed, scale, garbage):
@@ -187,6 +226,43 @@ def test_policy_loss_by_hand(ratio, advantage, loss, clipped):
     logprobs = (old + math.log(ratio)).requires_grad_()
     result = algos.policy_loss(logprobs, old, doubles([advantage]), cliprange=0.2)
     close(result.ratio, [[ratio]])
+    close(result.loss, [[loss]])
+    assert result.clipped.tolist() == [[clipped]]
+    result.loss.sum().backward()
+    close(logprobs.grad, [[0.0 if clipped else -advantage * ratio]])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "clipped"),
+    [
+        (1.25, 2.0, -2.5, False),  # within 1.3
+        (1.5, 2.0, -2.6, True),  # not more than 1.3 * 2 is gained
+        (0.9, -2.0, 1.8, False),
+        (0.5, -2.0, 1.6, True),  # below, the clip is still at 0.8
+    ],
+)
+def test_the_ratio_may_have_a_higher_bound_above_than_below(ratio, advantage, loss, clipped):
+    old = doubles([0.0])
+    result = algos.policy_loss(old + math.log(ratio), old, doubles([advantage]), 0.2, cliprange_high=0.3)
+    close(result.loss, [[loss]])
+    assert result.clipped.tolist() == [[clipped]]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "clipped"),
+    [
+        (2.5, -2.0, 5.0, False),
+        (10.0, -2.0, 6.0, True),  # not 20, but 3 * 2
+        (0.5, -2.0, 1.6, True),  # the ordinary clip
+        (10.0, 2.0, -2.4, True),  # where the advantage is positive, the ordinary clip
+        (0.5, 2.0, -1.0, False),
+        (10.0, 0.0, 0.0, False),
+    ],
+)
+def test_the_dual_clip_bounds_the_loss_of_negative_advantages(ratio, advantage, loss, clipped):
+    old = doubles([0.0])
+    logprobs = (old + math.log(ratio)).requires_grad_()
+    result = algos.policy_loss(logprobs, old, doubles([advantage]), 0.2, dual_clip=3.0)
     close(result.loss, [[loss]])
     assert result.clipped.tolist() == [[clipped]]
     result.loss.sum().backward()
@@ -234,9 +310,3 @@ def test_explained_variance():
     close(algos.explained_variance(2 * returns + garbage, returns, mask), 0.0)
     # residuals 0, 0, 0, 2 of variance 0.75; returns of variance 14 / 4
     close(algos.explained_variance(tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]]), returns, mask), 1 - 0.75 / 3.5)
-
-
-def test_entropy():
-    close(algos.entropy(torch.zeros(2, 8)), [math.log(8)] * 2)
-    close(algos.entropy(tensor([[0.0, math.log(3.0)]])), [0.562335])  # -(ln 0.25) / 4 - 3 (ln 0.75) / 4
-    close(algos.entropy(tensor([[0.0, -200.0]])), [0.0])

@@ -48,7 +48,9 @@ def walk(total: int, size: int, index: int, seed: int) -> list[int]:
     """
     first, last = index * size, (index + 1) * size
     passes = range(first // total, (last - 1) // total + 1)
-    rows = [row for number in passes for row in torch.randperm(total, generator=seeded(seed, number)).tolist()]
+    rows = [
+        row for number in passes for row in torch.randperm(total, generator=seeded("prompts", seed, number)).tolist()
+    ]
     return rows[first % total : first % total + size]
 
 
@@ -60,7 +62,7 @@ class Completions:
 
     def draw(self, count: int, *seeds: int) -> list[tuple[list[int], Response]]:
         """`count` rows, drawn with replacement, shortest first; the same for the same seeds."""
-        drawn = torch.randint(len(self.rows), (count,), generator=seeded(*seeds)).tolist()
+        drawn = torch.randint(len(self.rows), (count,), generator=seeded("ptx", *seeds)).tolist()
         return sorted((self.rows[i] for i in drawn), key=lambda row: len(row[0]) + len(row[1].ids))
 
 

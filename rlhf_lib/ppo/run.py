@@ -42,11 +42,14 @@ def build(
     models.multiply_with_onednn()
     args = training_arguments(params, checkpoints)
     model, reference = policy_and_reference(params, sft, reward)
+    rewards = RewardFunctions.load(
+        params.reward_funcs, params.reward_weights, params.normalize_rewards, params.per_device_train_batch_size
+    )
     trainer = PPOTrainer(
         params,
         model,
         reference,
-        RewardFunctions.load(params.reward_funcs, params.reward_weights, params.normalize_rewards),
+        rewards,
         models.load_tokenizer(sft),
         args,
         list(train_rows),
@@ -61,7 +64,10 @@ def build(
 def training_arguments(params: PPOParams, checkpoints: CheckpointDir) -> TrainingArguments:
     """The trainer's arguments, in as many processes as this one was started with."""
     kwargs = {**training.trainer_kwargs(checkpoints), **training.precision_kwargs(params.bf16)}
-    config = params.trainer_config(training.num_processes())
+    try:
+        config = params.trainer_config(training.num_processes())
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: ppo.{error}") from None
     # The loader knows where to go on.
     return TrainingArguments(ignore_data_skip=True, **{**kwargs, **config})
 

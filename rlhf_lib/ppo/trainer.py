@@ -141,7 +141,7 @@ class PPOTrainer(Trainer):
                     yield {**update, **ptx}
 
     def _minibatches(self, rollout: Rollout, index: int, epoch: int) -> list[Minibatch]:
-        order = torch.randperm(len(rollout.prompts), generator=seeded(self.params.seed, index, epoch))
+        order = torch.randperm(len(rollout.prompts), generator=seeded("minibatches", self.params.seed, index, epoch))
         return minibatches(order.tolist(), rollout.lengths, self.params)
 
     def sample(self, index: int) -> Rollout:
