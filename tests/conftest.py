@@ -132,7 +132,7 @@ def ending(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointDir:
-    """A directory for the checkpoints of PPO, in a project of its own, where the test runs."""
+    """A directory for the checkpoints of a stage (ppo), in a project of its own, where the test runs."""
     from rlhf_lib.checkpoint import CheckpointDir
 
     monkeypatch.chdir(tmp_path)

@@ -5,12 +5,11 @@ from statistics import fmean, stdev
 
 import pytest
 import torch
-from transformers import set_seed
 
 from rlhf_lib import comparison, models
 from rlhf_lib.chat import dialogue_ids, prompt_ids
 from rlhf_lib.evaluation import Evaluator
-from rlhf_lib.generation import generate
+from rlhf_lib.generation import Sampling, generate, random_numbers
 from rlhf_lib.params.evaluate import EvaluateParams
 from rlhf_lib.rewards import RewardModel
 
@@ -206,10 +205,11 @@ def logprob_by_hand(model, prompt, ids, temperature):
 def test_logprobs_and_rewards_are_those_of_the_response(moved, sft, reward, tokenizer, temperature):
     got = evaluator(moved, sft, reward, tokenizer).samples(ROWS, temperature)
     prompts = [prompt_ids(tokenizer, s["prompt"]) for s in got]
-    set_seed(0)
-    responses = generate(moved, tokenizer, prompts, 6, temperature, 4)
-    for s, prompt, (ids, finished) in zip(got, prompts, responses, strict=True):
-        assert (s["length"], s["finished"]) == (len(ids), finished)
+    sampling = Sampling(6, temperature)
+    responses = generate(moved, tokenizer, prompts, sampling, random_numbers(len(prompts), sampling, 0), 4)
+    for s, prompt, response in zip(got, prompts, responses, strict=True):
+        ids = response.ids
+        assert (s["length"], s["finished"]) == (len(ids), response.finished)
         assert s["response"] == tokenizer.decode(ids, skip_special_tokens=True)
         for key, model in (("logprob", moved), ("ref_logprob", sft)):
             assert s[key] == pytest.approx(logprob_by_hand(model, prompt, ids, temperature or 1.0), abs=1e-3)

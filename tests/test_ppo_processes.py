@@ -2,13 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import EVAL_ROWS, PTX_ROWS, ROOT, TRAIN_ROWS, column, rows
+from conftest import EVAL_ROWS, PTX_ROWS, ROOT, TRAIN_ROWS, column, rows, same
 from test_ppo_rollout import ppo_params
 from test_ppo_trainer import Gradients, gradients
 
@@ -29,13 +28,13 @@ CHANGES = {
     "whiten_rewards": True,
     "whiten_advantages": True,
 }
-# Sums over another split of the rows are in another order: in fp32 they agree to about 1e-7 a term.
-GRADIENT, METRIC, WEIGHT = 1e-5, 1e-4, 2e-5
+# Sums over another split of the rows are in another order: in fp32 they agree to about 1e-7 a term. Adam makes more of
+# it where the gradient is 0 but for such errors (the keys' biases): weights are compared by the norm of what they moved.
+GRADIENT, METRIC, MOVE = 1e-5, 1e-4, 1e-3
 
 SCRIPT = """
 import sys
 
-import torch
 from test_ppo_processes import in_this_process
 
 in_this_process(*sys.argv[1:])
@@ -86,16 +85,12 @@ def kill_after(step):
 
 
 def launch(directory, *arguments):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     (directory / "script.py").write_text(SCRIPT)
     paths = [str(ROOT), str(ROOT / "tests")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "DVC_ROOT": str(directory)}
-    how = ["--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "script.py"]
     return subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", *how, "--main_process_port", str(port), "script.py"]
-        + [*map(str, arguments)],
+        [sys.executable, "-m", *launcher, *map(str, arguments)],
         cwd=directory,
         env={**environment, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -123,6 +118,10 @@ def in_two(tiny, ending, tmp_path):
     return in_two
 
 
+def flat(state):
+    return torch.cat([tensor.flatten() for tensor in state.values()])
+
+
 def assert_like(rows_of_one, rows_of_two):
     assert len(rows_of_one) == len(rows_of_two) > 0
     for one, two in zip(rows_of_one, rows_of_two, strict=True):
@@ -141,6 +140,7 @@ def assert_like(rows_of_one, rows_of_two):
 )
 def test_two_processes_do_what_one_does(build, in_two, changes):
     alone = build(**{**CHANGES, **changes})
+    start = flat(alone.model.state_dict())
     expected = gradients(alone)
     first, second = in_two(**changes)
     assert first["processes"] == second["processes"] == 2 and alone.args.gradient_accumulation_steps == 4
@@ -150,9 +150,9 @@ def test_two_processes_do_what_one_does(build, in_two, changes):
         assert (two - one).norm() < GRADIENT * one.norm()
     assert_like(rows(alone), first["train"])
     assert_like(rows(alone, "eval_reward"), first["eval"])
-    for name, weight in alone.model.state_dict().items():
-        assert first["weights"][name].equal(second["weights"][name]), name
-        assert (first["weights"][name] - weight).abs().max() < WEIGHT, name
+    assert same(first["weights"], second["weights"])
+    one, two = flat(alone.model.state_dict()), flat(first["weights"])
+    assert (two - one).norm() < MOVE * (one - start).norm()
     for one, two in zip(alone.completions, first["completions"], strict=True):
         assert {**two, "reward": 0, "kl": 0} == {**one, "reward": 0, "kl": 0}
     assert first["completions"] == second["completions"]
@@ -177,9 +177,9 @@ def test_a_killed_run_of_two_processes_goes_on_to_the_same_weights(in_two):
     resumed = in_two()
     for one, other in zip(whole, resumed, strict=True):
         assert len(other["gradients"]) == 4 and one["train"] == other["train"] and one["eval"] == other["eval"]
-        assert all(other["weights"][name].equal(weight) for name, weight in one["weights"].items())
+        assert same(one["weights"], other["weights"])
 
 
 def test_two_processes_keep_the_best_weights(in_two):
     first, second = in_two(load_best_model_at_end=True, learning_rate=3e-2, total_rollouts=3)
-    assert all(second["weights"][name].equal(weight) for name, weight in first["weights"].items())
+    assert same(first["weights"], second["weights"])

@@ -68,16 +68,6 @@ def dataset(rows, columns, path="rows.jsonl"):
     return training.dataset(path, columns)
 
 
-@pytest.fixture
-def checkpoints(tmp_path, monkeypatch):
-    """A directory for the checkpoints of a stage, in a project of its own, where the test runs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    (tmp_path / "params.yaml").write_text("policy: ppo\n")
-    (tmp_path / "dvc.yaml").write_text("stages: {stage: {cmd: x, deps: []}}\n")
-    return CheckpointDir("stage")
-
-
 @pytest.fixture(scope="module")
 def tokenizer(tiny):
     return models.load_tokenizer(tiny.policy)
@@ -167,7 +157,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_curves(tiny, checkpoints, 
     log = training.run(whole, checkpoints)
     checkpoints.remove()
 
-    checkpoints = CheckpointDir("stage")
+    checkpoints = CheckpointDir("ppo")
     killed = build(tiny, checkpoints, **changes)
     killed.add_callback(KillAfterSave())
     with pytest.raises(Killed):
