@@ -38,7 +38,7 @@ bench: $(VENV)/run.stamp ## measure our PPO against TRL's on one thread; takes a
 
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
 	rm -rf $(VENV) models data/raw data/splits data/reference data/samples report checkpoints dvc_plots
-	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .bench
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:

@@ -91,7 +91,8 @@ class Case:
             "rollout_batch_size": self.batch,
             "num_ppo_epochs": self.epochs,
             "num_minibatches": self.minibatches,
-            "per_device_train_batch_size": self.batch // self.minibatches,
+            # Memory only: the gradient is that of the whole minibatch, which TRL takes at once.
+            "per_device_train_batch_size": min(8, self.batch // self.minibatches),
             "response_length": self.response_length,
             "eval_rollouts": never,
             "save_rollouts": never,

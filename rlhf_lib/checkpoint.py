@@ -34,7 +34,10 @@ def fingerprint(stage: str) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """The files of a dep, but for modules that Python compiled there since the last run."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
 
 
 def _is_json(path: Path) -> bool:

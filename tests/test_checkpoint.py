@@ -1,6 +1,7 @@
 import pytest
 
 from rlhf_lib.checkpoint import CheckpointDir, fingerprint
+from rlhf_lib.params.schema import ParamsError
 
 DVC = """\
 stages:
@@ -64,6 +65,14 @@ def test_the_fingerprint_leaves_the_rest_out(project):
     assert fingerprint("sft") == before
 
 
+def test_the_fingerprint_leaves_compiled_modules_out(project):
+    """The first run of PPO compiles rewards/*.py; a second one must still find the checkpoints of the first."""
+    before = fingerprint("sft")
+    (project / "models/base/__pycache__").mkdir()
+    (project / "models/base/__pycache__/mine.cpython-311.pyc").write_bytes(b"\x00")
+    assert fingerprint("sft") == before
+
+
 def test_the_fingerprint_does_not_depend_on_where_the_project_is(project, monkeypatch):
     before = fingerprint("sft")
     elsewhere = project.rename(project.with_name(project.name + "-moved"))
@@ -112,6 +121,29 @@ def test_the_newest_checkpoint_is_the_largest_step_that_is_whole(project):
             (checkpoints.path / f"checkpoint-{step}/trainer_state.json").write_text("{}")
     (checkpoints.path / "runs").mkdir()
     assert checkpoints.latest() == str(checkpoints.path / "checkpoint-10")
+
+
+@pytest.mark.parametrize("content", ["", '{"global_step": 100, "log_his', "\x00" * 40], ids=["empty", "cut", "zeros"])
+def test_a_checkpoint_whose_state_is_not_whole_is_left_out(project, content):
+    checkpoints = CheckpointDir("sft")
+    for step, text in ((10, '{"global_step": 10}'), (100, content)):
+        (checkpoints.path / f"checkpoint-{step}").mkdir()
+        (checkpoints.path / f"checkpoint-{step}/trainer_state.json").write_text(text)
+    assert checkpoints.latest() == str(checkpoints.path / "checkpoint-10")
+    (checkpoints.path / "checkpoint-10/trainer_state.json").write_text(content)
+    assert checkpoints.latest() is None
+
+
+def test_every_process_of_a_run_has_the_same_directory(project, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    first = CheckpointDir("sft")
+    monkeypatch.setenv("RANK", "1")
+    assert CheckpointDir("sft").path == first.path
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ParamsError, match=r"in use by another run of sft; wait for it to end$") as error:
+        CheckpointDir("sft")
+    assert "\n" not in str(error.value)
 
 
 def test_remove_deletes_the_directory_and_lets_the_next_run_have_it(project):

@@ -32,10 +32,10 @@ def imported_modules(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def project_files(module: str) -> set[str]:
-    """The project's files that importing `module` may read: modules, and a template beside the module of its name."""
+def project_files(*modules: str) -> set[str]:
+    """The project's files that importing `modules` may read: modules, and a template beside the module of its name."""
     seen: set[Path] = set()
-    todo = [module]
+    todo = list(modules)
     while todo:
         file = module_file(todo.pop())
         if file is None or file in seen or not file.stat().st_size:
@@ -52,11 +52,24 @@ def stage_module(stage: dict) -> str:
     return module
 
 
+def loaded_by_name(stage: dict) -> list[str]:
+    """The modules of Python functions that a stage may load by the names in its params."""
+    return [f"rewards.{file.stem}" for file in (ROOT / "rewards").glob("*.py")] if "rewards" in stage["deps"] else []
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_code_deps_are_the_imports(name):
-    needed = project_files(stage_module(STAGES[name]))
+    """A folder of functions is one dep; what its modules import of the project are others."""
+    needed = project_files(stage_module(STAGES[name]), *loaded_by_name(STAGES[name]))
+    needed = {file for file in needed if not file.startswith("rewards/")}
     declared = {dep for dep in STAGES[name]["deps"] if dep.startswith(("rlhf_lib/", "stages/"))}
     assert declared == needed, f"{name}: add {sorted(needed - declared)}, remove {sorted(declared - needed)}"
+
+
+def test_reward_functions_are_a_dep_of_the_stage_that_loads_them():
+    assert "rewards" in STAGES["ppo"]["deps"]
+    assert "rewards.examples" in loaded_by_name(STAGES["ppo"]) and not loaded_by_name(STAGES["sft"])
+    assert "rlhf_lib/gold.py" in project_files("rewards.examples")
 
 
 @pytest.mark.parametrize("name", STAGES)

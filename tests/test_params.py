@@ -235,6 +235,24 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("ppo", {"kl_estimator": "k4"}, ["ppo.kl_estimator:", "k1, k2, k3"]),
         ("ppo", {"num_minibatches": 3}, ["ppo.num_minibatches:", "rollout_batch_size"]),
         ("ppo", {"per_device_train_batch_size": 24}, ["ppo.per_device_train_batch_size:", "32"]),
+        ("ppo", {"num_generations": 5}, ["ppo.num_generations:", "rollout_batch_size", "64", "5"]),
+        ("ppo", {"min_new_tokens": 48}, ["ppo.min_new_tokens:", "response_length", "48"]),
+        ("ppo", {"kl_in": "loss"}, ["ppo.kl_estimator:", "k1", "k2 or k3"]),
+        ("ppo", {"kl_in": "losses"}, ["ppo.kl_in:", "reward, loss"]),
+        ("ppo", {"reward_weights": [1.0, 2.0]}, ["ppo.reward_weights:", "2 for 1"]),
+        ("ppo", {"reward_weights": ["one"]}, ["ppo.reward_weights[0]:", "a number"]),
+        ("ppo", {"reward_funcs": []}, ["ppo.reward_funcs:", "empty"]),
+        ("ppo", {"reward_funcs": "models/reward"}, ["ppo.reward_funcs:", "a list"]),
+        ("ppo", {"reward_funcs": ["rewards.mine:"]}, ["ppo.reward_funcs:", "module:function", "'rewards.mine:'"]),
+        ("ppo", {"reward_funcs": ["owner/name"]}, ["ppo.reward_funcs:", "commit", "'owner/name'"]),
+        ("ppo", {"reward_funcs": ["nonsense"]}, ["ppo.reward_funcs:", "'nonsense'"]),
+        ("ppo", {"top_p": 0.0}, ["ppo.top_p:", "above 0"]),
+        ("ppo", {"top_p": 1.1}, ["ppo.top_p:", "at most 1"]),
+        ("ppo", {"top_k": -1}, ["ppo.top_k:", "at least 0"]),
+        ("ppo", {"dual_clip": 1.0}, ["ppo.dual_clip:", "above 1"]),
+        ("ppo", {"critic": "mine"}, ["ppo.critic:", "shared, separate, lora"]),
+        ("ppo", {"stop_strings": "stop"}, ["ppo.stop_strings:", "a list"]),
+        ("ppo", {"metric_for_best_model": "kl"}, ["ppo.metric_for_best_model:", "reward, objective"]),
         ("evaluate", {"temperatures": 1.0}, ["evaluate.temperatures:", "a list"]),
         ("evaluate", {"temperatures": []}, ["evaluate.temperatures:", "empty"]),
         ("evaluate", {"temperatures": [1.0, -0.5]}, ["evaluate.temperatures[1]:", "at least 0"]),
@@ -284,6 +302,8 @@ def test_null_is_taken_exactly_where_the_type_allows_it(name):
         ("prepare", {"sft_responses": "above_score", "sft_min_score": 7.5}),
         ("prepare", {"sft_share": 0.1, "preference_share": 0.2, "test_share": 0.7}),
         ("ppo", {"rollout_batch_size": 6, "num_minibatches": 3, "per_device_train_batch_size": 2}),
+        ("ppo", {"kl_in": "loss", "kl_estimator": "k3", "num_generations": 4, "min_new_tokens": 47}),
+        ("ppo", {"reward_funcs": ["models/reward", "rewards.examples:brevity"], "reward_weights": [1.0, 0.0]}),
         ("evaluate", {"temperatures": [0]}),
     ],
 )
@@ -295,11 +315,11 @@ def test_fields_that_fit_together_are_taken(name, changes):
 def test_ppo_batch_sizes_follow_from_the_params():
     sizes = {"rollout_batch_size": 24, "num_minibatches": 2, "per_device_train_batch_size": 3, "num_ppo_epochs": 4}
     params = check("ppo", sizes)
-    config = params.trainer_config()
     assert (params.minibatch_size, params.steps_per_rollout) == (12, 8)
-    assert config["gradient_accumulation_steps"] == 4
-    assert config["logging_steps"] == 8
-    assert config["eval_steps"] == 8 * params.eval_rollouts and config["save_steps"] == 8 * params.save_rollouts
+    for processes, micro_batches in ((1, 4), (2, 2), (4, 1)):
+        assert params.trainer_config(processes)["gradient_accumulation_steps"] == micro_batches
+    with pytest.raises(ValueError, match=r"^per_device_train_batch_size: 3 processes with 3 each .* of 12 responses$"):
+        params.trainer_config(3)
 
 
 # ---- the file that ships
@@ -363,6 +383,8 @@ def assert_one_line(done, *words):
         ("ppo", "cliprange", "clip_range: 0.2", ["ppo.clip_range", "ppo.cliprange"]),
         ("ppo", "total_rollouts", "total_rollouts: 1.5", ["ppo.total_rollouts", "1.5"]),
         ("ppo", "gamma", "gamma: 1.01", ["ppo.gamma", "at most 1"]),
+        ("ppo", "num_generations", "num_generations: 7", ["ppo.num_generations", "must divide rollout_batch_size"]),
+        ("ppo", "reward_funcs", "reward_funcs: [a:b:c]", ["ppo.reward_funcs", "module:function"]),
         ("evaluate", "seed", "sead: 0", ["evaluate.sead", "evaluate.seed"]),
         ("evaluate", "temperatures", "temperatures: 1.0", ["evaluate.temperatures", "a list"]),
         ("evaluate", "samples_per_prompt", "samples_per_prompt: 0", ["evaluate.samples_per_prompt", "at least 1"]),

@@ -29,7 +29,7 @@ CHANGES = {
     "whiten_advantages": True,
 }
 # Sums over another split of the rows are in another order: in fp32 they agree to about 1e-7 a term. Adam makes more of
-# it where the gradient is 0 but for such errors (the keys' biases): weights are compared by the norm of what they moved.
+# such errors where the gradient is else 0 (the keys' biases): weights are compared by the norm of what they moved.
 GRADIENT, METRIC, MOVE = 1e-5, 1e-4, 1e-3
 
 SCRIPT = """
@@ -88,7 +88,9 @@ def launch(directory, *arguments):
     (directory / "script.py").write_text(SCRIPT)
     paths = [str(ROOT), str(ROOT / "tests")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "DVC_ROOT": str(directory)}
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "script.py"]
+    # --multi_gpu is accelerate's word for several processes on whatever device; with --cpu it starts one only.
+    options = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    launcher = ["accelerate.commands.launch", *options.split(), "--main_process_port", "0", "script.py"]
     return subprocess.run(
         [sys.executable, "-m", *launcher, *map(str, arguments)],
         cwd=directory,

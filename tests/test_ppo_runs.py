@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from conftest import EVAL_ROWS, TRAIN_ROWS, column, rows, same, weights
-from test_ppo_trainer import CRITICS, contains_e
+from test_ppo_trainer import contains_e
 from transformers import TrainerCallback
 
 from rlhf_lib import training
@@ -254,10 +254,9 @@ def bad_after(calls):
 BEST = {"eval_rollouts": 1, "load_best_model_at_end": True, "learning_rate": 1e-2, **CONSTANT}
 
 
-@pytest.mark.parametrize("lora", [{}, {"lora_r": 4}], ids=["full", "lora"])
-@pytest.mark.parametrize("save_rollouts", [1, 3, 100])
-def test_the_weights_of_the_best_evaluation_are_kept(build, checkpoints, save_rollouts, lora):
-    changes = {"total_rollouts": 4, "save_rollouts": save_rollouts, **BEST, **lora}
+@pytest.mark.parametrize("changes", [{"save_rollouts": 1}, {"save_rollouts": 100}, {"save_rollouts": 3, "lora_r": 4}])
+def test_the_weights_of_the_best_evaluation_are_kept(build, checkpoints, changes):
+    changes = {"total_rollouts": 4, **BEST, **changes}
     trainer, seen = build(functions={"r": bad_after(2)}, **changes), Evaluations()
     trainer.add_callback(seen)
     training.run(trainer, checkpoints)
@@ -381,7 +380,7 @@ RESUMABLE = {"total_rollouts": 4, "eval_rollouts": 1, "save_rollouts": 1}
 ADAPTIVE = {"kl_target": 0.02, "kl_horizon": 40.0}
 
 
-@CRITICS
+@pytest.mark.parametrize("critic", [{"critic": "separate"}, {"critic": "lora", "lora_r": 4}], ids=["separate", "lora"])
 def test_a_killed_run_goes_on_to_the_same_weights_and_log(build, checkpoints, critic):
     killer = KillAt(10)  # within the third rollout, of steps 9 to 12
     changes = {**RESUMABLE, **ADAPTIVE, **critic, "scale_rewards": True, "ptx_coef": 0.1, "critic_learning_rate": 2e-3}
@@ -408,7 +407,6 @@ def test_the_best_evaluation_is_remembered_over_a_resume(build, checkpoints):
     assert whole.state.best_metric == resumed.state.best_metric
 
 
-@pytest.mark.xfail(strict=True, reason="EarlyStoppingCallback counts anew after a resume")
 def test_patience_is_remembered_over_a_resume(build, checkpoints):
     changes = {**RESUMABLE, **BEST, "total_rollouts": 8, "early_stopping_patience": 2}
     constant = {"functions": {"one": lambda prompts, **columns: [1.0] * len(prompts)}}
@@ -420,16 +418,10 @@ def test_patience_is_remembered_over_a_resume(build, checkpoints):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({}, marks=pytest.mark.xfail(strict=True, reason="kl_coef and completions are not loaded")),
+        {},
         CUT,
-        pytest.param(
-            {"max_kl": 0.05, "learning_rate": 1e-2, **CONSTANT},
-            marks=pytest.mark.xfail(strict=True, reason="goes on past the stop"),
-        ),
-        pytest.param(
-            {"early_stopping_patience": 1, "functions": {"one": lambda prompts, **_: [1.0] * len(prompts)}},
-            marks=pytest.mark.xfail(strict=True, reason="goes on past the stop"),
-        ),
+        {"max_kl": 0.05, "learning_rate": 1e-2, **CONSTANT},
+        {"early_stopping_patience": 1, "functions": {"one": lambda prompts, **_: [1.0] * len(prompts)}},
     ],
     ids=["all-rollouts", "cut-short", "max-kl", "patience"],
 )
@@ -438,6 +430,12 @@ def test_a_run_killed_after_its_last_checkpoint_has_nothing_left_to_do(build, ch
     whole, resumed = whole_and_resumed(build, checkpoints, KillAfterSave(), **changes)
     assert_same_run(whole, resumed)
     assert len(resumed.completions) > 0
+
+
+def test_the_last_checkpoint_of_a_finished_run_is_kept(build, checkpoints):
+    trainer = build(functions={"r": bad_after(2)}, **RESUMABLE)
+    training.run(trainer, checkpoints)
+    assert checkpoints.latest().endswith("checkpoint-16")
 
 
 def test_a_checkpoint_holds_the_weights_once(build, checkpoints):

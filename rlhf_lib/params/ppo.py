@@ -90,6 +90,8 @@ class PPOParams(OptimizerParams):
             )
         if self.min_new_tokens >= self.response_length:
             raise ValueError(f"min_new_tokens: must be below response_length ({self.response_length})")
+        if self.critic == "lora" and self.lora_r is None:
+            raise ValueError("critic: lora needs lora_r, the rank of its adapters; got null")
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise ValueError("kl_estimator: k1 has no gradient on average as a loss; set k2 or k3, or kl_in: reward")
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
@@ -121,6 +123,7 @@ class PPOParams(OptimizerParams):
                 f"must divide a minibatch of {self.minibatch_size} responses"
             )
         names = OptimizerParams.__dataclass_fields__
+        needs_best = self.load_best_model_at_end or self.early_stopping_patience is not None
         return {
             **{name: getattr(self, name) for name in names},
             "num_train_epochs": 1,
@@ -130,7 +133,8 @@ class PPOParams(OptimizerParams):
             "eval_steps": NEVER,
             "save_steps": NEVER,
             "load_best_model_at_end": self.load_best_model_at_end,
-            "metric_for_best_model": self.metric_for_best_model,
+            # Trainer keeps the best checkpoint in place of the last one wherever it knows which is best.
+            "metric_for_best_model": self.metric_for_best_model if needs_best else None,
             "greater_is_better": True,
             "report_to": self.report_to or "none",
         }

@@ -68,8 +68,9 @@ def training_arguments(params: PPOParams, checkpoints: CheckpointDir) -> Trainin
         config = params.trainer_config(training.num_processes())
     except ValueError as error:
         raise ParamsError(f"params.yaml: ppo.{error}") from None
-    # The loader knows where to go on.
-    return TrainingArguments(ignore_data_skip=True, **{**kwargs, **config})
+    # The loader knows where to go on, and early stopping how long it has waited.
+    resume = {"ignore_data_skip": True, "restore_callback_states_from_checkpoint": True}
+    return TrainingArguments(**{**resume, **kwargs, **config})
 
 
 def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[ActorCritic, Reference]:

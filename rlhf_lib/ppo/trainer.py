@@ -55,7 +55,7 @@ class RolloutLoader:
         return params.total_rollouts * params.steps_per_rollout * self.trainer.args.gradient_accumulation_steps
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        while self.trainer.rollouts_done < self.trainer.params.total_rollouts:
+        while not self.trainer.stopped and self.trainer.rollouts_done < self.trainer.params.total_rollouts:
             yield from self.trainer.updates(self.trainer.rollouts_done)
 
 
@@ -109,6 +109,7 @@ class PPOTrainer(Trainer):
         # What a checkpoint keeps of the rollouts
         self.kl_coef = params.kl_coef
         self.rollouts_done = 0
+        self.stopped = False  # before total_rollouts, by max_kl or early_stopping_patience
         self.score_moments = algos.RunningMoments()
         self.completions: list[Row] = []
         # What is measured of the rollout at hand
@@ -317,13 +318,20 @@ class PPOTrainer(Trainer):
         save_file(trained, directory / _WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        self._load_weights(resume_from_checkpoint)
+        state = json.loads((Path(resume_from_checkpoint) / _STATE).read_text())
+        self.kl_coef, self.rollouts_done, self.stopped = state["kl_coef"], state["rollouts_done"], state["stopped"]
+        self.score_moments = algos.RunningMoments(**state["score_moments"])
+        self.completions = state["completions"]
+
+    def _load_weights(self, checkpoint: str) -> None:
         weights = dict(self.model.named_parameters())
         with torch.no_grad():
-            for name, saved in load_file(Path(resume_from_checkpoint) / _WEIGHTS).items():
+            for name, saved in load_file(Path(checkpoint) / _WEIGHTS).items():
                 weights[name].copy_(saved)
 
     def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+        self._load_weights(self.state.best_model_checkpoint)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Trainer's; the best model so far is saved as soon as it is known to be, if it is to be loaded at the end."""
@@ -337,16 +345,9 @@ class PPOTrainer(Trainer):
         state = {
             "kl_coef": self.kl_coef,
             "rollouts_done": self.rollouts_done,
+            "stopped": self.control.should_training_stop,
             "score_moments": vars(self.score_moments),
             "completions": self.completions,
         }
         if self.args.should_save:
             (Path(output_dir) / _STATE).write_text(json.dumps(state))
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        if checkpoint is not None:
-            state = json.loads((Path(checkpoint) / _STATE).read_text())
-            self.kl_coef, self.rollouts_done = state["kl_coef"], state["rollouts_done"]
-            self.score_moments = algos.RunningMoments(**state["score_moments"])
-            self.completions = state["completions"]
