@@ -1,4 +1,4 @@
-"""Reward functions to use as they are, or to start from. README.md beside this file has the contract."""
+"""Reward functions to use as they are, or to start from. docs/rewards.md has the contract."""
 
 from __future__ import annotations
 
