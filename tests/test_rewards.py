@@ -153,7 +153,9 @@ def test_an_encoder_scores_what_another_tokenizer_decoded(tmp_path, policy, toke
     """A GPT-2 policy with a byte-level BPE, and a DistilBERT with a WordPiece vocabulary as its reward."""
     path = save_encoder(tmp_path / "quality", "distilbert")
     prompts = [prompt_ids(tokenizer, prompt) for prompt in PROMPTS]
-    responses = generation.generate(policy, tokenizer, prompts, 6, 0.0, 4)
+    sampling = generation.Sampling(6, temperature=0.0)
+    noise = generation.random_numbers(len(prompts), sampling, 0)
+    responses = generation.generate(policy, tokenizer, prompts, sampling, noise, batch_size=4)
     texts = [generation.text(tokenizer, response) for response in responses]
     reward = RewardModel.load(path)
     expected = [
