@@ -162,11 +162,7 @@ def main() -> None:
             "versions": {module.__name__: module.__version__ for module in (torch, transformers, accelerate, trl)},
         }
     )
-    try:
-        trainer.train()
-    except worker.Finished:
-        return
-    raise RuntimeError("training ended before the last update was reported")
+    worker.train(trainer)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,15 @@ class Turns:
         return wrapper
 
 
+def train(trainer: Any) -> None:
+    """Train until the last update that was asked for has been reported; a RuntimeError if training ends before."""
+    try:
+        trainer.train()
+    except Finished:
+        return
+    raise RuntimeError("training ended before the last update was reported")
+
+
 def reset_peak() -> None:
     """Let `peak_mb` start from the memory that is held now, where the system can do that."""
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +13,7 @@ from rlhf_lib.generation import encode_prompts, seeded
 from rlhf_lib.logprobs import Response
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
 
 
 class Prompts:
@@ -74,5 +75,6 @@ def _completion(tokenizer: PreTrainedTokenizerBase, row: Row, context: int | Non
     return dialogue[:start], Response(dialogue[start:], True)
 
 
-def micro_batches(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def chunks(rows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """The rows, `size` at a time; the last chunk may be shorter."""
     return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -12,8 +12,9 @@ from torch import Tensor
 from rlhf_lib.logprobs import Response, collate
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.ppo import algos
+from rlhf_lib.ppo.data import chunks
 
-Micro = list[int]  # the rows of one forward pass
+Micro = Sequence[int]  # the rows of one forward pass
 Minibatch = list[Micro]  # the rows of one optimizer step
 
 
@@ -89,11 +90,10 @@ def minibatches(permutation: Sequence[int], lengths: Sequence[int], params: PPOP
     The permutation decides which rows an optimizer step sees; inside a minibatch, micro-batches hold rows of like
     length, so the micro-batch size changes neither the rows of a step nor its gradient.
     """
-    size, micro = params.minibatch_size, params.per_device_train_batch_size
     split = []
-    for start in range(0, len(permutation), size):
-        rows = sorted(permutation[start : start + size], key=lambda i: (lengths[i], i))
-        split.append([rows[k : k + micro] for k in range(0, len(rows), micro)])
+    for minibatch in chunks(permutation, params.minibatch_size):
+        rows = sorted(minibatch, key=lambda i: (lengths[i], i))
+        split.append(list(chunks(rows, params.per_device_train_batch_size)))
     return split
 
 

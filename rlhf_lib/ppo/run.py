@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
@@ -11,6 +10,7 @@ from rlhf_lib import models, training
 from rlhf_lib.checkpoint import CheckpointDir
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.ppo.data import Row
 from rlhf_lib.ppo.model import (
     ActorCritic,
     Reference,
@@ -24,8 +24,6 @@ from rlhf_lib.ppo.model import (
 from rlhf_lib.ppo.trainer import PPOTrainer
 from rlhf_lib.reward_functions import RewardFunctions
 from rlhf_lib.rewards import RewardModel
-
-Row = dict[str, Any]
 
 
 def build(

@@ -30,7 +30,7 @@ from rlhf_lib.models import context_length
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.callbacks import RolloutEnd, RolloutProgress
-from rlhf_lib.ppo.data import Completions, Prompts, Row, micro_batches, walk
+from rlhf_lib.ppo.data import Completions, Prompts, Row, chunks, walk
 from rlhf_lib.ppo.model import ActorCritic, Reference
 from rlhf_lib.ppo.rollout import Minibatch, Rollout, minibatches, update_inputs
 from rlhf_lib.ppo.sampler import Sampler, mean_rewards
@@ -132,9 +132,10 @@ class PPOTrainer(Trainer):
     def updates(self, index: int) -> Iterator[dict[str, Any]]:
         """Collect rollout number `index`, then give this process's micro-batches of all its epochs."""
         rollout = self.sample(index)
-        self.score(rollout, self._minibatches(rollout, index, epoch=0))
-        for epoch in range(self.params.num_ppo_epochs):
-            for number, minibatch in enumerate(self._minibatches(rollout, index, epoch)):
+        splits = [self._minibatches(rollout, index, epoch) for epoch in range(self.params.num_ppo_epochs)]
+        self.score(rollout, splits[0])
+        for epoch, split in enumerate(splits):
+            for number, minibatch in enumerate(split):
                 if self.rollouts_done > index:  # the approximate KL passed its bound
                     return
                 inputs = update_inputs(rollout, minibatch, self.model.policy, self.pad_id, self.sampler.share)
@@ -204,7 +205,7 @@ class PPOTrainer(Trainer):
             return
         rows = self.ptx.draw(self.params.minibatch_size, self.params.seed, *draw)
         num_tokens = sum(len(response.ids) for _, response in rows)
-        for micro in list(micro_batches(rows, self.params.per_device_train_batch_size))[self.sampler.share]:
+        for micro in list(chunks(rows, self.params.per_device_train_batch_size))[self.sampler.share]:
             prompts, responses = zip(*micro, strict=True)
             batch = collate(self.model.policy, prompts, responses, self.pad_id)
             yield {"ptx_batch": batch, "ptx_num_tokens": num_tokens}
