@@ -5,10 +5,20 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data test test-slow lint format report bench clean
+.PHONY: help repro data report sweep experiments chat compare test test-slow lint format bench clean
+
+# What `make sweep` runs: ppo.kl_coef and dpo.beta, each with every seed, so many at a time.
+PPO_KL_COEFS := 0.05,0.2,0.8
+DPO_BETAS := 0.05,0.2,0.8
+SEEDS := 0,1
+JOBS := 1
+# Whom `make chat` and `make compare` ask.
+MODEL := models/dpo
+A := models/ppo
+B := models/dpo
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: $(VENV)/run.stamp ## run the whole pipeline, or what changed of it, and print the comparison
 	@python -m rlhf_lib.params.check
@@ -20,8 +30,25 @@ data: $(VENV)/run.stamp ## read, filter and split the data, and show what there 
 	dvc repro --quiet prepare
 	@python -m rlhf_lib.data.show
 
+report: $(VENV)/run.stamp ## write the page of the last run and open it in a browser
+	@python -m stages.report --open
+
+sweep: $(VENV)/run.stamp ## run KL coefficients and betas with several seeds, and draw the reward-KL frontier
+	@python -m rlhf_lib.sweep --ppo="$(PPO_KL_COEFS)" --dpo="$(DPO_BETAS)" --seeds="$(SEEDS)"
+	dvc exp run --run-all -j $(JOBS)
+	@python -m rlhf_lib.frontier
+
+experiments: $(VENV)/run.stamp ## list the experiments with their coefficients, seeds and headline numbers
+	@python -m rlhf_lib.experiments
+
+chat: $(VENV)/run.stamp ## talk to a model: make chat MODEL=models/ppo
+	@python -m rlhf_lib.talk chat "$(MODEL)"
+
+compare: $(VENV)/run.stamp ## two models' answers side by side: make compare A=models/sft B=models/ppo PROMPT='...'
+	@python -m rlhf_lib.talk compare "$(A)" "$(B)" $(if $(filter command,$(origin PROMPT)),"$$PROMPT")
+
 test: $(VENV)/dev.stamp ## run the tests, less the slow ones
-	python -m pytest
+	python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/dev.stamp ## run the slow tests
 	python -m pytest -m slow
@@ -35,15 +62,15 @@ format: $(VENV)/dev.stamp ## put the code into the house format
 	ruff format .
 	ruff check --fix .
 
-report: $(VENV)/run.stamp ## print the comparison of the last run
-	@python -m stages.report --show
-
-bench: $(VENV)/run.stamp ## measure the data stages, and our PPO against TRL's; takes over an hour (see benchmarks/README.md)
+bench: $(VENV)/run.stamp ## measure data stages, reward models, and our PPO against TRL's; takes over an hour
 	python -m benchmarks.data
+	python -m benchmarks.reward_kinds
 	python -m benchmarks.ppo
 
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
-	rm -rf $(VENV) models data/raw data/rejected.jsonl data/splits data/negatives data/reference data/samples report checkpoints dvc_plots
+	rm -rf $(VENV) models report checkpoints dvc_plots
+	rm -rf data/raw data/rejected.jsonl data/splits data/negatives data/reference data/samples
+	rm -rf data/scores data/llm_judge.jsonl
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .bench
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

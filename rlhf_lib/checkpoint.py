@@ -16,14 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, load_yaml
+from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, load_yaml, setting
 
 
 def fingerprint(stage: str) -> str:
     """16 hex digits over the command, params and dependency contents that dvc.yaml declares for `stage`."""
     declared = load_yaml(Path("dvc.yaml"))["stages"][stage]
     params = load_yaml(PARAMS_FILE)
-    tracked = {key: params[key] for key in declared.get("params", [])}
+    tracked = {key: setting(params, key) for key in declared.get("params", [])}
     digest = hashlib.blake2b(json.dumps([declared["cmd"], tracked], sort_keys=True).encode(), digest_size=8)
     for dep in sorted(declared["deps"]):
         for file in _files(Path(dep)):

@@ -1,21 +1,27 @@
-"""Numbers of one policy's samples, and of their difference from the SFT model's samples of the same prompts.
+"""Samples of the policies, and what compares two numbers of theirs.
 
-A sample is a row of data/samples/<policy>.jsonl: id (of the prompt), draw (its number among the prompt's samples),
-mode, response, reward, logprob and ref_logprob (nats, of the policy and of the SFT model at the sampling
-temperature), length (tokens), finished and, where the source has a rule for true quality, gold and format.
-Every standard error is over prompts, whose draws are averaged first.
+A sample is a row of data/samples/<policy>.jsonl: id (of the prompt), source, mode, draw (its number among the prompt's
+samples), prompt, response, reward and judge (of the two reward models, normalised), length (tokens, with the EOS),
+finished, logprob and ref_logprob (nats, of the policy and of the SFT model at the sampling temperature) and, where the
+source has a rule for true quality, gold and format.
+
+Mode "dataset" holds the test row's own scored responses: draw is the place in the row, log-probs are at temperature 1,
+score is the dataset's and chosen is true for the first response of the highest score.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations, pairwise
-from statistics import fmean, stdev
+from itertools import combinations
+from statistics import fmean
 from typing import Any
 
+from rlhf_lib.estimates import Estimate, mean_and_se
+
 Sample = dict[str, Any]
+
+DATASET = "dataset"  # the mode of the test rows' own responses
 
 
 def mode_name(temperature: float) -> str:
@@ -23,58 +29,43 @@ def mode_name(temperature: float) -> str:
     return f"t{temperature:g}".replace(".", "_") if temperature > 0 else "greedy"
 
 
-def mean_and_se(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error of the mean of independent values; the error of a single value is 0."""
-    return fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+def in_mode(samples: Iterable[Sample], mode: str) -> list[Sample]:
+    return [sample for sample in samples if sample["mode"] == mode]
 
 
-def by_prompt(samples: Iterable[Sample], value: Callable[[Sample], float]) -> list[float]:
-    """The mean of `value` over each prompt's draws, prompts in order of first appearance."""
-    grouped: dict[str, list[float]] = defaultdict(list)
+def group_by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """The samples of each prompt's id, prompts in order of first appearance."""
+    grouped: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        grouped[sample["id"]].append(value(sample))
-    return [fmean(values) for values in grouped.values()]
+        grouped[sample["id"]].append(sample)
+    return grouped
 
 
-def distinct_2(texts: Iterable[str]) -> float:
-    """Distinct word pairs over all word pairs of the texts [Li 2016, arXiv:1510.03055]; 0 if there are none."""
-    words = [text.split() for text in texts]
-    pairs = [pair for line in words for pair in pairwise(line)]
-    return len(set(pairs)) / len(pairs) if pairs else 0.0
+def by_prompt(samples: Iterable[Sample], value: Callable[[Sample], float | None]) -> list[float]:
+    """The mean of `value` over each prompt's draws, prompts in order of first appearance.
+
+    Draws without a value are left out, and so are prompts all of whose draws are.
+    """
+    found = ([value(s) for s in draws] for draws in group_by_prompt(samples).values())
+    known = ([v for v in values if v is not None] for values in found)
+    return [fmean(values) for values in known if values]
+
+
+def paired_difference(one: Iterable[Sample], other: Iterable[Sample], key: str) -> Estimate:
+    """Mean of `key` in `one` less that in `other`, paired by prompt, and its standard error over prompts.
+
+    Prompts that only one of them has are left out; (None, None) where a sample lacks the key, or nothing is left.
+    """
+    first, second = group_by_prompt(one), group_by_prompt(other)
+    shared = [(first[prompt], second[prompt]) for prompt in first if prompt in second]
+    if not all(key in sample for pair in shared for samples in pair for sample in samples):
+        return None, None
+    return mean_and_se([fmean(s[key] for s in a) - fmean(s[key] for s in b) for a, b in shared])
 
 
 def wins(reward: float, baseline: float) -> float:
     """1 for a win over the baseline, half for a tie."""
     return 0.5 if reward == baseline else float(reward > baseline)
-
-
-def summary(samples: Sequence[Sample], baseline: Sequence[Sample]) -> dict[str, Any]:
-    """The numbers of one policy in one mode; `baseline` are the SFT model's samples of the same prompts and draws."""
-    sft = {(sample["id"], sample["draw"]): sample for sample in baseline}
-    measured: dict[str, Any] = {}
-
-    def add(name: str, value: Callable[[Sample], float]) -> None:
-        measured[name], measured[f"{name}_se"] = mean_and_se(by_prompt(samples, value))
-
-    add("reward", lambda s: s["reward"])
-    add("win_rate", lambda s: wins(s["reward"], sft[s["id"], s["draw"]]["reward"]))
-    add("kl", lambda s: s["logprob"] - s["ref_logprob"])
-    add("length", lambda s: s["length"])
-    measured["eos_rate"] = fmean(sample["finished"] for sample in samples)
-    measured["distinct_2"] = distinct_2(sample["response"] for sample in samples)
-    if all("gold" in sample for sample in samples):
-        add("gold", lambda s: s["gold"])
-        add("gold_gain", lambda s: s["gold"] - sft[s["id"], s["draw"]]["gold"])
-        measured["gold_by_format"] = by_format(samples)
-    return measured
-
-
-def by_format(samples: Iterable[Sample]) -> dict[str, float]:
-    """Mean true quality by the form of answer that the prompt asks for."""
-    grouped: dict[str, list[float]] = defaultdict(list)
-    for sample in samples:
-        grouped[sample["format"]].append(sample["gold"])
-    return {name: fmean(values) for name, values in sorted(grouped.items())}
 
 
 def order_accuracy(truth: Sequence[Sequence[float]], predicted: Sequence[Sequence[float]]) -> tuple[float | None, int]:
@@ -83,10 +74,16 @@ def order_accuracy(truth: Sequence[Sequence[float]], predicted: Sequence[Sequenc
     Pairs that are equal in `truth` do not count; without any pair the share is None. A tie in `predicted` is half
     right.
     """
-    right, total = 0.0, 0
-    for true_scores, scores in zip(truth, predicted, strict=True):
-        for (t1, s1), (t2, s2) in combinations(zip(true_scores, scores, strict=True), 2):
-            if t1 != t2:
-                total += 1
-                right += 0.5 if s1 == s2 else float((t1 > t2) == (s1 > s2))
+    counts = [ordered_pairs(t, p) for t, p in zip(truth, predicted, strict=True)]
+    right, total = sum(r for r, _ in counts), sum(n for _, n in counts)
     return (right / total if total else None), total
+
+
+def ordered_pairs(truth: Sequence[float], predicted: Sequence[float]) -> tuple[float, int]:
+    """How many pairs of a group `predicted` orders as `truth` does (a tie counts half), and how many `truth` orders."""
+    right, total = 0.0, 0
+    for (t1, s1), (t2, s2) in combinations(zip(truth, predicted, strict=True), 2):
+        if t1 != t2:
+            total += 1
+            right += 0.5 if s1 == s2 else float((t1 > t2) == (s1 > s2))
+    return right, total

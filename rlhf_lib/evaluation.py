@@ -1,26 +1,121 @@
-"""Sampling a policy on the test prompts and measuring what it says."""
+"""Sampling models on the test prompts, and what reward models and policies make of the responses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib import generation, scorers
 from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.comparison import Sample, mode_name, order_accuracy
+from rlhf_lib.comparison import DATASET, Sample, mode_name
 from rlhf_lib.generation import Sampling
 from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models import context_length
 from rlhf_lib.params.evaluate import EvaluateParams
 from rlhf_lib.rewards import RewardModel
+from rlhf_lib.rows import read_jsonl
 
 Row = dict[str, Any]
 
 
+class Said(NamedTuple):
+    """A response in the making: the sample so far, its tokens, and the temperature at which its log-probs are."""
+
+    sample: Sample
+    prompt: list[int]
+    response: Response
+    temperature: float
+
+
+def held_out_rows(path: str | Path, count: int | None) -> list[Row]:
+    """The first `count` rows by id, which is a hash: they are a fair draw from every source. None: all."""
+    return sorted(read_jsonl(path), key=lambda row: row["id"])[:count]
+
+
+def draw(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    params: EvaluateParams,
+    temperature: float,
+    draws: int,
+    mode: str,
+    *purpose: int,
+) -> list[Said]:
+    """`draws` responses of a model to each row's prompt; one where it is greedy.
+
+    Every policy and temperature draws with the same random numbers; another `purpose` has its own.
+    """
+    drawn = [(row, number) for row in rows for number in range(draws if temperature > 0 else 1)]
+    length, context = params.max_new_tokens, context_length(model)
+    messages = [row["prompt"] for row, _ in drawn]
+    prompts = generation.encode_prompts(tokenizer, messages, length, context, "evaluate.max_new_tokens")
+    sampling = Sampling(length, temperature)
+    noise = generation.random_numbers(len(prompts), sampling, params.seed, *purpose)
+    size = params.per_device_eval_batch_size
+    responses = generation.generate(model, tokenizer, prompts, sampling, noise, size, progress=f"Sampling {mode}")
+    return [
+        Said(_sample(row, mode, number, generation.text(tokenizer, response), response), prompt, response, temperature)
+        for (row, number), prompt, response in zip(drawn, prompts, responses, strict=True)
+    ]
+
+
+def _sample(row: Row, mode: str, number: int, text: str, response: Response) -> Sample:
+    return {
+        "id": row["id"],
+        "source": row["source"],
+        "mode": mode,
+        "draw": number,
+        "prompt": row["prompt"],
+        "response": text,
+        "length": len(response.ids),
+        "finished": response.finished,
+    }
+
+
+def dataset(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], context: int | None) -> list[Said]:
+    """The rows' own responses, whose dialogues lose their end where they are longer than the context."""
+    said = []
+    for row in rows:
+        prompt = prompt_ids(tokenizer, row["prompt"])
+        scores = [response["score"] for response in row["responses"]]
+        for number, (score, content) in enumerate(zip(scores, (r["content"] for r in row["responses"]), strict=True)):
+            dialogue = dialogue_ids(tokenizer, row["prompt"], content)
+            kept = dialogue[:context]
+            # A prompt that fills the context leaves one token, so that no response is empty.
+            start = min(len(prompt), len(kept) - 1)
+            response = Response(kept[start:], len(kept) == len(dialogue))
+            sample = _sample(row, DATASET, number, content, response)
+            sample |= {"score": score, "chosen": number == scores.index(max(scores))}
+            said.append(Said(sample, kept[:start], response, 1.0))
+    return said
+
+
+def score(samples: Sequence[Sample], reward: RewardModel, judge: RewardModel) -> None:
+    """Put `reward`, `judge` and, where every row's source has a rule for it, `gold` and `format` into samples.
+
+    A text that stands there several times is scored once.
+    """
+    texts = {(sample["id"], sample["response"]): (sample["prompt"], sample["response"]) for sample in samples}
+    prompts, responses = [prompt for prompt, _ in texts.values()], [text for _, text in texts.values()]
+    columns: dict[str, Sequence[Any]] = {"reward": reward(prompts, responses), "judge": judge(prompts, responses)}
+    if scorers.known(samples):
+        columns["gold"] = scorers.gold(prompts, responses)
+        columns["format"] = [scorers.answer_format(prompt) for prompt in prompts]
+    for name, values in columns.items():
+        of_text = dict(zip(texts, values, strict=True))
+        for sample in samples:
+            sample[name] = of_text[sample["id"], sample["response"]]
+
+
 class Evaluator:
-    """What it takes to measure one policy: the policy, the SFT model from which its KL is taken, and a reward."""
+    """What it takes to measure one policy: the policy, the SFT model from which its KL is taken, two reward models.
+
+    `sft` may be the policy itself: its log-probs are then computed once.
+    """
 
     def __init__(
         self,
@@ -28,68 +123,43 @@ class Evaluator:
         policy: PreTrainedModel,
         sft: PreTrainedModel,
         reward: RewardModel,
+        judge: RewardModel,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
-        self.params, self.policy, self.sft, self.reward, self.tokenizer = params, policy, sft, reward, tokenizer
+        self.params, self.policy, self.sft = params, policy, sft
+        self.reward, self.judge, self.tokenizer = reward, judge, tokenizer
 
-    def samples(self, rows: Sequence[Row], temperature: float) -> list[Sample]:
-        """The policy's draws for each row's prompt at one temperature; one draw where it is greedy."""
-        draws = self.params.samples_per_prompt if temperature > 0 else 1
-        drawn = [(row, draw) for row in rows for draw in range(draws)]
-        messages = [row["prompt"] for row, _ in drawn]
-        length = self.params.max_new_tokens
-        context = context_length(self.policy)
-        prompts = generation.encode_prompts(self.tokenizer, messages, length, context, "evaluate.max_new_tokens")
-        sampling = Sampling(length, temperature)
-        # Every policy and temperature draws with the same random numbers.
-        noise = generation.random_numbers(len(prompts), sampling, self.params.seed)
-        size = self.params.per_device_eval_batch_size
-        mode = mode_name(temperature)
-        responses = generation.generate(
-            self.policy, self.tokenizer, prompts, sampling, noise, size, progress=f"Sampling {mode}"
-        )
-        texts = [generation.text(self.tokenizer, response) for response in responses]
-        logprob, ref_logprob = (
-            self._logprobs(model, prompts, responses, temperature or 1.0) for model in (self.policy, self.sft)
-        )
-        columns: dict[str, list[Any]] = {
-            "id": [row["id"] for row, _ in drawn],
-            "source": [row["source"] for row, _ in drawn],
-            "draw": [draw for _, draw in drawn],
-            "mode": [mode] * len(drawn),
-            "prompt": messages,
-            "response": texts,
-            "reward": self.reward(messages, texts),
-            "logprob": logprob,
-            "ref_logprob": ref_logprob,
-            "length": [len(response.ids) for response in responses],
-            "finished": [response.finished for response in responses],
-        }
-        if scorers.known(rows):
-            columns["gold"] = scorers.gold(messages, texts)
-            columns["format"] = [scorers.answer_format(prompt) for prompt in messages]
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-    def preference_accuracy(self, rows: Sequence[Row]) -> float | None:
-        """How often the policy's implicit reward, log(policy / SFT) of an answer [Rafailov 2023, arXiv:2305.18290],
-        orders two answers to a prompt as their scores do. The SFT model itself has 0.5: all its rewards are 0."""
-        pairs = [(row, response) for row in rows for response in row["responses"]]
-        limit = context_length(self.policy)
-        dialogues = [dialogue_ids(self.tokenizer, row["prompt"], r["content"])[:limit] for row, r in pairs]
-        # A prompt that fills the context leaves one token, so that no response is empty.
-        starts = [
-            min(len(prompt_ids(self.tokenizer, row["prompt"])), len(d) - 1)
-            for (row, _), d in zip(pairs, dialogues, strict=True)
+    def samples(self, rows: Sequence[Row]) -> list[Sample]:
+        """The policy's responses to the rows' prompts at every temperature, and the rows' own responses."""
+        params, draws = self.params, self.params.samples_per_prompt
+        said = [
+            response
+            for temperature in params.temperatures
+            for response in draw(self.policy, self.tokenizer, rows, params, temperature, draws, mode_name(temperature))
         ]
-        prompts = [d[:start] for d, start in zip(dialogues, starts, strict=True)]
-        answers = [Response(d[start:], True) for d, start in zip(dialogues, starts, strict=True)]
-        policy, sft = (self._logprobs(model, prompts, answers, 1.0) for model in (self.policy, self.sft))
-        rewards = iter(p - s for p, s in zip(policy, sft, strict=True))
-        truth = [[response["score"] for response in row["responses"]] for row in rows]
-        return order_accuracy(truth, [[next(rewards) for _ in scores] for scores in truth])[0]
+        said += dataset(self.tokenizer, rows, context_length(self.policy))
+        logprobs = self._logprobs(self.policy, said)
+        ref_logprobs = logprobs if self.sft is self.policy else self._logprobs(self.sft, said)
+        samples = [response.sample for response in said]
+        for sample, logprob, ref_logprob in zip(samples, logprobs, ref_logprobs, strict=True):
+            sample |= {"logprob": logprob, "ref_logprob": ref_logprob}
+        score(samples, self.reward, self.judge)
+        return samples
 
-    def _logprobs(
-        self, model: PreTrainedModel, prompts: list[list[int]], responses: list[Response], temperature: float
-    ) -> list[float]:
-        size, distribution = self.params.per_device_eval_batch_size, Distribution(temperature)
-        return sequence_logprobs(model, prompts, responses, self.tokenizer.pad_token_id, distribution, size)
+    def _logprobs(self, model: PreTrainedModel, said: Sequence[Said]) -> list[float]:
+        """The log-prob of each response, greedy ones at temperature 1; of equal ones it is computed once."""
+        keys = [(s.temperature or 1.0, tuple(s.prompt), tuple(s.response.ids)) for s in said]
+        distinct = dict(zip(keys, said, strict=True))
+        found: dict[Any, float] = {}
+        for temperature in {key[0]: None for key in keys}:
+            chosen = {key: s for key, s in distinct.items() if key[0] == temperature}
+            logprobs = sequence_logprobs(
+                model,
+                [s.prompt for s in chosen.values()],
+                [s.response for s in chosen.values()],
+                self.tokenizer.pad_token_id,
+                Distribution(temperature),
+                self.params.per_device_eval_batch_size,
+            )
+            found |= zip(chosen, logprobs, strict=True)
+        return [found[key] for key in keys]

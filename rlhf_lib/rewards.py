@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ from rlhf_lib.params.schema import ParamsError
 
 STATISTICS_FILE = "reward_statistics.json"
 
+Bounds = tuple[float, float]  # the lowest and the highest reward
+
 
 class Encoded(NamedTuple):
     ids: list[int]
@@ -36,7 +38,8 @@ class RewardModel:
     """A reward model as a function of texts.
 
     Rewards are raw scores less `mean`, in units of `std`: the spread of the answers that the reward stage measured,
-    so that a KL coefficient means the same for every reward model.
+    so that a KL coefficient means the same for every reward model. With `bounds`, a raw score is the model's output
+    pressed between them (see `raw_scores`); else it is the output itself.
 
     A tokenizer with a chat template renders prompt and completion as one dialogue. One without, such as an encoder's,
     gets them as a pair of texts with the special tokens that it puts around pairs.
@@ -49,9 +52,10 @@ class RewardModel:
         mean: float = 0.0,
         std: float = 1.0,
         batch_size: int = 64,
+        bounds: Bounds | None = None,
     ) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.mean, self.std = mean, std
+        self.mean, self.std, self.bounds = mean, std, bounds
         self.batch_size = batch_size
         self.pad_id = _pad_id(model, tokenizer)
         if tokenizer.chat_template is None:
@@ -64,9 +68,11 @@ class RewardModel:
         """The reward model in a directory, or at a commit of a hub id.
 
         Rewards are normalised by the directory's `reward_statistics.json` where there is one and `normalize` is true;
-        else they are the raw scores. A `ParamsError` when the model cannot be had, or is no reward model.
+        else they are the raw scores. The file also names the bounds of the raw scores, if there are any. A
+        `ParamsError` when the model cannot be had, or is no reward model.
         """
         name, statistics = os.path.expanduser(path), {"mean": 0.0, "std": 1.0}
+        bounds = None
         if revision is None:
             if not os.path.isdir(name):
                 raise ParamsError(
@@ -74,9 +80,12 @@ class RewardModel:
                     "ppo.reward_funcs in params.yaml names other reward models"
                 )
             file = Path(name) / STATISTICS_FILE
-            if normalize and file.is_file():
-                statistics = json.loads(file.read_text(encoding="utf-8"))
-        return cls(*_load_classifier(name, revision), statistics["mean"], statistics["std"], batch_size)
+            if file.is_file():
+                measured = json.loads(file.read_text(encoding="utf-8"))
+                statistics = measured if normalize else statistics
+                bounds = tuple(measured["bounds"]) if "bounds" in measured else None
+        model, tokenizer = _load_classifier(name, revision)
+        return cls(model, tokenizer, statistics["mean"], statistics["std"], batch_size, bounds)
 
     def __call__(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
         """One normalised reward a row, in the given order."""
@@ -85,39 +94,70 @@ class RewardModel:
     @torch.no_grad()
     def scores(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
         """One raw score a row, in the given order. A dialogue longer than the model's context loses its beginning."""
-        rows = [self._encode(p, c) for p, c in zip(prompts, completions, strict=True)]
+        segments = has_segments(self.model)
+        rows = [encode(self.tokenizer, p, c, self.limit, segments) for p, c in zip(prompts, completions, strict=True)]
         scores = [0.0] * len(rows)
         size = 1 if self.pad_id is None else self.batch_size
         for indices in by_length([len(row.ids) for row in rows], size):
-            logits = self.model(**self._batch([rows[i] for i in indices])).logits.float().squeeze(-1)
-            for i, score in zip(indices, logits.tolist(), strict=True):
+            batch = padded([rows[i] for i in indices], self.pad_id or 0)
+            batch = {key: tensor.to(self.model.device) for key, tensor in batch.items()}
+            rewards = raw_scores(self.model, batch, self.bounds)
+            for i, score in zip(indices, rewards.tolist(), strict=True):
                 scores[i] = score
         return scores
 
-    def _encode(self, prompt: list[Message], completion: str) -> Encoded:
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that the model reads, where that is known."""
         limit = context_length(self.model)
         if self.tokenizer.chat_template is not None:
-            return Encoded(dialogue_ids(self.tokenizer, prompt, completion)[-(limit or 0) :], None)
+            return limit
         # A RoBERTa has more position embeddings than positions that its tokenizer may use.
-        limit = min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
-        pair = encode_pair(self.tokenizer, prompt_text(prompt), completion, limit)
-        segments = (getattr(self.model.config, "type_vocab_size", None) or 0) > 1
-        return Encoded(pair["input_ids"], pair.get("token_type_ids") if segments else None)
+        return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
 
-    def _batch(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
-        """(B, L) tensors of rows, padded on the right."""
-        width = max(len(row.ids) for row in rows)
 
-        def padded(lists: Sequence[list[int]], value: int) -> Tensor:
-            return torch.tensor([ids + [value] * (width - len(ids)) for ids in lists], device=self.model.device)
+def raw_scores(model: PreTrainedModel, batch: Mapping[str, Tensor], bounds: Bounds | None) -> Tensor:
+    """(B,) scores of a batch as `padded` makes it, in fp32: the model's outputs or, where there are bounds,
+    low + (high - low) * sigmoid(output)."""
+    outputs = model(**batch).logits.float().squeeze(-1)
+    if bounds is None:
+        return outputs
+    low, high = bounds
+    return low + (high - low) * outputs.sigmoid()
 
-        batch = {
-            "input_ids": padded([row.ids for row in rows], self.pad_id or 0),
-            "attention_mask": padded([[1] * len(row.ids) for row in rows], 0),
-        }
-        if all(row.type_ids is not None for row in rows):
-            batch["token_type_ids"] = padded([row.type_ids or [] for row in rows], 0)
-        return batch
+
+def has_segments(model: PreTrainedModel) -> bool:
+    """Whether the model embeds which of two texts a token belongs to."""
+    return (getattr(model.config, "type_vocab_size", None) or 0) > 1
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: list[Message], completion: str, limit: int | None, segments: bool
+) -> Encoded:
+    """A prompt and its answer as token ids, of which a row of more than `limit` keeps the last.
+
+    Without a chat template they are a pair of texts, with type ids if the model `has_segments`.
+    """
+    if tokenizer.chat_template is not None:
+        return Encoded(dialogue_ids(tokenizer, prompt, completion)[-(limit or 0) :], None)
+    pair = encode_pair(tokenizer, prompt_text(prompt), completion, limit or tokenizer.model_max_length)
+    return Encoded(pair["input_ids"], pair.get("token_type_ids") if segments else None)
+
+
+def padded(rows: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
+    """(B, L) tensors of rows, padded on the right."""
+    width = max(len(row.ids) for row in rows)
+
+    def fill(lists: Sequence[list[int]], value: int) -> Tensor:
+        return torch.tensor([ids + [value] * (width - len(ids)) for ids in lists])
+
+    batch = {
+        "input_ids": fill([row.ids for row in rows], pad_id),
+        "attention_mask": fill([[1] * len(row.ids) for row in rows], 0),
+    }
+    if all(row.type_ids is not None for row in rows):
+        batch["token_type_ids"] = fill([row.type_ids or [] for row in rows], 0)
+    return batch
 
 
 def prompt_text(prompt: Sequence[Message]) -> str:
@@ -150,12 +190,23 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, 
 
 
 def _load_classifier(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The one-output classifier at a path or hub id, with its tokenizer, in eval mode on `device()`.
+    """The reward model at a path or hub id, with its tokenizer."""
+    title = name if revision is None else f"{name}@{revision}"
+    fault = f"{title}: cannot be loaded as a reward model"
+    model, tokenizer, info = read_classifier(name, revision, fault, "sequence classifier")
+    _check_head(title, info)
+    return model, tokenizer
+
+
+def read_classifier(
+    name: str, revision: str | None, fault: str, wanted: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
+    """The one-output classifier at a path or hub id, in eval mode on `device()`, its tokenizer, and what
+    from_pretrained() says of the loading. A `ParamsError` that begins with `fault` where there is none.
 
     from_pretrained() gives a checkpoint that has no head a random one, and with `num_labels=1` fails on another
-    number of outputs with a table; so both are looked up in what it says of the loading.
+    number of outputs with a table; so both are to be looked up in what it says.
     """
-    title = name if revision is None else f"{name}@{revision}"
     # Left to itself, transformers takes SDPA where the architecture has it; DeBERTa, for one, does not.
     kwargs = {key: value for key, value in init_kwargs().items() if value != "sdpa"}
     try:
@@ -170,12 +221,11 @@ def _load_classifier(name: str, revision: str | None) -> tuple[PreTrainedModel, 
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = explain(error, name, revision, "model", "name a directory") or (
-            f"{one_line(error)}; it must be a sequence classifier with config.json, safetensors and tokenizer"
+            f"{one_line(error)}; it must be a {wanted} with config.json, safetensors and tokenizer"
         )
-        raise ParamsError(f"{title}: cannot be loaded as a reward model: {reason}") from None
-    _check_head(title, info)
+        raise ParamsError(f"{fault}: {reason}") from None
     fuse_gelu(model)
-    return model.to(device()).eval(), tokenizer
+    return model.to(device()).eval(), tokenizer, info
 
 
 def _check_head(title: str, info: dict[str, Any]) -> None:

@@ -33,14 +33,15 @@ def write_json(path: Path | str, value: Any) -> None:
         file.write(text + "\n")
 
 
-def write_curve(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as TSV: columns in the order first seen, an empty cell where a row lacks the key or holds None."""
+def write_curve(path: Path | str, rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
+    """Write rows as TSV: `columns`, which are there even without rows, then others in the order first seen; an empty
+    cell where a row lacks the key or holds None."""
     rows = list(rows)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    header = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
     with replacing(path) as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+        writer.writerow(header)
+        writer.writerows([_cell(row.get(column)) for column in header] for row in rows)
 
 
 def _rounded(value: Any) -> Any:

@@ -1,14 +1,22 @@
-"""The comparison of the policies -> report/. With --show it prints the table of the last run and writes nothing."""
+"""The comparison -> report/ and metrics/comparison.json, from what has been run.
 
-import json
+--open also opens the page; --show prints the table and the verdict, and writes nothing.
+"""
+
+import os
 import sys
+import textwrap
+import webbrowser
 from pathlib import Path
 
-from rlhf_lib import report
-from rlhf_lib.tracking import replacing
+from rlhf_lib.params.report import ReportParams
+from rlhf_lib.params.schema import ParamsError, read
+from rlhf_lib.report import inputs, page, tables
+from rlhf_lib.report.verdict import comparison_metrics, verdict
+from rlhf_lib.tracking import write_json
 
 NEXT = """
-The page:        report/report.md, with curves.png and policies.png
+The page:        report/index.html (make report writes it again and opens it)
 The samples:     data/samples/{sft,ppo,dpo}.jsonl
 All numbers:     dvc metrics show
 A sweep, or PPO against DPO: see README.md
@@ -16,25 +24,34 @@ A sweep, or PPO against DPO: see README.md
 
 
 def show() -> None:
-    try:
-        evaluations = report.load_evaluations()
-    except FileNotFoundError as error:
-        raise SystemExit(f"{error.filename}: not there yet; run dvc repro") from None
-    print(report.policy_table(evaluations))
+    found = inputs.load()
+    if not found.policies:
+        raise SystemExit("metrics/eval/sft.json: not there yet; run dvc repro")
+    told = verdict(found)
+    print(tables.text_table(found), "", sep="\n")
+    for sentence in (told.headline, *told.details):
+        print(textwrap.fill(sentence, 120))
     print(NEXT)
 
 
+def open_page(path: Path) -> None:
+    print(path)
+    # without a screen, Python would start a browser in the terminal
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(path.resolve().as_uri())
+
+
 def main() -> None:
-    if sys.argv[1:] == ["--show"]:
+    arguments = sys.argv[1:]
+    if arguments not in ([], ["--show"], ["--open"]):
+        raise ParamsError(f"usage: python -m stages.report [--show | --open]; got {' '.join(arguments)}")
+    if arguments == ["--show"]:
         return show()
-    evaluations = report.load_evaluations()
-    reward = json.loads(Path("metrics/reward/summary.json").read_text(encoding="utf-8"))["reward"]
-    out = Path("report")
-    with replacing(out / "report.md") as file:
-        file.write(report.page(evaluations, reward))
-    report.draw_curves(out / "curves.png")
-    report.draw_policies(evaluations, out / "policies.png")
-    return None
+    params = read("report", ReportParams)
+    found = inputs.load()
+    path = page.write(found, Path("report"), params.max_prompts)
+    write_json("metrics/comparison.json", comparison_metrics(found))
+    return open_page(path) if arguments else None
 
 
 if __name__ == "__main__":

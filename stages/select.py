@@ -9,27 +9,28 @@ from rlhf_lib.params.evaluate import EvaluateParams
 from rlhf_lib.params.schema import policy_argument, read
 from rlhf_lib.tracking import write_curve, write_json
 
+# few: `dvc exp show` has a column for each
 HEADLINE = (
     "reward",
-    "reward_se",
     "win_rate",
-    "win_rate_se",
+    "judge",
+    "judge_win_rate",
+    "judge_win_rate_se",
     "kl",
     "length",
-    "eos_rate",
     "gold",
     "gold_gain",
     "gold_gain_se",
 )
+FRONTIER = ("kl", "reward", "judge", "gold")
 
 
 def main() -> None:
     policy = policy_argument(sys.argv)
     mode = mode_name(read("evaluate", EvaluateParams).temperatures[0])
-    measured = json.loads(Path(f"metrics/eval/{policy}.json").read_text(encoding="utf-8"))
-    headline = {key: measured[mode][key] for key in HEADLINE if key in measured[mode]}
-    write_json("metrics/policy.json", {"eval": {**headline, "preference_accuracy": measured["preference_accuracy"]}})
-    write_curve("metrics/frontier.tsv", [{"kl": headline["kl"], "reward": headline["reward"]}])
+    measured = json.loads(Path(f"metrics/eval/{policy}.json").read_text(encoding="utf-8"))[mode]
+    write_json("metrics/policy.json", {"eval": {key: measured[key] for key in HEADLINE if key in measured}})
+    write_curve("metrics/frontier.tsv", [{key: measured[key] for key in FRONTIER if key in measured}])
 
 
 if __name__ == "__main__":

@@ -34,9 +34,10 @@ PARAMS = PrepareParams(
     target_range=[0.0, 1.0],
     sft_responses="all",
     sft_min_score=None,
-    sft_share=0.4,
+    sft_share=0.35,
     reward_share=None,
-    preference_share=0.4,
+    preference_share=0.35,
+    judge_share=0.1,
     validation_share=0.3,
     test_share=0.2,
     upstream_test=True,
@@ -114,7 +115,7 @@ def part_of(file: str, params: PrepareParams = PARAMS) -> str:
     name, _, half = file.partition("_")
     if name == "test":
         return name
-    own = {"sft": params.sft_share, "reward": params.reward_share, "groups": params.reward_share}
+    own = {"sft": params.sft_share, "reward": params.reward_share, "groups": params.reward_share, "judge": True}
     part = {"groups": "reward"}.get(name, name) if own.get(name) else "preference"
     return f"{part}_{half}"
 

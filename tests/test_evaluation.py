@@ -1,112 +1,17 @@
 import copy
-import math
-import random
-from statistics import fmean, stdev
+import json
 
 import pytest
 import torch
 
-from rlhf_lib import comparison, models
+from rlhf_lib import evaluation, models
 from rlhf_lib.chat import dialogue_ids, prompt_ids
+from rlhf_lib.comparison import in_mode
 from rlhf_lib.evaluation import Evaluator
 from rlhf_lib.generation import Sampling, generate, random_numbers
 from rlhf_lib.params.evaluate import EvaluateParams
+from rlhf_lib.policy_metrics import dataset_summary, summary
 from rlhf_lib.rewards import RewardModel
-
-# ---- numbers by hand
-
-
-def sample(prompt, draw, reward, **changes):
-    numbers = {"logprob": -1.0, "ref_logprob": -1.0, "length": 4, "finished": True, "response": "a b"}
-    return {"id": prompt, "draw": draw, "reward": reward, **numbers, "gold": 0.5, "format": "list", **changes}
-
-
-# Three prompts with two draws each; by prompt, the rewards are 2, 0 and 1 against 0, 0 and 3 of the baseline.
-BASELINE = [
-    sample(p, d, r) for p, d, r in (("a", 0, 0), ("a", 1, 0), ("b", 0, 1), ("b", 1, -1), ("c", 0, 3), ("c", 1, 3))
-]
-POLICY = [
-    sample("a", 0, 1, logprob=-1.0, ref_logprob=-3.0, gold=1.0, length=2, response="a b c"),
-    sample("a", 1, 3, logprob=-2.0, ref_logprob=-2.0, gold=0.5, length=4, response="a b"),
-    sample("b", 0, 1, logprob=-4.0, ref_logprob=-3.0, gold=0.0, length=6, response="a", finished=False),
-    sample("b", 1, -1, logprob=-1.0, ref_logprob=-2.0, gold=0.5, length=8, response=""),
-    sample("c", 0, 1, logprob=-1.0, ref_logprob=-5.0, gold=1.0, length=1, response="b c d", format="fact"),
-    sample("c", 1, 1, logprob=-3.0, ref_logprob=-5.0, gold=1.0, length=3, response="x y", format="fact"),
-]
-
-
-@pytest.mark.parametrize(
-    ("temperature", "name"), [(1.0, "t1"), (1, "t1"), (0.7, "t0_7"), (0.0, "greedy"), (1.25, "t1_25")]
-)
-def test_modes_have_names_without_dots(temperature, name):
-    assert comparison.mode_name(temperature) == name
-
-
-def test_mean_and_se():
-    assert comparison.mean_and_se([1.0, 2.0, 3.0, 6.0]) == pytest.approx((3.0, math.sqrt(14 / 3) / 2))
-    assert comparison.mean_and_se([2.5]) == (2.5, 0.0)
-
-
-def test_draws_are_averaged_by_prompt_in_any_order():
-    mixed = [POLICY[i] for i in (0, 2, 4, 1, 3, 5)]
-    assert comparison.by_prompt(mixed, lambda s: s["reward"]) == [2.0, 0.0, 1.0]
-
-
-def test_distinct_2():
-    assert comparison.distinct_2(["a b c", "a b", "b"]) == pytest.approx(2 / 3)
-    assert comparison.distinct_2(["a", ""]) == 0.0 == comparison.distinct_2([])
-    assert comparison.distinct_2(["a", "b"]) == 0.0  # no pair over two texts
-
-
-def test_wins():
-    assert [comparison.wins(r, 1.0) for r in (2.0, 1.0, 0.0)] == [1.0, 0.5, 0.0]
-
-
-@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 2, 0, 4, 3, 1]])
-def test_summary_by_hand(order):
-    got = comparison.summary(POLICY, [BASELINE[i] for i in order])  # the baseline is joined by prompt and draw
-    assert got["reward"] == pytest.approx(1.0)
-    assert got["reward_se"] == pytest.approx(1 / math.sqrt(3))
-    assert got["win_rate"] == pytest.approx((1 + 0.5 + 0) / 3)
-    assert got["win_rate_se"] == pytest.approx(0.5 / math.sqrt(3))
-    assert got["kl"] == pytest.approx((1 + 0 + 3) / 3)
-    assert got["kl_se"] == pytest.approx(stdev([1, 0, 3]) / math.sqrt(3))
-    assert got["length"] == pytest.approx(4.0)
-    assert got["eos_rate"] == pytest.approx(5 / 6)
-    assert got["distinct_2"] == pytest.approx(4 / 6)  # ab bc, ab, bc cd, xy
-    assert got["gold"] == pytest.approx(2 / 3)
-    assert got["gold_gain"] == pytest.approx(1 / 6)
-    assert got["gold_gain_se"] == pytest.approx(stdev([0.25, -0.25, 0.5]) / math.sqrt(3))
-    assert got["gold_by_format"] == pytest.approx({"fact": 1.0, "list": 0.5})
-
-
-def test_a_policy_against_itself_is_even():
-    got = comparison.summary(BASELINE, BASELINE)
-    assert (got["win_rate"], got["win_rate_se"]) == (0.5, 0.0)
-    assert (got["kl"], got["kl_se"], got["gold_gain"], got["gold_gain_se"]) == (0.0, 0.0, 0.0, 0.0)
-
-
-def test_without_true_quality_nothing_is_said_of_it():
-    bare = [{key: value for key, value in s.items() if key not in ("gold", "format")} for s in POLICY]
-    got = comparison.summary(bare, bare)
-    assert not any("gold" in key for key in got) and got["reward"] == pytest.approx(1.0)
-
-
-def test_the_standard_error_is_the_spread_over_repetitions():
-    """Draws of one prompt are alike: an error over single draws would be too small by half."""
-    rng = random.Random(0)
-
-    def repetition():
-        centres = {f"p{i}": rng.gauss(0, 1) for i in range(40)}
-        samples = [sample(p, d, centre + rng.gauss(0, 0.5)) for p, centre in centres.items() for d in range(4)]
-        got = comparison.summary(samples, samples)
-        return got["reward"], got["reward_se"]
-
-    means, errors = zip(*(repetition() for _ in range(300)), strict=True)
-    assert fmean(errors) == pytest.approx(stdev(means), rel=0.15)
-
-
-# ---- the evaluator on a tiny model
 
 TASK = "Name the sound of a wolf. Finish with a good wish."
 ROWS = [
@@ -114,18 +19,18 @@ ROWS = [
         "id": f"row-{i}",
         "source": "demo/facts",
         "prompt": [{"role": "user", "content": text}],
-        "responses": [{"content": "It is howl.", "score": 6.0}, {"content": "Cat.", "score": 2.0}],
+        "responses": [{"content": "Cat.", "score": 2.0}, {"content": "It is howl.", "score": 6.0}],
     }
     for i, text in enumerate([TASK, "the wolf", "Describe the sky in one word."])
 ]
 KEYS = {
-    *("id", "source", "draw", "mode", "prompt", "response", "reward", "logprob", "ref_logprob", "length", "finished"),
-    *("gold", "format"),
+    *("id", "source", "mode", "draw", "prompt", "response", "reward", "judge", "logprob", "ref_logprob", "length"),
+    *("finished", "gold", "format"),
 }
 
 
 def params(**changes):
-    defaults = {"seed": 0, "max_prompts": None, "samples_per_prompt": 2, "temperatures": [1.0, 0.0]}
+    defaults = {"seed": 0, "max_prompts": None, "samples_per_prompt": 2, "temperatures": [1.0]}
     return EvaluateParams(**{**defaults, "max_new_tokens": 6, "per_device_eval_batch_size": 4, **changes})
 
 
@@ -149,12 +54,31 @@ def reward(tiny):
     return RewardModel.load(tiny.reward)
 
 
-def evaluator(policy, sft, reward, tokenizer, **changes):
-    return Evaluator(params(**changes), policy, sft, reward, tokenizer)
+class Judge:
+    """A second reward model; it writes down what it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, prompts, completions):
+        self.asked += [(prompt[-1]["content"], text) for prompt, text in zip(prompts, completions, strict=True)]
+        return [float(len(text)) for text in completions]
 
 
-def test_samples_have_the_documented_keys(moved, sft, reward, tokenizer):
-    got = evaluator(moved, sft, reward, tokenizer).samples(ROWS, 0.7)
+@pytest.fixture
+def build(sft, reward, tokenizer):
+    def build(policy, reference=sft, judge=None, **changes):
+        return Evaluator(params(**changes), policy, reference, reward, judge or Judge(), tokenizer)
+
+    return build
+
+
+def sampled(samples):
+    return [s for s in samples if s["mode"] != "dataset"]
+
+
+def test_samples_have_the_documented_keys(build, moved):
+    got = sampled(build(moved, temperatures=[0.7]).samples(ROWS))
     assert all(set(s) == KEYS for s in got)
     assert [(s["id"], s["draw"]) for s in got] == [(row["id"], draw) for row in ROWS for draw in range(2)]
     assert {s["mode"] for s in got} == {"t0_7"}
@@ -163,36 +87,88 @@ def test_samples_have_the_documented_keys(moved, sft, reward, tokenizer):
     assert all(0 <= s["gold"] <= 1 for s in got)
 
 
-def test_a_source_without_a_rule_has_no_true_quality(moved, sft, reward, tokenizer):
-    got = evaluator(moved, sft, reward, tokenizer).samples([{**row, "source": "other"} for row in ROWS], 1.0)
+def test_the_dataset_is_a_mode_of_its_own(build, moved):
+    got = in_mode(build(moved).samples(ROWS), "dataset")
+    assert all(set(s) == KEYS | {"score", "chosen"} for s in got)
+    assert [(s["id"], s["draw"], s["response"], s["score"], s["chosen"]) for s in got] == [
+        (row["id"], *told) for row in ROWS for told in ((0, "Cat.", 2.0, False), (1, "It is howl.", 6.0, True))
+    ]
+    assert all(s["finished"] for s in got)
+
+
+def test_the_first_of_the_best_responses_is_the_chosen_one(tokenizer):
+    scores = [1.0, 3.0, 3.0]
+    row = {**ROWS[0], "responses": [{"content": f"{i}", "score": score} for i, score in enumerate(scores)]}
+    said = evaluation.dataset(tokenizer, [row, {**row, "responses": []}], 64)
+    assert [s.sample["chosen"] for s in said] == [False, True, False]
+
+
+def test_modes_come_in_the_order_of_the_temperatures(build, moved):
+    got = build(moved, temperatures=[0.7, 0.0, 1.0]).samples(ROWS)
+    assert list(dict.fromkeys(s["mode"] for s in got)) == ["t0_7", "greedy", "t1", "dataset"]
+
+
+def test_a_source_without_a_rule_has_no_true_quality(build, moved):
+    got = sampled(build(moved).samples([{**row, "source": "other"} for row in ROWS]))
     assert all(set(s) == KEYS - {"gold", "format"} for s in got)
 
 
-def test_the_seed_alone_decides_the_samples(moved, sft, reward, tokenizer):
-    first = evaluator(moved, sft, reward, tokenizer)
-    expected = first.samples(ROWS, 1.0)
+def test_the_seed_alone_decides_the_samples(build, moved):
+    expected = build(moved).samples(ROWS)
     torch.rand(7)  # whatever was drawn before
-    assert first.samples(ROWS, 1.0) == expected
-    assert evaluator(moved, sft, reward, tokenizer, seed=1).samples(ROWS, 1.0) != expected
+    assert build(moved).samples(ROWS) == expected
+    assert sampled(build(moved, seed=1).samples(ROWS)) != sampled(expected)
 
 
-def test_the_draws_of_a_prompt_differ(moved, sft, reward, tokenizer):
-    got = evaluator(moved, sft, reward, tokenizer, samples_per_prompt=8).samples(ROWS[:1], 1.0)
+def test_the_draws_of_a_prompt_differ(build, moved):
+    got = sampled(build(moved, samples_per_prompt=8).samples(ROWS[:1]))
     assert len(got) == 8 and len({s["response"] for s in got}) > 1
 
 
-def test_greedy_is_one_draw(moved, sft, reward, tokenizer):
-    got = evaluator(moved, sft, reward, tokenizer).samples(ROWS, 0.0)
+def test_another_purpose_draws_other_answers(sft, tokenizer):
+    def texts(*purpose):
+        said = evaluation.draw(sft, tokenizer, ROWS, params(), 1.0, 3, "t1", *purpose)
+        return [s.sample["response"] for s in said]
+
+    assert texts() == texts() != texts(1)
+
+
+def test_greedy_is_one_draw(build, moved):
+    got = sampled(build(moved, temperatures=[0.0]).samples(ROWS))
     assert [(s["id"], s["draw"], s["mode"]) for s in got] == [(row["id"], 0, "greedy") for row in ROWS]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
-def test_the_sft_model_is_at_no_distance_from_itself(tiny, sft, reward, tokenizer, temperature):
-    again = models.load_policy(tiny.policy)
-    samples = evaluator(again, sft, reward, tokenizer).samples(ROWS, temperature)
+def test_the_test_rows_are_the_first_by_id(tmp_path):
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps({"id": i}) + "\n" for i in "cadb"))
+    assert [row["id"] for row in evaluation.held_out_rows(tmp_path / "test.jsonl", 3)] == ["a", "b", "c"]
+    assert [row["id"] for row in evaluation.held_out_rows(tmp_path / "test.jsonl", None)] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("loaded", ["once", "twice"])
+def test_the_sft_model_is_at_no_distance_from_itself(build, tiny, sft, loaded):
+    policy = sft if loaded == "once" else models.load_policy(tiny.policy)
+    samples = build(policy, temperatures=[1.0, 0.7, 0.0]).samples(ROWS)
     assert all(s["logprob"] == s["ref_logprob"] for s in samples)
-    got = comparison.summary(samples, samples)
-    assert (got["kl"], got["win_rate"], got["gold_gain"]) == (0.0, 0.5, 0.0)
+    for mode in ("t1", "t0_7", "greedy"):
+        got = summary(in_mode(samples, mode), in_mode(samples, mode), in_mode(samples, "dataset"))
+        assert (got["kl"], got["win_rate"], got["gold_gain"]) == (0.0, 0.5, 0.0)
+    assert dataset_summary(in_mode(samples, "dataset"))["preference_accuracy"] == 0.5
+
+
+def test_the_sft_models_log_probs_are_computed_once(build, sft, monkeypatch):
+    called = []
+    compute = evaluation.sequence_logprobs
+    monkeypatch.setattr(evaluation, "sequence_logprobs", lambda *args: called.append(args[2]) or compute(*args))
+    samples = build(sft, temperatures=[1.0, 0.0]).samples([*ROWS, {**ROWS[0], "id": "twin"}])
+    assert len(called) == 1  # all of them at temperature 1
+    assert len(called[0]) < len(samples)  # the twin's greedy and own responses are known already
+
+
+def test_a_text_is_scored_once(build, moved):
+    judge = Judge()
+    samples = build(moved, judge=judge, temperatures=[1.0, 0.5, 0.0]).samples(ROWS)
+    assert sorted(judge.asked) == sorted({(s["prompt"][-1]["content"], s["response"]) for s in samples})
+    assert all(s["judge"] == len(s["response"]) for s in samples)
 
 
 def logprob_by_hand(model, prompt, ids, temperature):
@@ -202,8 +178,8 @@ def logprob_by_hand(model, prompt, ids, temperature):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 0.0])
-def test_logprobs_and_rewards_are_those_of_the_response(moved, sft, reward, tokenizer, temperature):
-    got = evaluator(moved, sft, reward, tokenizer).samples(ROWS, temperature)
+def test_logprobs_and_rewards_are_those_of_the_response(build, moved, sft, reward, tokenizer, temperature):
+    got = sampled(build(moved, temperatures=[temperature]).samples(ROWS))
     prompts = [prompt_ids(tokenizer, s["prompt"]) for s in got]
     sampling = Sampling(6, temperature)
     responses = generate(moved, tokenizer, prompts, sampling, random_numbers(len(prompts), sampling, 0), 4)
@@ -219,36 +195,33 @@ def test_logprobs_and_rewards_are_those_of_the_response(moved, sft, reward, toke
         assert s["reward"] == pytest.approx((score - 0.1) / 0.5, abs=1e-4)
 
 
-def test_preference_accuracy_of_the_sft_model_is_even(tiny, sft, reward, tokenizer):
-    assert evaluator(models.load_policy(tiny.policy), sft, reward, tokenizer).preference_accuracy(ROWS) == 0.5
+def test_logprobs_of_the_datasets_responses_are_at_temperature_1(build, moved, sft, tokenizer):
+    for s in in_mode(build(moved, temperatures=[0.5]).samples(ROWS), "dataset"):
+        prompt = prompt_ids(tokenizer, s["prompt"])
+        ids = dialogue_ids(tokenizer, s["prompt"], s["response"])[len(prompt) :]
+        assert s["length"] == len(ids) and ids[-1] == tokenizer.eos_token_id
+        for key, model in (("logprob", moved), ("ref_logprob", sft)):
+            assert s[key] == pytest.approx(logprob_by_hand(model, prompt, ids, 1.0), abs=1e-3)
 
 
-def test_preference_accuracy_is_that_of_the_log_ratios(moved, sft, reward, tokenizer):
-    right = []
-    for row in ROWS:
-        prompt = prompt_ids(tokenizer, row["prompt"])
-        answers = [dialogue_ids(tokenizer, row["prompt"], r["content"])[len(prompt) :] for r in row["responses"]]
-        better, worse = (
-            logprob_by_hand(moved, prompt, ids, 1.0) - logprob_by_hand(sft, prompt, ids, 1.0) for ids in answers
-        )
-        right.append(better > worse)
-    got = evaluator(moved, sft, reward, tokenizer).preference_accuracy(ROWS)
-    assert got == pytest.approx(fmean(right))
-    flipped = [{**row, "responses": [{**r, "score": -r["score"]} for r in row["responses"]]} for row in ROWS]
-    assert evaluator(moved, sft, reward, tokenizer).preference_accuracy(flipped) == pytest.approx(1 - got)
+def test_a_dialogue_longer_than_the_context_loses_its_end(tokenizer):
+    long = [{"role": "user", "content": "cat " * 100}]
+    answers = [{"content": "dog " * 100, "score": 1.0}, {"content": "Cat.", "score": 2.0}]
+    of_prompt, of_answer, short = evaluation.dataset(
+        tokenizer, [{**ROWS[0], "prompt": long, "responses": answers[:1]}, {**ROWS[0], "responses": answers}], 64
+    )
+    # a prompt that fills the context leaves one token
+    assert (len(of_prompt.prompt), len(of_prompt.response.ids)) == (63, 1)
+    assert len(of_answer.prompt) + len(of_answer.response.ids) == 64
+    assert [s.sample["finished"] for s in (of_prompt, of_answer, short)] == [False, False, True]
 
 
-def test_preference_accuracy_bears_a_prompt_that_fills_the_context(moved, sft, reward, tokenizer):
-    long = {**ROWS[0], "prompt": [{"role": "user", "content": "cat " * 100}]}
-    assert 0 <= evaluator(moved, sft, reward, tokenizer).preference_accuracy([*ROWS, long]) <= 1
+def test_a_test_set_without_scored_responses_is_sampled_all_the_same(build, moved):
+    samples = build(moved).samples([{**row, "responses": []} for row in ROWS])
+    assert len(samples) == 6 and dataset_summary(in_mode(samples, "dataset"))["perplexity"] is None
 
 
-def test_preference_accuracy_without_pairs_is_unknown(moved, sft, reward, tokenizer):
-    lone = [{**row, "responses": row["responses"][:1]} for row in ROWS]
-    assert evaluator(moved, sft, reward, tokenizer).preference_accuracy(lone) is None
-
-
-def test_each_policy_is_told_by_the_same_metrics(moved, sft, reward, tokenizer):
-    of_sft, of_moved = (evaluator(policy, sft, reward, tokenizer).samples(ROWS, 1.0) for policy in (sft, moved))
-    first, second = comparison.summary(of_sft, of_sft), comparison.summary(of_moved, of_sft)
+def test_each_policy_is_told_by_the_same_metrics(build, moved, sft):
+    of_sft, of_moved = (build(policy).samples(ROWS) for policy in (sft, moved))
+    first, second = (summary(sampled(s), sampled(of_sft), in_mode(s, "dataset")) for s in (of_sft, of_moved))
     assert list(first) == list(second) and second["kl"] != 0

@@ -6,11 +6,12 @@ import sys
 
 import pytest
 from conftest import ROOT, TEXTS
+from test_reward_base import load
+from transformers import AutoTokenizer
 
-from rlhf_lib.rewards import STATISTICS_FILE, RewardModel
 from rlhf_lib.rows import write_jsonl
 
-FLAGS = ("--output", "quality", "--epochs", "1", "--width", "16", "--layers", "1", "--vocab-size", "120")
+FLAGS = ("--width", "16", "--layers", "1", "--vocab-size", "120")
 
 
 def run(folder, *flags):
@@ -27,31 +28,24 @@ def pair(text):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with splits of a few pairs, one of them longer than the encoder's context, and an encoder of them."""
+    """A folder with pairs to learn the tokenizer from, and an encoder."""
     folder = tmp_path_factory.mktemp("project")
-    pairs = [*map(pair, TEXTS), pair(f"Name the cat {'and the dog ' * 60}")]
-    write_jsonl(folder / "data/splits/preference_train.jsonl", pairs * 4)
-    write_jsonl(folder / "data/splits/preference_validation.jsonl", pairs[:5])
+    write_jsonl(folder / "data/splits/reward_train.jsonl", map(pair, TEXTS))
     done = run(folder, *FLAGS)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "quality: validation accuracy" in done.stdout
+    assert "models/encoder: a DistilBERT of" in done.stdout
     return folder
 
 
-def test_the_encoder_is_a_reward_model_of_normalised_scores(project):
-    reward = RewardModel.load(project / "quality")
-    assert reward.tokenizer.chat_template is None
-    rows = [pair(text) for text in TEXTS[:5]]
-    prompts = [row["prompt"] for row in rows] * 2
-    rewards = reward(prompts, [row[key][0]["content"] for key in ("chosen", "rejected") for row in rows])
-    # the validation answers themselves, so that their own mean and spread are taken out
-    mean = sum(rewards) / len(rewards)
-    assert mean == pytest.approx(0, abs=1e-3)
-    assert sum((r - mean) ** 2 for r in rewards) / len(rewards) == pytest.approx(1, abs=1e-3)
+def test_a_reward_model_can_start_from_the_encoder(project):
+    reward = load(project / "models/encoder", max_length=128)
+    assert reward.tokenizer.chat_template is None and reward.model.num_labels == 1
+    prompts = [pair(text)["prompt"] for text in TEXTS]
+    assert len(set(reward.scores(prompts, ["Cat."] * len(prompts)))) > 1
 
 
 def test_the_encoder_reads_a_pair(project):
-    tokenizer = RewardModel.load(project / "quality").tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(project / "models/encoder")
     batch = tokenizer(["Paint the cat"], ["the dog"])
     assert set(batch) == {"input_ids", "attention_mask"}
     tokens = ["[CLS]", "Paint", "the", "cat", "[SEP]", "the", "dog", "[SEP]"]
@@ -60,8 +54,8 @@ def test_the_encoder_reads_a_pair(project):
 
 def test_the_same_seed_gives_the_same_files(project):
     """The tokenizer too: WordPiece's trainer alone would number its tokens otherwise in every process."""
-    first = {file.name: file.read_bytes() for file in (project / "quality").iterdir()}
-    assert {"model.safetensors", "tokenizer.json", STATISTICS_FILE} < first.keys()
+    first = {file.name: file.read_bytes() for file in (project / "models/encoder").iterdir()}
+    assert {"model.safetensors", "tokenizer.json"} < first.keys()
     assert run(project, *FLAGS, "--output", "again").returncode == 0
     assert {file.name: file.read_bytes() for file in (project / "again").iterdir()} == first
 
@@ -70,5 +64,4 @@ def test_missing_pairs_are_told_in_one_line(tmp_path):
     done = run(tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "data/splits/preference_train.jsonl" in done.stderr
-    assert "dvc repro prepare" in done.stderr
+    assert "data/splits/reward_train.jsonl" in done.stderr and "dvc repro" in done.stderr

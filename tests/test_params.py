@@ -9,8 +9,9 @@ import typing
 import pytest
 from conftest import ROOT
 
+from rlhf_lib import preset
 from rlhf_lib.params import schema
-from rlhf_lib.params.check import SECTIONS
+from rlhf_lib.params.check import SECTIONS, check_all
 from rlhf_lib.params.sft import SFTParams
 
 PARAMS = ROOT / "params.yaml"
@@ -182,8 +183,9 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("load", {"sources": [{"reader": "hh", "columns": {1: "q"}}]}, ["load.sources[0].columns:", "names"]),
         ("load", {"sources": [{"reader": "hh"}, {"reader": "hh"}]}, ["load.sources:", "'hh'"]),
         ("load", {"num_proc": 0}, ["load.num_proc:", "at least 1"]),
-        ("prepare", {"sft_share": 0.5}, ["prepare.preference_share:", "must be 1", "1.04"]),
+        ("prepare", {"sft_share": 0.5}, ["prepare.preference_share:", "must be 1", "1.1"]),
         ("prepare", {"reward_share": 0.0}, ["prepare.reward_share:", "above 0"]),
+        ("prepare", {"judge_share": 0.0, "test_share": 0.2}, ["prepare.judge_share:", "above 0"]),
         ("prepare", {"max_prompt_tokens": 9}, ["prepare.tokenizer_name_or_path:", "must be set"]),
         ("prepare", {"drop_patterns": ["ok", "(a"]}, ["prepare.drop_patterns:", "'(a'", "regular expression"]),
         ("prepare", {"target_range": [1.0, 0.0]}, ["prepare.target_range:", "the lower first"]),
@@ -217,7 +219,7 @@ def test_null_is_taken_exactly_where_the_type_allows_it(name):
     for key in hints:
         if type(None) in typing.get_args(hints[key]):
             # the shares must sum to 1
-            rest = {"preference_share": 0.92} if key == "sft_share" else {}
+            rest = {"preference_share": 0.8} if key == "sft_share" else {}
             assert getattr(check(name, {key: None, **rest}), key) is None
         else:
             assert f"{name}.{key}:" in check_fault(name, {key: None})
@@ -226,10 +228,10 @@ def test_null_is_taken_exactly_where_the_type_allows_it(name):
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("prepare", {"sft_share": None, "reward_share": 0.2, "preference_share": 0.72}),
+        ("prepare", {"sft_share": None, "reward_share": 0.2, "preference_share": 0.6}),
         ("prepare", {"max_response_tokens": 9, "tokenizer_name_or_path": "models/base"}),
         ("prepare", {"sft_responses": "above_score", "sft_min_score": 7.5}),
-        ("prepare", {"sft_share": 0.1, "preference_share": 0.2, "test_share": 0.7}),
+        ("prepare", {"sft_share": 0.1, "preference_share": 0.1, "judge_share": 0.1, "test_share": 0.7}),
         ("ppo", {"rollout_batch_size": 6, "num_minibatches": 3, "per_device_train_batch_size": 2}),
         ("ppo", {"kl_in": "loss", "kl_estimator": "k3", "num_generations": 4, "min_new_tokens": 47}),
         ("ppo", {"reward_funcs": ["models/reward", "rewards.examples:brevity"], "reward_weights": [1.0, 0.0]}),
@@ -275,6 +277,13 @@ def test_every_field_has_a_comment_directly_above_it():
     fields = [i for i, line in enumerate(lines) if re.match(r"  \w+:|policy:", line)]
     assert len(fields) == 1 + sum(len(shipped()[name]) for name in SECTIONS)
     assert [lines[i] for i in fields if not lines[i - 1].lstrip().startswith("# ")] == []
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "presets").glob("*.yaml")))
+def test_every_preset_gives_params_that_hold(name):
+    params = shipped()
+    assert preset.overlay(params, list(preset.leaves(schema.load_yaml(ROOT / f"presets/{name}.yaml"))), name)
+    check_all(params, PARAMS)
 
 
 # ---- the stages

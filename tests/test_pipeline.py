@@ -24,8 +24,17 @@ ENV = {
     "GIT_COMMITTER_NAME": "test",
     "GIT_COMMITTER_EMAIL": "test@example.com",
 }
-ALL = ["load", "prepare", "base", "sft", "negatives", "reward", "reference", "dpo", "ppo"]
-ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "select", "report"]
+ALL = ["load", "prepare", "base", "sft", "negatives", "reward", "judge", "reference", "dpo", "ppo"]
+ALL += [
+    "evaluate@sft",
+    "evaluate@ppo",
+    "evaluate@dpo",
+    "best_of_n",
+    "overoptimisation",
+    "llm_judge",
+    "select",
+    "report",
+]
 
 
 def run(cwd: Path, *command: str, check: bool = True) -> str:
@@ -82,11 +91,11 @@ def clean(project: Path) -> Path:
 
 
 def test_every_stage_left_its_files(project: Path) -> None:
-    for model in ("base", "sft", "reward", "ppo", "dpo"):
+    for model in ("base", "sft", "reward", "judge", "ppo", "dpo"):
         names = {file.name for file in (project / "models" / model).iterdir()}
         assert "model.safetensors" in names
         assert not {name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))}
-    assert (project / "report/report.md").read_text().count("\n| PPO ") == 3
+    assert "PPO" in (project / "report/index.html").read_text()
     assert not list((project / "checkpoints").glob("*/*")), "checkpoints are removed on success"
 
 
@@ -101,7 +110,10 @@ def test_policies_have_the_same_metric_keys(project: Path) -> None:
 def test_no_prompt_is_in_two_splits(project: Path) -> None:
     splits = {
         name: {normalise(row["prompt"]) for row in read_jsonl(project / f"data/splits/{name}.jsonl")}
-        for name in ("sft_train", "sft_validation", "prompts_train", "prompts_validation", "test")
+        for name in (
+            *(f"{part}_{half}" for part in ("sft", "prompts", "judge") for half in ("train", "validation")),
+            "test",
+        )
     }
     seen: set[str] = set()
     for prompts in splits.values():
@@ -205,9 +217,8 @@ def test_real_rows_go_through_the_graph(tmp_path: Path) -> None:
     path = (ROOT / "../shared/data/ultrafeedback_binarized_1k.jsonl").resolve()
     binarized = f"{{reader: ultrafeedback_binarized, path: '{path}', max_records: 300}}"
     settings = [f"load.sources=[{binarized}, {{reader: hh, path: '{path.with_name('hh_harmless_300.jsonl')}'}}]"]
-    settings += ["prepare.min_score_gap=0.5", "prepare.test_share=0.1"]
-    settings += ["prepare.sft_share=0.45", "prepare.preference_share=0.45", "base.n_positions=512"]
-    settings += ["sft.max_length=512", "reward.max_length=512", "reference.max_length=512"]
+    settings += ["prepare.min_score_gap=0.5", "base.n_positions=512", "sft.max_length=512", "reference.max_length=512"]
+    settings += ["reward.max_length=512", "judge.max_length=512"]
     run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke", *settings)
     assert set(executed(run(folder, "dvc", "repro"))) == set(ALL)
     assert "gold" not in json.loads((folder / "metrics/eval/ppo.json").read_text())["t1"]

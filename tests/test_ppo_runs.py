@@ -78,7 +78,7 @@ def test_rewards_are_weighted_and_each_is_logged(build):
     assert row["rewards/by_length"] == pytest.approx(sum(map(len, answers)) / 8)
     assert row["rewards/on_cats_alone"] == 1.0  # the mean of those that it scored
     assert row["rewards/contains_e"] == pytest.approx(sum("e" in a for a in answers) / 8)
-    (evaluation,) = rows(trainer, "eval_reward")
+    evaluation = rows(trainer, "eval_reward")[-1]
     assert {"eval_rewards/by_length", "eval_greedy_rewards/contains_e"} <= evaluation.keys()
 
 
@@ -164,7 +164,8 @@ def test_evaluation_leaves_the_training_as_it_was(build):
     often.train()
     never = build(total_rollouts=3)
     never.train()
-    assert len(rows(often, "eval_reward")) == 3 and len(rows(never, "eval_reward")) == 1
+    steps = [[row["step"] for row in rows(trainer, "eval_reward")] for trainer in (often, never)]
+    assert steps == [[0, 4, 8, 12], [0, 12]]
     assert same(weights(often.model), weights(never.model))
     assert rows(often) == rows(never)
 
@@ -196,7 +197,19 @@ def test_the_objective_is_the_reward_less_the_weighted_kl(build):
     trainer.train()
     for row in rows(trainer, "eval_reward"):
         assert row["eval_objective"] == pytest.approx(row["eval_reward"] - 0.3 * row["eval_kl"])
-        assert row["eval_kl"] != 0.0
+        assert (row["eval_kl"] == 0.0) == (row["step"] == 0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora_r": 4}])
+def test_the_first_evaluation_is_of_the_sft_model(build, changes):
+    trainer = build(eval_rollouts=1, **changes)
+    expected = {k: v for k, v in trainer.evaluate().items() if k != "epoch"}
+    trainer.completions.clear()
+    trainer.train()
+    first, second, third = rows(trainer, "eval_reward")
+    assert first == {**expected, "step": 0} and expected["eval_kl"] == expected["eval_greedy_kl"] == 0.0
+    assert (second["step"], third["step"]) == (4, 8) and second["eval_kl"] != 0.0
+    assert {row["kl"] for row in trainer.completions if row["rollout"] == 0} == {0.0}
 
 
 def test_evaluation_takes_at_most_so_many_prompts(build):
@@ -215,14 +228,18 @@ def test_completions_are_kept_in_the_number_asked_for(build):
     trainer.train()
     kept = trainer.completions
     assert [(row["rollout"], row["mode"]) for row in kept] == [
-        (rollout, mode) for rollout in (1, 2) for mode in ("sampled", "greedy") for _ in range(2)
+        (rollout, mode) for rollout in (0, 1, 2) for mode in ("sampled", "greedy") for _ in range(2)
     ]
-    assert [row["prompt"] for row in kept[:2]] == [row["prompt"] for row in EVAL_ROWS[:2]]
+    for name in ("id", "source", "prompt"):
+        assert [row[name] for row in kept] == [row[name] for row in EVAL_ROWS[:2]] * 6
     assert all(row["reward"] == len(row["completion"]) for row in kept)
     assert any(row["kl"] != 0.0 for row in kept)
     none = build(num_completions_to_log=0, total_rollouts=1)
     none.train()
     assert none.completions == []
+    every = build(num_completions_to_log=None, total_rollouts=1)
+    every.train()
+    assert [row["id"] for row in every.completions] == [row["id"] for row in EVAL_ROWS] * 4
 
 
 # ---- The best checkpoint, and stops
@@ -257,12 +274,22 @@ BEST = {"eval_rollouts": 1, "load_best_model_at_end": True, "learning_rate": 1e-
 @pytest.mark.parametrize("changes", [{"save_rollouts": 1}, {"save_rollouts": 100}, {"save_rollouts": 3, "lora_r": 4}])
 def test_the_weights_of_the_best_evaluation_are_kept(build, checkpoints, changes):
     changes = {"total_rollouts": 4, **BEST, **changes}
-    trainer, seen = build(functions={"r": bad_after(2)}, **changes), Evaluations()
+    trainer, seen = build(functions={"r": bad_after(3)}, **changes), Evaluations()
     trainer.add_callback(seen)
     training.run(trainer, checkpoints)
-    assert column(trainer, "eval_reward") == [-1.0, 0.0, -1.0, -2.0]
-    assert same(weights(trainer.model), seen.weights[1]) and not same(seen.weights[1], seen.weights[3])
+    assert column(trainer, "eval_reward") == [-2.0, -1.0, 0.0, -1.0, -2.0]
+    assert same(weights(trainer.model), seen.weights[2]) and not same(seen.weights[2], seen.weights[4])
     assert trainer.state.best_metric == 0.0 and trainer.state.global_step == 16
+
+
+def test_the_best_policy_is_a_trained_one_where_none_is_as_good_as_the_sft_model(build, checkpoints):
+    changes = {**BEST, "total_rollouts": 8, "early_stopping_patience": 2}
+    trainer, seen = build(functions={"r": bad_after(0)}, **changes), Evaluations()
+    trainer.add_callback(seen)
+    training.run(trainer, checkpoints)
+    assert column(trainer, "eval_reward") == [-1.0, -2.0, -3.0, -4.0]  # the patience counts from the first rollout
+    assert same(weights(trainer.model), seen.weights[1]) and not same(seen.weights[0], seen.weights[1])
+    assert trainer.state.best_metric == -2.0
 
 
 @pytest.mark.parametrize("metric", ["reward", "objective"])
@@ -273,9 +300,9 @@ def test_what_is_best_is_told_by_the_metric_asked_for(build, checkpoints, metric
     trainer, seen = build(functions=rising, **changes), Evaluations()
     trainer.add_callback(seen)
     training.run(trainer, checkpoints)
-    measured = column(trainer, f"eval_{metric}")
+    measured = column(trainer, f"eval_{metric}")[1:]
     best = measured.index(max(measured))
-    assert same(weights(trainer.model), seen.weights[best])
+    assert same(weights(trainer.model), seen.weights[1 + best])
     assert (best == 2) == (metric == "reward")
     assert measured[best] == trainer.state.best_metric
 
@@ -283,9 +310,9 @@ def test_what_is_best_is_told_by_the_metric_asked_for(build, checkpoints, metric
 @pytest.mark.parametrize("load_best", [True, False])
 def test_a_run_stops_after_evaluations_without_a_better_one(build, checkpoints, load_best):
     changes = {**BEST, "load_best_model_at_end": load_best, "early_stopping_patience": 2}
-    trainer = build(functions={"r": bad_after(2)}, total_rollouts=8, **changes)
+    trainer = build(functions={"r": bad_after(3)}, total_rollouts=8, **changes)
     training.run(trainer, checkpoints)
-    assert column(trainer, "eval_reward") == [-1.0, 0.0, -1.0, -2.0]
+    assert column(trainer, "eval_reward") == [-2.0, -1.0, 0.0, -1.0, -2.0]
     assert column(trainer, "rollout") == [1, 2, 3, 4]
 
 
@@ -294,7 +321,7 @@ def test_a_run_stops_when_the_policy_is_too_far_and_still_evaluates_and_saves(bu
     training.run(trainer, checkpoints)
     kls = column(trainer, "kl")
     assert len(kls) < 8 and kls[-1] > 0.05 and all(kl <= 0.05 for kl in kls[:-1])
-    assert len(rows(trainer, "eval_reward")) == 1
+    assert len(rows(trainer, "eval_reward")) == 2
     assert checkpoints.latest().endswith(f"checkpoint-{4 * len(kls)}")
     assert f"stopped after rollout {len(kls)}: KL" in capsys.readouterr().out
 
@@ -308,7 +335,7 @@ def test_learning_from_a_rollout_ends_when_the_policy_has_left_it(build):
     steps = column(trainer, "steps")
     assert column(trainer, "rollout") == [1, 2, 3, 4] and column(trainer, "reward")
     assert min(steps) < 8 and trainer.state.global_step == sum(steps)
-    assert len(rows(trainer, "eval_reward")) == 1 and trainer.rollouts_done == 4
+    assert len(rows(trainer, "eval_reward")) == 2 and trainer.rollouts_done == 4
     whole = build(**{**CUT, "max_approx_kl": None})
     whole.train()
     assert column(whole, "steps") == [8] * 4
@@ -386,7 +413,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_log(build, checkpoints, cr
     changes = {**RESUMABLE, **ADAPTIVE, **critic, "scale_rewards": True, "ptx_coef": 0.1, "critic_learning_rate": 2e-3}
     whole, resumed = whole_and_resumed(build, checkpoints, killer, **changes)
     assert_same_run(whole, resumed)
-    assert len(rows(whole)) == 4 and len(set(column(whole, "kl_coef"))) == 4 and len(whole.completions) == 4 * 2 * 2
+    assert len(rows(whole)) == 4 and len(set(column(whole, "kl_coef"))) == 4 and len(whole.completions) == 5 * 2 * 2
     assert resumed.lr_scheduler.last_epoch == 16
     assert vars(whole.score_moments) == vars(resumed.score_moments) and whole.score_moments.count == 32
 

@@ -37,7 +37,7 @@ def write_raw(folder, count=80):
     for i in range(count):
         record = {"prompt": f"What is thing {i}?", "chosen": "A thing.", "rejected": "No.", "score_chosen": 8}
         records += [
-            {**record, "score_rejected": i % 9},
+            {**record, "score_rejected": i % 8},
             {**record, "prompt": f"what is THING, {i}", "score_rejected": 1},
         ]
     records += [{"prompt": "no answers"}, {**records[0], "prompt": FRENCH}, {**records[0], "prompt": " "}, 3]
@@ -159,16 +159,14 @@ def test_a_mixture_through_both_stages(tmp_path):
     names = {"test": "test.jsonl", "pairs": "pairs.jsonl", "shown": "shown.jsonl", "asked": "asked.jsonl"}
     sources = [{"reader": "file", "name": name, "path": path, "test": name == "test"} for name, path in names.items()]
     roles = {"pairs": ["preference", "prompts"], "test": ["preference"], "shown": ["sft"], "asked": ["prompts"]}
-    write_params(
-        tmp_path,
-        load={"sources": sources},
-        prepare={"mixture": {name: {"roles": roles[name]} for name in names}, "min_score_gap": 2.0, "test_share": 0.2},
-    )
+    mixture = {name: {"roles": roles[name]} for name in names}
+    shares = {"preference_share": 0.25, "judge_share": 0.2}
+    write_params(tmp_path, load={"sources": sources}, prepare={"mixture": mixture, "min_score_gap": 2.0, **shares})
     files = run_both(tmp_path)
     found = {name.partition("_")[0]: set() for name in FILES}
     for name in FILES:
         found[name.partition("_")[0]] |= {line["source"] for line in lines(files[f"data/splits/{name}.jsonl"])}
-    of_pairs = {name: {"pairs"} for name in ("reward", "groups", "preference")}
+    of_pairs = {name: {"pairs"} for name in ("reward", "groups", "preference", "judge")}
     assert found == {"sft": {"shown"}, **of_pairs, "prompts": {"pairs", "asked"}, "test": {"test", "pairs"}}
     where = parts(files)
     assert all(len(parts) == 1 for parts in where.values())

@@ -8,7 +8,7 @@ from rlhf_lib.data.records import FILES, recipes
 from rlhf_lib.params.prepare import MixtureParams
 from rlhf_lib.rows import normalise
 
-SHARED = replace(PARAMS, sft_share=None, preference_share=0.8)
+SHARED = replace(PARAMS, sft_share=None, preference_share=0.7)
 
 
 def rows(*scored, count=60, source="s"):
@@ -40,7 +40,7 @@ def test_records_of_each_file():
     assert tuple(done.files) == FILES and all(done.files.values())
     head = {"id", "source", "prompt"}
     pair = head | {"chosen", "rejected", "score_chosen", "score_rejected"}
-    keys = {"sft": head | {"completion"}, "reward": pair, "preference": pair, "prompts": head}
+    keys = {"sft": head | {"completion"}, "reward": pair, "preference": pair, "prompts": head, "judge": pair}
     for name, records in done.files.items():
         assert {*records[0]} == keys.get(name.partition("_")[0], head | {"responses"})
         assert len({record["id"] for record in records}) == len(records)
@@ -57,9 +57,9 @@ def test_records_of_each_file():
     [
         (["sft"], {"sft"}),
         (["prompts"], {"prompts"}),
-        (["preference"], {"reward", "groups", "preference", "test"}),
-        (["preference", "prompts"], {"reward", "groups", "preference", "test", "prompts"}),
-        (ROLES, {"sft", "reward", "groups", "preference", "prompts", "test"}),
+        (["preference"], {"reward", "groups", "preference", "judge", "test"}),
+        (["preference", "prompts"], {"reward", "groups", "preference", "judge", "test", "prompts"}),
+        (ROLES, {"sft", "reward", "groups", "preference", "judge", "prompts", "test"}),
     ],
 )
 @pytest.mark.parametrize("by", ["reader", "mixture"])
@@ -71,12 +71,13 @@ def test_rows_are_used_for_the_roles_of_their_source(roles, filled, by):
     assert done.tally.no_pair == {}
 
 
-def test_prompts_without_a_pair_are_counted_and_kept_for_ppo():
+def test_prompts_without_a_pair_are_counted_and_those_of_ppo_are_kept():
     done = run(rows(("a", 5.0), ("b", 5.0)))
-    assert both(done, "preference") == both(done, "reward") == []
+    assert both(done, "preference") == both(done, "reward") == both(done, "judge") == []
     held = len(both(done, "prompts"))
     assert held == len(both(done, "groups")) > 0
-    assert done.tally.no_pair == {"tie": {"s": held}}
+    of_judge = done.tally.splits["judge_train"] + done.tally.splits["judge_validation"]
+    assert of_judge > 0 and done.tally.no_pair == {"tie": {"s": held + of_judge}}
 
 
 def test_responses_without_a_score_are_for_sft_alone():
@@ -162,14 +163,29 @@ def test_the_scores_of_merged_rows_are_in_the_range_of_targets():
     assert {content: target for (_, content), target in found.items()} == {"a": 0.5, "b": 0.0, "c": 1.0}
 
 
+def moved(every, done, names):
+    """The rows, with other scores for the prompts of the named files."""
+    held = {normalise(r["prompt"]) for name in names for r in done.files[name]}
+    assert held
+    return [row(r["prompt"], ("a", 99.0), ("b", -99.0)) if normalise(r["prompt"]) in held else r for r in every]
+
+
 def test_held_out_rows_do_not_move_the_targets():
     every = rows(("a", 7.0), ("b", 3.0))
     before = run(every)
-    held = {normalise(r["prompt"]) for name in ("test", "groups_validation") for r in before.files[name]}
-    moved = [row(r["prompt"], ("a", 99.0), ("b", -99.0)) if normalise(r["prompt"]) in held else r for r in every]
-    after = run(moved)
+    after = run(moved(every, before, ("test", "groups_validation")))
     assert after.files["groups_train"] == before.files["groups_train"]
     assert targets(after) != targets(before)
+
+
+@pytest.mark.parametrize("changes", [{}, {"sft_share": None, "preference_share": 0.7}])
+def test_the_judges_rows_are_seen_by_no_other_file(changes):
+    params = replace(PARAMS, **changes)
+    every = rows(("a", 7.0), ("b", 3.0))
+    before = run(every, params)
+    judges = ("judge_train", "judge_validation")
+    after = run(moved(every, before, judges), params)
+    assert all((after.files[name] == before.files[name]) == (name not in judges) for name in FILES)
 
 
 @pytest.mark.parametrize(
@@ -182,10 +198,11 @@ def test_held_out_rows_do_not_move_the_targets():
             "prepare.sft_min_score: no response in sft_train",
         ),
         (60, (), {"validation_share": 1e-6}, "prepare.validation_share: none of 60 prompts fell into sft_validation"),
-        (60, (), {"sft_share": 1e-6, "preference_share": 0.799999}, "prepare.sft_share: none of 60"),
-        (60, (), {"sft_share": 0.5, "reward_share": 1e-6, "preference_share": 0.299999}, "prepare.reward_share: "),
-        (60, (), {"test_share": 1e-6, "preference_share": 0.599999}, "prepare.test_share: none of 60"),
-        (1, (), {"test_share": 0.0, "preference_share": 0.6}, "prepare.validation_share: none of 1 "),
+        (60, (), {"sft_share": 1e-6, "preference_share": 0.699999}, "prepare.sft_share: none of 60"),
+        (60, (), {"sft_share": 0.5, "reward_share": 1e-6, "preference_share": 0.199999}, "prepare.reward_share: "),
+        (60, (), {"judge_share": 1e-6, "preference_share": 0.449999}, "prepare.judge_share: none of 60"),
+        (60, (), {"test_share": 1e-6, "preference_share": 0.549999}, "prepare.test_share: none of 60"),
+        (1, (), {"test_share": 0.0, "preference_share": 0.55}, "prepare.validation_share: none of 1 "),
         (60, (("a", 5.0), ("b", 4.0)), {"min_score_gap": 2.0}, "prepare.min_score_gap: no pair in reward_train"),
         (0, (), {}, "load.sources: no row of 0 is left (dropped: none)"),
         (0, (), {"minhash_threshold": 0.5}, "load.sources: no row of 0 is left (dropped: none)"),

@@ -179,3 +179,9 @@ def test_write_json_rounds_and_sorts(tmp_path):
 def test_write_curve_has_the_union_of_the_columns(tmp_path):
     write_curve(tmp_path / "c.tsv", [{"step": 1, "loss": 1 / 3}, {"step": 2, "kl": 0.0, "loss": None}])
     assert (tmp_path / "c.tsv").read_text() == "step\tloss\tkl\n1\t0.333333\t\n2\t\t0\n"
+
+
+def test_write_curve_has_the_columns_asked_for_even_without_rows(tmp_path):
+    for rows, lines in (([], ""), ([{"loss": 0.5, "more": 2}], "\t0.5\t2\n")):
+        write_curve(tmp_path / "c.tsv", rows, ("step", "loss"))
+        assert (tmp_path / "c.tsv").read_text() == f"step\tloss{chr(9) + 'more' if rows else ''}\n{lines}"

@@ -13,8 +13,8 @@ from rlhf_lib.rows import normalise
 
 ALL = set(ROLES)
 KEYS = [digest(f"user question {number}", 0) for number in range(4000)]
-SHARED = replace(PARAMS, sft_share=None, preference_share=0.8)
-OWN_REWARD = replace(PARAMS, sft_share=0.3, reward_share=0.2, preference_share=0.3)
+SHARED = replace(PARAMS, sft_share=None, preference_share=0.7)
+OWN_REWARD = replace(PARAMS, sft_share=0.3, reward_share=0.2, preference_share=0.2)
 
 
 def splits(roles=ALL, params=PARAMS, test=False):
@@ -28,17 +28,21 @@ def key_of(text, seed=0):
 @pytest.mark.parametrize(
     ("roles", "params", "wanted"),
     [
-        (ALL, PARAMS, {"sft": 0.4, "preference": 0.4, "test": 0.2}),
-        (ALL, OWN_REWARD, {"sft": 0.3, "reward": 0.2, "preference": 0.3, "test": 0.2}),
-        (ALL, SHARED, {"preference": 0.8, "test": 0.2}),
-        (ALL, replace(PARAMS, test_share=0.0, sft_share=0.6), {"sft": 0.6, "preference": 0.4}),
+        (ALL, PARAMS, {"sft": 0.35, "preference": 0.35, "judge": 0.1, "test": 0.2}),
+        (ALL, OWN_REWARD, {"sft": 0.3, "reward": 0.2, "preference": 0.2, "judge": 0.1, "test": 0.2}),
+        (ALL, SHARED, {"preference": 0.7, "judge": 0.1, "test": 0.2}),
+        (ALL, replace(PARAMS, test_share=0.0, sft_share=0.55), {"sft": 0.55, "preference": 0.35, "judge": 0.1}),
         (["sft"], OWN_REWARD, {"sft": 1.0}),
         (["sft"], SHARED, {"preference": 1.0}),
         (["prompts"], OWN_REWARD, {"preference": 1.0}),
-        (["sft", "prompts"], OWN_REWARD, {"sft": 0.5, "preference": 0.5}),
-        (["preference"], OWN_REWARD, {"reward": 0.32, "preference": 0.48, "test": 0.2}),
-        (["preference"], PARAMS, {"preference": 0.8, "test": 0.2}),
-        (["preference", "prompts"], SHARED, {"preference": 0.8, "test": 0.2}),
+        (["sft", "prompts"], OWN_REWARD, {"sft": 0.6, "preference": 0.4}),
+        (["preference"], OWN_REWARD, {"reward": 0.32, "preference": 0.32, "judge": 0.16, "test": 0.2}),
+        (
+            ["preference"],
+            replace(PARAMS, judge_share=0.35, sft_share=0.1),
+            {"preference": 0.4, "judge": 0.4, "test": 0.2},
+        ),
+        (["preference", "prompts"], SHARED, {"preference": 0.7, "judge": 0.1, "test": 0.2}),
     ],
 )
 def test_shares(roles, params, wanted):
@@ -50,13 +54,13 @@ def test_shares(roles, params, wanted):
 
 
 def test_other_shares_of_the_parts_move_no_prompt_into_or_out_of_test_or_validation():
-    before, after = splits(), splits(params=replace(OWN_REWARD, sft_share=0.1, preference_share=0.5))
+    before, after = splits(), splits(params=replace(OWN_REWARD, sft_share=0.1, preference_share=0.2, judge_share=0.3))
     assert [name.partition("_")[2] for name in before] == [name.partition("_")[2] for name in after]
     more = splits(params=replace(PARAMS, validation_share=0.4))
     assert all(
         a == b or (a.endswith("_train") and b.endswith("_validation")) for a, b in zip(before, more, strict=True)
     )
-    larger = splits(params=replace(PARAMS, test_share=0.3, sft_share=0.35, preference_share=0.35))
+    larger = splits(params=replace(PARAMS, test_share=0.3, sft_share=0.3, preference_share=0.3))
     assert all(b == "test" for a, b in zip(before, larger, strict=True) if a == "test")
 
 
@@ -163,8 +167,9 @@ def test_a_larger_quota_adds_rows_and_moves_none():
 
 def test_a_mixture_takes_from_each_part_alike():
     taken = run([row(f"question {n}") for n in range(2000)], replace(PARAMS, mixture={"s": cap(500)})).tally.splits
-    shares = {"sft_train": 0.28, "sft_validation": 0.12, "test": 0.2}
-    shares |= {"preference_train": 0.28, "preference_validation": 0.12}
+    shares = {"sft_train": 0.245, "sft_validation": 0.105, "test": 0.2}
+    shares |= {"preference_train": 0.245, "preference_validation": 0.105}
+    shares |= {"judge_train": 0.07, "judge_validation": 0.03}
     assert {name: count / 500 for name, count in taken.items()} == pytest.approx(shares, abs=0.06)
 
 
@@ -244,8 +249,8 @@ def test_clusters_of_near_duplicates_are_split_as_prompts_are():
     rows = [row(f"{text} {more}") for text in sentences(300, length=20) for more in ("a", "b", "c", "d")]
     found = Counter(name for where in places(run(rows, NEAR).files).values() for name in where)
     assert found["test"] / len(rows) == pytest.approx(0.2, abs=0.06)
-    assert found["sft_train"] / len(rows) == pytest.approx(0.2, abs=0.06)
-    assert found["preference_validation"] / len(rows) == pytest.approx(0.2, abs=0.06)
+    assert found["sft_train"] / len(rows) == pytest.approx(0.175, abs=0.06)
+    assert found["preference_validation"] / len(rows) == pytest.approx(0.175, abs=0.06)
 
 
 def test_unlike_texts_are_no_near_duplicates():
@@ -297,25 +302,27 @@ def designed(params):
 
 
 def test_a_part_of_the_prompts_for_each_stage():
-    """A tenth for SFT, a tenth for the reward model, the rest for PPO and DPO; best against worst."""
+    """A tenth each for SFT, the reward model and the judge, the rest for PPO and DPO; best against worst."""
     test = 0.05
     params = replace(
         PARAMS,
         sft_share=0.1 * (1 - test),
         reward_share=0.1 * (1 - test),
-        preference_share=0.8 * (1 - test),
+        preference_share=0.7 * (1 - test),
+        judge_share=0.1 * (1 - test),
         test_share=test,
         validation_share=0.2,
         pair_rule="best_vs_worst",
         target_range=[1.0, 5.0],
     )
     done, prompts = designed(params)
-    parts = {part: prompts[f"{part}_train"] | prompts[f"{part}_validation"] for part in ("sft", "reward", "preference")}
+    names = ("sft", "reward", "preference", "judge")
+    parts = {part: prompts[f"{part}_train"] | prompts[f"{part}_validation"] for part in names}
     sizes = {part: len(found) for part, found in parts.items()}
     whole = sum(sizes.values())
     assert len(set.union(*parts.values())) == whole == 600 - len(prompts["test"])
     assert {part: size / whole for part, size in sizes.items()} == pytest.approx(
-        {"sft": 0.1, "reward": 0.1, "preference": 0.8}, abs=0.04
+        {"sft": 0.1, "reward": 0.1, "preference": 0.7, "judge": 0.1}, abs=0.04
     )
     assert prompts["groups_train"] == prompts["reward_train"]
     assert prompts["prompts_train"] == prompts["preference_train"]
@@ -329,11 +336,11 @@ def test_a_part_of_the_prompts_for_each_stage():
 
 
 def test_the_same_prompts_for_all_stages():
-    """Every prompt for SFT, for the reward model, for PPO and for DPO; at most two pairs, and each response in one."""
+    """Every prompt for SFT, the reward model, PPO and DPO; at most two pairs, and each response in one."""
     params = replace(
         PARAMS,
         sft_share=None,
-        preference_share=0.9,
+        preference_share=0.8,
         test_share=0.1,
         validation_share=0.2,
         pair_rule="disjoint",
@@ -344,4 +351,5 @@ def test_the_same_prompts_for_all_stages():
         assert prompts[f"sft_{half}"] == prompts[f"preference_{half}"] == prompts[f"prompts_{half}"]
         assert done.files[f"reward_{half}"] == done.files[f"preference_{half}"]
         assert len(done.files[f"preference_{half}"]) == 2 * len(prompts[f"preference_{half}"])
-    assert not prompts["sft_train"] & (prompts["sft_validation"] | prompts["test"])
+    held = prompts["sft_validation"] | prompts["judge_train"] | prompts["judge_validation"] | prompts["test"]
+    assert not prompts["sft_train"] & held and done.files["judge_train"]

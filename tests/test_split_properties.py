@@ -50,12 +50,13 @@ def mixtures(draw):
         for _ in range(draw(st.integers(1, 3))):
             made = row(draw(SPOILERS)(text), source=one_of(*names) + one_of("", "/part"), test=draw(TESTS))
             rows.append({**made, "responses": responses(*draw(SCORED))})
-    sft, reward, test = one_of(None, 0.2), one_of(None, 0.3), one_of(0.0, 0.2)
+    sft, reward, judge, test = one_of(None, 0.2), one_of(None, 0.3), one_of(0.1, 0.29), one_of(0.0, 0.2)
     params = replace(
         PARAMS,
         sft_share=sft,
         reward_share=reward,
-        preference_share=1 - (sft or 0) - (reward or 0) - test,
+        preference_share=1 - (sft or 0) - (reward or 0) - judge - test,
+        judge_share=judge,
         test_share=test,
         upstream_test=one_of(True, False),
         validation_share=one_of(0.1, 0.5),
@@ -96,7 +97,7 @@ def test_chosen_responses_are_better_and_others_and_each_record_has_its_id(mixtu
     done = run(rows, params, *sources)
     for name, records in done.files.items():
         assert len({record["id"] for record in records}) == len(records)
-        for pair in records if name.startswith(("preference", "reward")) else ():
+        for pair in records if name.startswith(("preference", "reward", "judge")) else ():
             assert pair["chosen"] != pair["rejected"]
             assert pair["score_chosen"] > pair["score_rejected"]
 

@@ -13,7 +13,7 @@ from rlhf_lib import dpo, models, reward, sft, training
 from rlhf_lib.chat import dialogue_ids, prompt_ids
 from rlhf_lib.checkpoint import CheckpointDir
 from rlhf_lib.params.dpo import DPOParams
-from rlhf_lib.params.reward import RewardParams
+from rlhf_lib.params.reward import JudgeParams
 from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.params.sft import SFTParams
 from rlhf_lib.rewards import RewardModel
@@ -80,9 +80,10 @@ def sft_trainer(tiny, checkpoints, rows=None, **changes):
 
 
 def reward_trainer(tiny, checkpoints, rows=None, **changes):
-    rows = dataset(rows or pair_rows(), reward.COLUMNS)
-    params = RewardParams(**{**TRAINER, "max_length": 64, "center_rewards_coefficient": None, **changes})
-    return reward.build(params, str(tiny.policy), rows, rows, checkpoints)
+    write_jsonl("pairs.jsonl", rows or pair_rows())
+    base = {"model_name_or_path": str(tiny.policy), "max_length": 64, "center_rewards_coefficient": None}
+    params = JudgeParams(**{**TRAINER, **base, **changes})
+    return reward.build("reward", params, reward.Splits("pairs.jsonl", "pairs.jsonl"), None, checkpoints)
 
 
 def dpo_params(**changes):
@@ -258,62 +259,6 @@ def test_reward_drops_pairs_that_are_too_long(tiny, checkpoints):
 def test_reward_refuses_pairs_longer_than_the_context(tiny, checkpoints):
     with pytest.raises(ParamsError, match=r"reward\.max_length: 65"):
         reward_trainer(tiny, checkpoints, max_length=65)
-
-
-@pytest.mark.parametrize(
-    ("truth", "predicted", "expected"),
-    [
-        ([[3, 1]], [[0.2, 0.1]], (1.0, 1)),
-        ([[1, 3]], [[0.2, 0.1]], (0.0, 1)),
-        ([[3, 1]], [[0.1, 0.1]], (0.5, 1)),
-        ([[2, 2]], [[0.1, 0.9]], (None, 0)),
-        ([[2]], [[0.1]], (None, 0)),
-        ([], [], (None, 0)),
-        ([[3, 2, 1]], [[3.0, 1.0, 2.0]], (2 / 3, 3)),
-        ([[3, 1, 1]], [[2.0, 2.0, 1.0]], (0.75, 2)),
-        ([[3, 1], [1, 2], [5, 5]], [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], (0.5, 2)),
-    ],
-)
-def test_order_accuracy(truth, predicted, expected):
-    assert reward.order_accuracy(truth, predicted) == (pytest.approx(expected[0]), expected[1])
-
-
-def test_order_accuracy_does_not_compare_over_groups():
-    assert reward.order_accuracy([[3], [1]], [[0.0], [1.0]]) == (None, 0)
-
-
-def length_of(prompts, completions):
-    return [float(len(completion)) for completion in completions]
-
-
-def test_reward_statistics_are_those_of_both_answers():
-    pairs = [{"prompt": user("a"), "chosen": assistant("1"), "rejected": assistant("12345")}]
-    pairs += [{"prompt": user("b"), "chosen": assistant("1234567"), "rejected": assistant("123")}]
-    got = reward.reward_statistics(length_of, pairs)
-    assert got == {"mean": pytest.approx(4.0), "std": pytest.approx(math.sqrt(5.0))}
-
-
-def test_reward_statistics_of_equal_scores_can_still_divide():
-    pairs = [{"prompt": user("a"), "chosen": assistant("1"), "rejected": assistant("2")}]
-    assert reward.reward_statistics(length_of, pairs)["std"] > 0
-
-
-def test_scores_go_back_to_their_rows():
-    rows = [
-        {"prompt": user("a"), "responses": [{"content": "1", "score": 1.0}, {"content": "12", "score": 2.0}]},
-        {"prompt": user("b"), "responses": [{"content": "123", "score": 3.0}]},
-    ]
-    assert reward.score_rows(rows, length_of) == [[1.0, 2.0], [3.0]]
-
-
-def test_accuracies_know_true_quality_only_for_sources_with_a_rule():
-    prompt = user("Name the sound of a wolf. Finish with a good wish.")
-    good, bad = "The sound of a wolf is howl. Have a nice day!", "The sound of a wolf is baa."
-    responses = [{"content": bad, "score": 9.0}, {"content": good, "score": 2.0}]  # a noisy rating
-    row = {"source": "demo/facts", "prompt": prompt, "responses": responses}
-    expected = {"accuracy": 0.0, "pairs": 1}
-    assert reward.accuracies(length_of, [{**row, "source": "other"}]) == expected
-    assert reward.accuracies(length_of, [row]) == {**expected, "gold_accuracy": 1.0, "gold_pairs": 1}
 
 
 # ---- DPO

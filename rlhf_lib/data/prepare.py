@@ -154,8 +154,9 @@ def write_records(
 
 
 def _lacks_pair(entry: Entry, recipe: Recipe, given: Sequence[str]) -> bool:
-    wanted = "preference" in recipe.roles and str(entry.split).startswith(("preference", "reward"))
-    return wanted and not any(name.startswith(("preference", "reward")) for name in given)
+    paired = ("preference", "reward", "judge")
+    wanted = "preference" in recipe.roles and str(entry.split).startswith(paired)
+    return wanted and not any(name.startswith(paired) for name in given)
 
 
 def _read(scratch: IO[bytes], entry: Entry) -> Row:

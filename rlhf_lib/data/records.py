@@ -23,6 +23,8 @@ FILES = (
     "preference_validation",
     "prompts_train",
     "prompts_validation",
+    "judge_train",
+    "judge_validation",
     "test",
 )
 
@@ -77,11 +79,11 @@ def _sft_responses(row: Row, recipe: Recipe) -> list[Response]:
 
 
 def _preferences(row: Row, part: str, half: str, recipe: Recipe) -> Iterator[tuple[str, Record]]:
-    """Pairs and groups: the reward model's own, or those that it shares with PPO and DPO."""
+    """Pairs, and groups for the reward model, which has its own or shares those of PPO and DPO."""
     found = [_pair(row, number, *pair) for number, pair in enumerate(pairs(row["responses"], recipe.pairs))]
-    if part == "preference":
-        yield from ((f"preference_{half}", record) for record in found)
-    if part == "reward" or not recipe.params.reward_share:
+    if part in ("preference", "judge"):
+        yield from ((f"{part}_{half}", record) for record in found)
+    if part == ("reward" if recipe.params.reward_share else "preference"):
         yield from ((f"reward_{half}", record) for record in found)
         if members := group(row["responses"], recipe.params.group_size):
             yield f"groups_{half}", {**_head(row), "responses": _with_targets(members, recipe)}
@@ -123,10 +125,14 @@ def _recipe(source: SourceInfo, measured: Range, params: PrepareParams) -> Recip
 
 
 def _measured_ranges(entries: Sequence[Entry]) -> Mapping[str, Range]:
-    """The least and greatest score of each source's training rows: held-out rows must not move the targets."""
+    """The least and greatest score of each source's training rows: held-out rows must not move the targets.
+
+    Nor must those of the judge, which learns from prompts of its own.
+    """
     found: dict[str, Range] = {}
     for entry in entries:
         name = entry.source.name
-        if entry.split and entry.split.endswith("_train") and (both := spread(found.get(name), entry.scores)):
+        learnt = entry.split in ("sft_train", "reward_train", "preference_train")
+        if learnt and (both := spread(found.get(name), entry.scores)):
             found[name] = both
     return found

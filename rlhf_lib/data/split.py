@@ -90,7 +90,7 @@ def roles_of(source: SourceInfo, params: PrepareParams) -> Sequence[Role]:
 
 
 def split_of(key: bytes, roles: set[Role], test: bool, params: PrepareParams) -> str:
-    """ "test", or a part (sft, reward, preference) with "_train" or "_validation".
+    """ "test", or a part (sft, reward, preference, judge) with "_train" or "_validation".
 
     A threshold on the key, so that it depends on no other row. The test split comes first: other shares of the parts
     leave it as it is. Validation has bits of its own, for the same reason. Only prompts for preferences can be tests.
@@ -114,13 +114,18 @@ def parts_of(role: Role, params: PrepareParams) -> Sequence[str]:
     """The parts whose rows are used for `role`: one without a share of its own lives with the preference rows."""
     if role == "sft":
         return ["sft"] if params.sft_share else ["preference"]
-    if role == "preference" and params.reward_share:
-        return ["reward", "preference"]
-    return ["preference"]
+    if role == "prompts":
+        return ["preference"]
+    return ["reward", "preference", "judge"] if params.reward_share else ["preference", "judge"]
 
 
 def _parts(roles: set[Role], params: PrepareParams) -> dict[str, float]:
-    shares = {"sft": params.sft_share, "reward": params.reward_share, "preference": params.preference_share}
+    shares = {
+        "sft": params.sft_share,
+        "reward": params.reward_share,
+        "preference": params.preference_share,
+        "judge": params.judge_share,
+    }
     wanted = {part for role in roles for part in parts_of(role, params)}
     return {part: share for part, share in shares.items() if share and part in wanted}
 

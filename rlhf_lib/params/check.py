@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.params.base import BaseParams
+from rlhf_lib.params.best_of_n import BestOfNParams
 from rlhf_lib.params.dpo import DPOParams
 from rlhf_lib.params.evaluate import EvaluateParams
+from rlhf_lib.params.llm_judge import LLMJudgeParams
 from rlhf_lib.params.load import LoadParams
 from rlhf_lib.params.negatives import NegativesParams
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.params.prepare import PrepareParams
 from rlhf_lib.params.reference import ReferenceParams
-from rlhf_lib.params.reward import RewardParams
+from rlhf_lib.params.report import ReportParams
+from rlhf_lib.params.reward import JudgeParams, RewardParams
 from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, check, check_policy, load_yaml
 from rlhf_lib.params.sft import SFTParams
 
@@ -28,10 +31,14 @@ SECTIONS: dict[str, type] = {
     "sft": SFTParams,
     "negatives": NegativesParams,
     "reward": RewardParams,
+    "judge": JudgeParams,
     "reference": ReferenceParams,
     "dpo": DPOParams,
     "ppo": PPOParams,
     "evaluate": EvaluateParams,
+    "best_of_n": BestOfNParams,
+    "llm_judge": LLMJudgeParams,
+    "report": ReportParams,
 }
 
 

@@ -73,7 +73,7 @@ class PPOParams(OptimizerParams):
     load_best_model_at_end: bool
     metric_for_best_model: Literal["reward", "objective"]
     early_stopping_patience: Count | None
-    num_completions_to_log: WholeNotNegative
+    num_completions_to_log: Annotated[int, AtLeast(0)] | None
     report_to: list[str]
 
     def __post_init__(self) -> None:

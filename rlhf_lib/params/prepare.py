@@ -56,6 +56,7 @@ class PrepareParams:
     sft_share: Share | None
     reward_share: Share | None
     preference_share: Share
+    judge_share: Share
     validation_share: Annotated[float, Above(0), AtMost(0.5)]
     test_share: Annotated[float, AtLeast(0), AtMost(1)]
     upstream_test: bool
@@ -64,10 +65,12 @@ class PrepareParams:
     seed: int
 
     def __post_init__(self) -> None:
-        total = (self.sft_share or 0) + (self.reward_share or 0) + self.preference_share + self.test_share
+        total = (self.sft_share or 0) + (self.reward_share or 0)
+        total += self.preference_share + self.judge_share + self.test_share
         if abs(total - 1) > 1e-6:
             raise ValueError(
-                f"preference_share: sft_share + reward_share + preference_share + test_share must be 1, got {total:.6g}"
+                f"preference_share: sft_share + reward_share + preference_share + judge_share + test_share must be 1, "
+                f"got {total:.6g}"
             )
         if self.sft_responses == "above_score" and self.sft_min_score is None:
             raise ValueError("sft_min_score: must be set while prepare.sft_responses is above_score")

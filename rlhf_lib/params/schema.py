@@ -134,12 +134,24 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def read(name: str, section: type[Section], path: Path = PARAMS_FILE) -> Section:
-    """Section `name` of params.yaml as a checked instance of the dataclass `section`."""
+    """Section `name` of params.yaml as a checked instance of the dataclass `section`.
+
+    A name as DVC writes it, `section.key`, gives that one value, checked against its type.
+    """
     params = load_yaml(path)
     check_policy(params, path)
-    if name not in params:
-        raise ParamsError(f"{path}: {name}: the section is missing; put it back (git checkout {path})")
-    return check(section, params[name], name, path)
+    return _value(section, setting(params, name, path), name, path)
+
+
+def setting(params: Mapping[str, Any], name: str, path: Path = PARAMS_FILE) -> Any:
+    """What `section` or `section.key` names in `params`; a `ParamsError` where it is missing."""
+    found: Any = params
+    for key in name.split("."):
+        if not isinstance(found, Mapping) or key not in found:
+            what = "key" if "." in name else "section"
+            raise ParamsError(f"{path}: {name}: the {what} is missing; put it back (git checkout {path})")
+        found = found[key]
+    return found
 
 
 def check_policy(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:

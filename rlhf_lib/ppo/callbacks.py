@@ -12,13 +12,19 @@ if TYPE_CHECKING:
 
 
 class RolloutEnd(TrainerCallback):
-    """Logs, evaluates, saves and stops, always at the end of a rollout and nowhere else.
+    """Logs, evaluates, saves and stops, at the end of a rollout and nowhere else, but for the evaluation at the start.
 
     There, a checkpoint need not hold a half-used rollout, and a resumed run goes on as the killed one would have.
     """
 
     def __init__(self, trainer: PPOTrainer) -> None:
         self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # The curves begin at the SFT model; a run that goes on has that evaluation in its checkpoint.
+        args.eval_on_start = state.global_step == 0
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -86,6 +86,11 @@ def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[Acto
         return with_shared_critic(policy), reference
     critic = RewardModel.load(reward)
     check_tokenizers(critic.tokenizer, models.load_tokenizer(sft))
+    if critic.bounds is not None:
+        raise ParamsError(
+            "params.yaml: ppo.critic: a critic of its own starts from the reward model, whose rewards are bounded "
+            "(reward.bounded), as values are not; set it to shared"
+        )
     models.run_fast(critic.model)
     return with_separate_critic(policy, critic, lora_config(params) if params.critic == "lora" else None), reference
 

@@ -68,7 +68,8 @@ class PPOTrainer(Trainer):
         reference: gives the frozen policy from which the KL is measured.
         reward: the reward of prompts (as messages), completions (as text) and the rows' other columns.
         args: `TrainingArguments(**params.trainer_config(), ...)`.
-        train_rows, eval_rows: rows with a `prompt` (messages); their other columns go to the reward functions.
+        train_rows, eval_rows: rows with a `prompt` (messages); their other columns go to the reward functions. Those
+            of eval_rows that are to be kept with the completions have an `id` and a `source`.
         ptx_rows: rows with a `prompt` and a `completion` (messages) for the language-model loss, if `ptx_coef` > 0.
 
     Raises:
@@ -300,8 +301,9 @@ class PPOTrainer(Trainer):
         shown = slice(self.params.num_completions_to_log)
         columns = (prompts.rows[shown], self.sampler.texts(responses[shown]), rewards.total[shown], kl[shown].tolist())
         for row, completion, reward, row_kl in zip(*columns, strict=True):
-            measured = {"prompt": row["prompt"], "completion": completion, "reward": reward, "kl": row_kl}
-            self.completions.append({"rollout": self.rollouts_done, "mode": mode, **measured})
+            asked = {name: row[name] for name in ("id", "source", "prompt")}
+            measured = {"completion": completion, "reward": reward, "kl": row_kl}
+            self.completions.append({"rollout": self.rollouts_done, "mode": mode, **asked, **measured})
         return {
             **mean_rewards(rewards),
             "kl": kl.mean().item(),

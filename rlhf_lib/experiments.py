@@ -1,0 +1,114 @@
+"""The project's experiments, as `dvc exp show --csv` tells them.
+
+python -m rlhf_lib.experiments          their coefficients, seeds and headline numbers, in 120 columns
+python -m rlhf_lib.experiments FILE     of a table that was saved (-: standard input)
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rlhf_lib.report.tables import markdown_table
+
+COEFFICIENTS = {"ppo": "kl_coef", "dpo": "beta"}  # how strongly a method is held near the SFT model
+UNFINISHED = ("Queued", "Running", "Failed")
+
+Row = Mapping[str, str]
+
+
+def read(source: str | None) -> list[Row]:
+    """The rows of a table: from a file, from standard input ("-"), or from DVC (None). A `SystemExit` if it is none."""
+    text = output("dvc", "exp", "show", "--csv") if source is None else _saved_table(source)
+    reader = csv.DictReader(text.splitlines())
+    for column in ("Experiment", "rev", "typ", "policy"):
+        if column not in (reader.fieldnames or ()):
+            raise SystemExit(
+                f"{source or 'dvc exp show'}: no column {column}; it must be what dvc exp show --csv prints"
+            )
+    return list(reader)
+
+
+def output(*command: str) -> str:
+    """What a command prints; a `SystemExit` with what it complains of where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise SystemExit(f"{command[0]}: not found; source .venv/bin/activate") from None
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: {' '.join(done.stderr.split())}")
+    return done.stdout
+
+
+def _saved_table(source: str) -> str:
+    try:
+        return sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def is_experiment(row: Row) -> bool:
+    """Whether a row is an experiment, and not the workspace or a commit."""
+    return row["typ"] != "baseline"
+
+
+def name(row: Row) -> str:
+    return row["Experiment"] or row["rev"]
+
+
+def unfinished(row: Row) -> str | None:
+    """The state of an experiment that has no results yet, or will have none."""
+    state = row.get("State")  # DVC leaves the column out where there is no experiment
+    return state.lower() if state in UNFINISHED else None
+
+
+def number(row: Row, column: str) -> float | None:
+    """What a cell holds, or None where the table has no such number."""
+    try:
+        return float(row[column])
+    except (KeyError, ValueError):
+        return None
+
+
+def coefficient(row: Row) -> float | None:
+    """kl_coef of a PPO experiment, beta of a DPO one."""
+    policy = row["policy"]
+    return number(row, f"{policy}.{COEFFICIENTS[policy]}") if policy in COEFFICIENTS else None
+
+
+def seed(row: Row) -> str:
+    """The seed of the method that the experiment is about."""
+    return row.get(f"{row['policy']}.seed") or ""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One line an experiment, the commit that they start from first."""
+    measured = ("reward", "judge", "win_rate", "kl", "length", "gold")
+    header = ["experiment", "policy", "kl_coef", "beta", "seed", *measured]
+    lines = []
+    for row in sorted(rows, key=lambda row: (is_experiment(row), name(row))):
+        values = [row.get(f"{p}.{c}", "") if p == row["policy"] else "" for p, c in COEFFICIENTS.items()]
+        lines.append([name(row), row["policy"], *values, seed(row), *_numbers(row, measured)])
+    return markdown_table(header, lines)
+
+
+def _numbers(row: Row, keys: Sequence[str]) -> list[str]:
+    """The cells of the headline numbers; of an unfinished experiment, whose numbers are the commit's, the state."""
+    if state := unfinished(row):
+        return [state, *[""] * (len(keys) - 1)]
+    numbers = [number(row, f"eval.{key}") for key in keys]
+    return ["" if x is None else f"{x:.3f}" for x in numbers]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m rlhf_lib.experiments", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("file", nargs="?", help="a saved table; -: standard input; none: dvc exp show --csv is run")
+    print(table(read(parser.parse_args().file)))
+
+
+if __name__ == "__main__":
+    main()

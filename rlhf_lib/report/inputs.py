@@ -1,0 +1,158 @@
+"""What the other stages wrote, as far as it is there: the report is made from whatever has been run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from rlhf_lib.comparison import DATASET, mode_name
+from rlhf_lib.params.schema import PARAMS_FILE, POLICIES, load_yaml
+from rlhf_lib.rows import read_jsonl
+
+Metrics = Mapping[str, Any]
+Sample = dict[str, Any]
+Curve = list[dict[str, float | None]]
+
+TRAINED = ("sft", "reward", "judge", "dpo", "ppo")  # the stages that write curves
+PARTS = ("train", "eval")
+SCORERS = ("reward", "judge")
+LOCK = Path("dvc.lock")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything the page shows; what is not there is empty.
+
+    modes: the sampling modes in the order of params.yaml, the headline first.
+    evaluations: metrics/eval/<policy>.json by policy, best_of_n: metrics/eval/best_of_n.json.
+    samples: data/samples/<policy>.jsonl by policy and mode, each sample with its `kl` (nats).
+    curves: metrics/<stage>/<train|eval>.tsv by (stage, "train" or "eval").
+    reward_models, scores: metrics/<stage>/summary.json and data/scores/<stage>.jsonl of the reward model and the judge.
+    hashes: (stage, path, md5) of every out in dvc.lock.
+    """
+
+    params: Metrics
+    modes: list[str]
+    evaluations: dict[str, Metrics]
+    best_of_n: Metrics
+    samples: dict[str, dict[str, list[Sample]]]
+    overoptimisation: Curve
+    curves: dict[tuple[str, str], Curve]
+    reward_models: dict[str, Metrics]
+    scores: dict[str, list[Sample]]
+    llm_judge: Metrics
+    data: Metrics
+    hashes: list[tuple[str, str, str]]
+
+    @property
+    def headline(self) -> str:
+        return self.modes[0]
+
+    @property
+    def policies(self) -> list[str]:
+        """The policies that have been evaluated."""
+        return [policy for policy in POLICIES if policy in self.evaluations]
+
+    def measured(self, policy: str, mode: str | None = None) -> Metrics:
+        """The numbers of a policy in a mode (the headline by default); empty where there are none."""
+        return self.evaluations.get(policy, {}).get(mode or self.headline, {})
+
+    def drawn(self, policy: str, mode: str | None = None) -> list[Sample]:
+        """The samples of a policy in a mode (the headline by default); empty where there are none."""
+        return self.samples.get(policy, {}).get(mode or self.headline, [])
+
+    def chosen(self) -> list[Sample]:
+        """The dataset's best answer to each test prompt, as it was scored beside the first policy that has been."""
+        rows = next((modes[DATASET] for modes in self.samples.values() if modes.get(DATASET)), [])
+        return [row for row in rows if row["chosen"]]
+
+    def known(self, key: str) -> bool:
+        """Whether every evaluated policy has the number `key` in the headline mode."""
+        return bool(self.policies) and all(self.measured(p).get(key) is not None for p in self.policies)
+
+
+def load() -> Inputs:
+    """The inputs in the working directory; a `SystemExit` of one line for a broken file or one of other params."""
+    params = load_yaml(PARAMS_FILE)
+    modes = [mode_name(temperature) for temperature in params["evaluate"]["temperatures"]]
+    return Inputs(
+        params=params,
+        modes=modes,
+        evaluations=load_evaluations(modes),
+        best_of_n=_json("metrics/eval/best_of_n.json"),
+        samples={policy: _samples(policy) for policy in POLICIES if _file(f"data/samples/{policy}.jsonl")},
+        overoptimisation=read_curve("metrics/overoptimisation.tsv"),
+        curves={(stage, part): read_curve(f"metrics/{stage}/{part}.tsv") for stage in TRAINED for part in PARTS},
+        reward_models={s: m for s in SCORERS if (m := _json(f"metrics/{s}/summary.json").get(s))},
+        scores={s: read_jsonl(path) for s in SCORERS if (path := _file(f"data/scores/{s}.jsonl"))},
+        llm_judge=_json("metrics/llm_judge.json").get("llm_judge", {}),
+        data=_json("metrics/data.json"),
+        hashes=_hashes(),
+    )
+
+
+def load_evaluations(modes: Sequence[str]) -> dict[str, Metrics]:
+    """metrics/eval/<policy>.json of each policy that has been evaluated; each must have the headline mode."""
+    found = {}
+    for policy in POLICIES:
+        path = f"metrics/eval/{policy}.json"
+        if measured := _json(path):
+            if modes[0] not in measured:
+                raise SystemExit(f"{path}: measured with other temperatures; run dvc repro evaluate@{policy}")
+            found[policy] = measured
+    return found
+
+
+def read_curve(path: str | Path) -> Curve:
+    """The rows of a TSV file as numbers, None for an empty cell; no rows where there is no file."""
+    if not _file(path):
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return [{key: float(cell) if cell else None for key, cell in row.items()} for row in rows]
+
+
+def _file(path: str | Path) -> Path | None:
+    return Path(path) if Path(path).is_file() else None
+
+
+def _json(path: str) -> Any:
+    if not _file(path):
+        return {}
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SystemExit(f"{path}: not JSON: {error}; dvc repro writes it again") from None
+
+
+def _samples(policy: str) -> dict[str, list[Sample]]:
+    by_mode: dict[str, list[Sample]] = {}
+    for sample in read_jsonl(f"data/samples/{policy}.jsonl"):
+        if is_number(sample.get("logprob")) and is_number(sample.get("ref_logprob")):
+            sample["kl"] = sample["logprob"] - sample["ref_logprob"]
+        by_mode.setdefault(sample["mode"], []).append(sample)
+    return by_mode
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether `value` is a number to show: not missing, not NaN."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def error(measured: Mapping[str, Any], key: str) -> float:
+    """The standard error of the number `key`; 0 where it is not known, as of a single prompt."""
+    return measured.get(f"{key}_se") or 0.0
+
+
+def _hashes() -> list[tuple[str, str, str]]:
+    """(stage, path, md5) of every out of data and models that DVC has recorded."""
+    stages = load_yaml(LOCK).get("stages", {}) if LOCK.is_file() else {}
+    outs = [
+        (stage, out["path"], out.get("md5", "")) for stage, entry in stages.items() for out in entry.get("outs", [])
+    ]
+    return sorted((s, path, md5) for s, path, md5 in outs if path.startswith(("data/", "models/")))

@@ -1,0 +1,301 @@
+"""The numbers as tables: of text for the terminal, of cells for the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_lib.comparison import by_prompt, mean_and_se
+from rlhf_lib.report.inputs import Inputs, Metrics, is_number
+from rlhf_lib.report.verdict import LABELS, Difference, comparisons, mode_label, number
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number to show: its key in the metrics, its heading, its digits, whether with a sign, and what it means."""
+
+    key: str
+    heading: str
+    digits: int = 2
+    sign: str = ""
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as text, its standard error where it has one, and whether it is a difference that can be told."""
+
+    value: str
+    se: str = ""
+    clear: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.value} ± {self.se}" if self.se else self.value
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: whose it is (a key of `drawing.PALETTE`, or ""), its name, its cells."""
+
+    kind: str
+    name: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, and rows in named groups (an unnamed group has no line of its own)."""
+
+    columns: list[Column]
+    groups: list[tuple[str, list[Row]]]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for _, rows in self.groups for row in rows]
+
+
+GOLD = Column("gold", "true quality", 3, "", "0 to 1, by the source's rule; nothing is trained on it")
+GAIN = Column("gold_gain", "gain over SFT", 3, "+", "in true quality, paired by prompt")
+JUDGE = Column("judge", "judge", 2, "", "score of a second reward model that nothing learns from, in its deviations")
+REWARD = Column("reward", "reward", 2, "", "of the reward model that PPO learns from, in its standard deviations")
+KL = Column("kl", "KL to SFT", 2, "", "nats a response at the sampling temperature (greedy: at 1)")
+LENGTH = Column("length", "tokens", 1, "", "of a response, its end included")
+EOS = Column("eos_rate", "ended", 3, "", "share of the responses that end by themselves")
+
+QUALITY = [
+    GOLD,
+    GAIN,
+    JUDGE,
+    Column("judge_win_rate", "judge: wins over SFT", 3, "", "share of the SFT model's samples beaten; ties half"),
+    Column("judge_win_rate_chosen", "judge: wins over chosen", 3, "", "share of the dataset's best answers beaten"),
+    REWARD,
+    Column("win_rate", "reward: wins over SFT", 3, "", "the same by the reward model"),
+    Column("win_rate_chosen", "reward: wins over chosen", 3, "", "the same by the reward model"),
+    KL,
+]
+TEXT = [
+    LENGTH,
+    EOS,
+    Column("repetition", "repetition", 3, "", "share of a response's word runs that it has said before"),
+    Column("distinct_1", "distinct-1", 3, "", "distinct words over all words"),
+    Column("distinct_2", "distinct-2", 3, "", "distinct word pairs over all word pairs"),
+    Column("self_bleu", "self-BLEU", 1, "", "BLEU against the policy's other responses; lower: more diverse"),
+    Column("bleu", "BLEU", 1, "", "of all responses against the chosen answers, 0 to 100"),
+    Column("sentence_bleu", "sentence BLEU", 1, "", "mean of each response's BLEU"),
+    Column("rouge1", "ROUGE-1", 3, "", "F1 of words shared with the chosen answer"),
+    Column("rouge2", "ROUGE-2", 3, "", "F1 of word pairs"),
+    Column("rougeL", "ROUGE-L", 3, "", "F1 of the longest common subsequence"),
+]
+DATASET_COLUMNS = [
+    Column("perplexity", "perplexity", 3, "", "of the dataset's chosen answers"),
+    Column("preference_accuracy", "preference accuracy", 3, "", "pairs that log(policy / SFT) orders as their scores"),
+    Column("pairs", "pairs", 0, "", "with different scores"),
+]
+TERMINAL = [GOLD, GAIN, JUDGE, REWARD, KL, LENGTH, EOS]
+DIFFERENCES = [
+    Column("gold", "true quality", 3, "+"),
+    Column("judge", "judge", 3, "+"),
+    Column("reward", "reward", 3, "+"),
+    Column("kl", "KL to SFT", 2, "+"),
+    Column("length", "tokens", 2, "+"),
+]
+
+
+def cell(measured: Metrics, column: Column) -> Cell:
+    """The number `column` of `measured`, with its standard error if there is one."""
+    value, se = measured.get(column.key), measured.get(f"{column.key}_se")
+    if not is_number(value):
+        return Cell(MISSING)
+    text = number(value, column.digits, column.sign)
+    if not is_number(se):
+        return Cell(text)
+    return Cell(text, f"{se:.{column.digits}f}", bool(column.sign) and Difference(value, se).clear)
+
+
+def table(columns: Sequence[Column], groups: Iterable[tuple[str, Sequence[tuple[str, str, Metrics]]]]) -> Table:
+    """A table of (kind, name, numbers) in groups, without the columns and groups in which there is nothing."""
+    kept = [(title, list(entries)) for title, entries in groups if entries]
+    present = [c for c in columns if any(is_number(m.get(c.key)) for _, entries in kept for *_, m in entries)]
+    rows = [(title, [Row(k, n, [cell(m, c) for c in present]) for k, n, m in entries]) for title, entries in kept]
+    return Table(present, rows)
+
+
+def policy_table(inputs: Inputs, columns: Sequence[Column]) -> Table:
+    """A row a policy and mode; best-of-n and the dataset's best answers below the headline mode."""
+    groups: list[tuple[str, list[tuple[str, str, Metrics]]]] = []
+    for mode in inputs.modes:
+        rows: list[tuple[str, str, Metrics]] = [
+            (policy, LABELS[policy], inputs.measured(policy, mode))
+            for policy in inputs.policies
+            if inputs.measured(policy, mode)
+        ]
+        rows += best_of_n_rows(inputs) if mode == inputs.headline else []
+        groups.append((mode_label(mode), rows))
+    chosen = chosen_numbers(inputs)
+    return table(columns, [*groups, ("dataset", [("chosen", "chosen", chosen)] if chosen else [])])
+
+
+def best_of_n_rows(inputs: Inputs) -> list[tuple[str, str, Metrics]]:
+    """Best-of-n by n; its KL is the bound."""
+    entries = sorted(inputs.best_of_n.values(), key=lambda entry: entry["n"])
+    return [("best_of_n", f"best of {entry['n']}", {**entry, "kl": entry["kl_bound"]}) for entry in entries]
+
+
+def chosen_numbers(inputs: Inputs) -> Metrics:
+    """Means and standard errors of the dataset's best answers; empty where they have not been scored."""
+    rows, numbers = inputs.chosen(), dict[str, float | None]()
+    for key in ("gold", "judge", "reward", "length") if rows else ():
+        if all(is_number(row.get(key)) for row in rows):
+            numbers[key], numbers[f"{key}_se"] = mean_and_se(by_prompt(rows, lambda row: row[key]))  # noqa: B023
+    return numbers
+
+
+def dataset_table(inputs: Inputs) -> Table:
+    """What each policy makes of the dataset's own answers."""
+    rows = [(p, LABELS[p], inputs.measured(p, "dataset")) for p in inputs.policies if inputs.measured(p, "dataset")]
+    return table(DATASET_COLUMNS, [("", rows)])
+
+
+def difference_table(inputs: Inputs) -> Table:
+    """PPO less DPO in each mode, paired by prompt."""
+    rows = [
+        ("", mode_label(mode), {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))})
+        for mode, keys in comparisons(inputs).items()
+    ]
+    return table(DIFFERENCES, [("", rows)])
+
+
+def format_table(inputs: Inputs) -> Table:
+    """True quality by the form of answer asked for, in the headline mode."""
+    by_format = {p: inputs.measured(p).get("gold_by_format", {}) for p in inputs.policies}
+    columns = [Column(name, name) for name in sorted({name for formats in by_format.values() for name in formats})]
+    return table(columns, [("", [(p, LABELS[p], formats) for p, formats in by_format.items() if formats])])
+
+
+SCORER_LABELS = {"reward": "reward model", "judge": "judge"}
+SCORER_COLUMNS = [
+    Column("accuracy", "accuracy", 3, "", "test pairs that are ordered as their scores"),
+    Column("pairs", "pairs", 0),
+    Column("gold_accuracy", "accuracy on true order", 3, "", "test pairs that are ordered as their true quality"),
+    Column("gold_pairs", "pairs of it", 0),
+    Column("validation_accuracy", "validation accuracy", 3),
+    Column("ece", "calibration error", 3, "", "mean gap of predicted and true share (ECE)"),
+    Column("mse", "MSE", 4, "", "mean squared error against the target"),
+    Column("mae", "MAE", 4, "", "mean absolute error against the target"),
+    Column("fitted_mse", "MSE of a fit", 4, "", "squared error of the straight line from rewards to targets"),
+    Column("sign_accuracy", "sign accuracy", 3, "", "answers on the right side of the middle"),
+    Column("loss", "training loss", 3, "", "the last that was logged"),
+    Column("train_pairs", "training pairs", 0),
+    Column("train_groups", "training groups", 0),
+    Column("mean", "mean", 2, "", "of the raw reward"),
+    Column("std", "deviation", 2, "", "of the raw reward"),
+]
+
+
+def scorer_table(inputs: Inputs) -> Table:
+    """The reward model and the judge on the test rows."""
+    rows = [(stage, SCORER_LABELS[stage], summary) for stage, summary in inputs.reward_models.items()]
+    return table(SCORER_COLUMNS, [("", rows)])
+
+
+def source_table(inputs: Inputs) -> Table:
+    """Accuracy of the reward model and the judge by source."""
+    sources = {s for summary in inputs.reward_models.values() for s in summary.get("accuracy_by_source") or {}}
+    columns = [Column(stage, SCORER_LABELS[stage], 3) for stage in inputs.reward_models]
+    columns.append(Column("pairs", "pairs", 0))
+    rows: list[tuple[str, str, Metrics]] = []
+    for source in sorted(sources):
+        entries = {s: (m.get("accuracy_by_source") or {}).get(source, {}) for s, m in inputs.reward_models.items()}
+        accuracy = {stage: entry.get("accuracy") for stage, entry in entries.items()}
+        rows.append(("", source, {**accuracy, "pairs": max(entry.get("pairs", 0) for entry in entries.values())}))
+    return table(columns, [("", rows)])
+
+
+LLM_COLUMNS = [
+    Column("win_rate", "win rate of the first", 3, "", "ties and verdicts that change with the order count half"),
+    Column("wins", "wins", 0),
+    Column("ties", "ties", 0),
+    Column("losses", "losses", 0),
+    Column("inconsistent", "inconsistent", 0, "", "ties that are a verdict for whatever stood in one place"),
+    Column("identical", "identical", 0, "", "ties that were not asked: both answers are the same"),
+    Column("prompts", "prompts", 0),
+    Column("position_agreement", "agreement of both orders", 3, "", "of the pairs that were asked"),
+    Column("a_share", "share of the first place", 3, "", "among the verdicts for one place; 0.5 is fair"),
+    Column("unparsed", "unparsed", 0),
+    Column("refused", "refused", 0),
+]
+
+
+def llm_judge_table(inputs: Inputs) -> Table:
+    """The language model's verdicts, a row a comparison."""
+    rows: list[tuple[str, str, Metrics]] = [
+        ("", " against ".join(LABELS.get(part, part) for part in name.split("-")), counts)
+        for name, counts in inputs.llm_judge.items()
+        if isinstance(counts, Mapping)
+    ]
+    return table(LLM_COLUMNS, [("", rows)])
+
+
+COUNTS = ["rejected_by_load", "dropped_rows", "dropped_responses", "prompts_without_pair", "truncated"]
+
+
+def split_table(data: Metrics) -> Table:
+    """The size of each split."""
+    columns = [
+        Column("rows", "rows", 0),
+        Column("prompts", "prompts", 0),
+        Column("mean_score_chosen", "mean score chosen"),
+        Column("mean_score_rejected", "mean score rejected"),
+        Column("mean_score_gap", "mean gap"),
+    ]
+    return table(columns, [("", [("", name, split) for name, split in data.get("splits", {}).items()])])
+
+
+def dropped(data: Metrics) -> list[tuple[str, str, int]]:
+    """(what, reason, number) of all that was left out or cut, over all sources."""
+    return [
+        (group.replace("_", " "), reason.replace("_", " "), sum(_numbers(counts)))
+        for group in COUNTS
+        for reason, counts in (data.get(group) or {}).items()
+    ]
+
+
+def _numbers(counts: Any) -> list[int]:
+    """Every whole number in nested mappings."""
+    if isinstance(counts, Mapping):
+        return [number for value in counts.values() for number in _numbers(value)]
+    return [counts] if isinstance(counts, int) else []
+
+
+def first_number(name: str) -> float:
+    """Where a bin's name begins, so that bins sort by it: 0.5 of "0.5-1"."""
+    found = re.search(r"\d+(\.\d+)?", name)
+    return float(found[0]) if found else 0.0
+
+
+def text_table(inputs: Inputs) -> str:
+    """The main numbers for a terminal of 120 columns; ± is one standard error over prompts."""
+    made = policy_table(inputs, TERMINAL)
+    header = ["policy", "sampling", *(column.heading for column in made.columns)]
+    brief = [column in (LENGTH, EOS) for column in made.columns]
+    return markdown_table(
+        header,
+        [
+            [row.name, title, *(c.value if short else str(c) for c, short in zip(row.cells, brief, strict=True))]
+            for title, rows in made.groups
+            for row in rows
+        ],
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns also line up as plain text."""
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines
+    )

@@ -1,0 +1,230 @@
+"""What the numbers say, in words that claim no more than they carry: a difference counts from two standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from rlhf_lib.comparison import paired_difference
+from rlhf_lib.report.inputs import Curve, Inputs, Sample, error
+
+Point = tuple[float, float, float]  # KL, mean, standard error
+
+COMPARED = ("gold", "judge", "reward", "kl", "length")
+# What is trusted, best first. The training reward is not in it: it is what was optimised.
+CRITERIA = ("gold", "judge")
+NAMES = {
+    "gold": "true quality",
+    "judge": "the judge's score",
+    "reward": "reward",
+    "kl": "KL to SFT",
+    "length": "length",
+}
+LABELS = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference and its standard error, None where there is only one prompt."""
+
+    value: float
+    se: float | None
+
+    @property
+    def clear(self) -> bool:
+        return self.se is not None and self.value != 0 and abs(self.value) >= 2 * self.se
+
+    def __str__(self) -> str:
+        return plus_minus(self.value, self.se, sign="+")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The headline, and the sentences that support it."""
+
+    headline: str
+    details: list[str] = field(default_factory=list)
+
+
+def plus_minus(value: float, se: float | None, sign: str = "") -> str:
+    text = number(value, 3, sign)
+    return text if se is None else f"{text} ± {se:.3f}"
+
+
+def number(value: float, digits: int, sign: str = "") -> str:
+    """A number with a real minus sign, and without one where it is rounded to zero."""
+    return f"{value:{sign}z,.{digits}f}".replace("-", "−")
+
+
+def mode_label(mode: str) -> str:
+    """The sampling mode as people write it: T=0.7, greedy."""
+    return mode if mode == "greedy" else f"T={float(mode[1:].replace('_', '.')):g}"
+
+
+def difference(one: Sequence[Sample], other: Sequence[Sample], key: str) -> Difference | None:
+    """The mean of `key` in `one` less that in `other`, paired by prompt; None where no prompt has it in both."""
+    value, se = paired_difference(_with(one, key), _with(other, key), key)
+    return None if value is None else Difference(value, se)
+
+
+def _with(samples: Sequence[Sample], key: str) -> list[Sample]:
+    return [sample for sample in samples if sample.get(key) is not None]
+
+
+def comparisons(inputs: Inputs) -> dict[str, dict[str, Difference]]:
+    """PPO less DPO by mode and key, paired by prompt; empty unless both have been evaluated."""
+    if not {"ppo", "dpo"} <= set(inputs.policies):
+        return {}
+    found: dict[str, dict[str, Difference]] = {}
+    for mode in inputs.modes:
+        pairs = {key: difference(inputs.drawn("ppo", mode), inputs.drawn("dpo", mode), key) for key in COMPARED}
+        if differences := {key: pair for key, pair in pairs.items() if pair}:
+            found[mode] = differences
+    return found
+
+
+def comparison_metrics(inputs: Inputs) -> dict[str, Any]:
+    """metrics/comparison.json: {mode: {"ppo_minus_dpo": {key, key_se}}}."""
+    return {
+        mode: {"ppo_minus_dpo": {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))}}
+        for mode, keys in comparisons(inputs).items()
+    }
+
+
+def verdict(inputs: Inputs) -> Verdict:
+    """PPO against DPO, both against SFT and against best-of-n, by the best criterion there is, in the headline mode."""
+    if not inputs.policies:
+        return Verdict("No verdict yet: no policy has been evaluated. Run dvc repro evaluate@sft.")
+    criterion = next((key for key in CRITERIA if inputs.known(key)), None)
+    if criterion is None:
+        return Verdict(
+            "No verdict: neither true quality nor a judge's score is known, and the training reward is no evidence, "
+            "since it is what was optimised."
+        )
+    trained = [policy for policy in inputs.policies if policy != "sft"]
+    details = [*_against_sft(inputs, trained, criterion), *_against_best_of_n(inputs, trained, criterion)]
+    details += [*_second_opinion(inputs, criterion), _basis(inputs, criterion)]
+    return Verdict(_headline(inputs, trained, criterion), details)
+
+
+def _headline(inputs: Inputs, trained: Sequence[str], criterion: str) -> str:
+    if len(trained) == 2:
+        return _compared(inputs, "ppo", "dpo", criterion)
+    missing = [policy for policy in ("ppo", "dpo") if policy not in trained]
+    names, runs = (" and ".join(LABELS[p] for p in missing), " ".join(f"evaluate@{p}" for p in missing))
+    wanting = f"{names} {'have' if len(missing) > 1 else 'has'} not been evaluated yet (dvc repro {runs})."
+    if not trained or "sft" not in inputs.policies:
+        return f"No verdict yet: {wanting}"
+    return f"{_compared(inputs, trained[0], 'sft', criterion)} {wanting}"
+
+
+def _compared(inputs: Inputs, one: str, other: str, criterion: str) -> str:
+    """One sentence on two policies, the better one first."""
+    found = difference(inputs.drawn(one), inputs.drawn(other), criterion)
+    if found is None:
+        return f"{LABELS[one]} and {LABELS[other]} cannot be compared: their samples share no prompt."
+    if found.clear and found.value < 0:
+        return _compared(inputs, other, one, criterion)
+    means = " against ".join(number(inputs.measured(policy)[criterion], 3) for policy in (one, other))
+    if found.clear:
+        told = f"{LABELS[one]} did better than {LABELS[other]}"
+    else:
+        told = f"No difference between {LABELS[one]} and {LABELS[other]} can be told"
+    return f"{told}: {NAMES[criterion]} is {means}, a difference of {found} paired by prompt."
+
+
+def _against_sft(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iterator[str]:
+    for policy in trained if "sft" in inputs.policies else ():
+        measured, found = inputs.measured(policy), difference(inputs.drawn(policy), inputs.drawn("sft"), criterion)
+        if found is not None:
+            better = f"{LABELS[policy]} is {'better' if found.value > 0 else 'worse'} than SFT"
+            told = better if found.clear else f"No difference between {LABELS[policy]} and SFT can be told"
+            yield f"{told} ({found}), at a KL of {plus_minus(measured['kl'], measured['kl_se'])} nats a response."
+
+
+def _against_best_of_n(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iterator[str]:
+    points = best_of_n_points(inputs, criterion)
+    if len(points) > 1 and trained:
+        told = "; ".join(f"{LABELS[p]}: {_beside(points, inputs.measured(p), criterion)}" for p in trained)
+        yield f"Against best-of-n of the SFT model at the same KL (between two n, interpolated): {told}."
+
+
+def _beside(points: Sequence[Point], measured: Mapping[str, Any], criterion: str) -> str:
+    point = at_kl(points, measured["kl"])
+    if point is None:
+        return f"further from SFT ({measured['kl']:.2f} nats) than the largest n ({points[-1][0]:.2f})"
+    # Both rest on the same prompts: taking the errors as independent makes the difference's too large, if anything.
+    gap = Difference(measured[criterion] - point[0], math.hypot(error(measured, criterion), point[1]))
+    told = ("above it" if gap.value > 0 else "below it") if gap.clear else "no difference can be told"
+    return f"{told} ({gap})"
+
+
+def best_of_n_points(inputs: Inputs, key: str) -> list[Point]:
+    """(KL bound, mean, standard error) of `key` by n, from SFT itself (n = 1, no KL) on."""
+    sft = inputs.measured("sft")
+    points = [(0.0, sft[key], error(sft, key))] if sft.get(key) is not None else []
+    entries = [entry for entry in inputs.best_of_n.values() if entry.get(key) is not None]
+    return points + sorted((entry["kl_bound"], entry[key], error(entry, key)) for entry in entries)
+
+
+def at_kl(points: Sequence[Point], kl: float) -> tuple[float, float] | None:
+    """Mean and standard error at `kl` between two of the points (KL, mean, standard error), linear in the root of the
+    KL, in which best-of-n's reward is nearly straight [Gao 2023, arXiv:2210.10760]; None beyond the last point."""
+    kl = max(kl, points[0][0])
+    for (kl0, mean0, se0), (kl1, mean1, se1) in pairwise(points):
+        if kl <= kl1:
+            share = (math.sqrt(kl) - math.sqrt(kl0)) / (math.sqrt(kl1) - math.sqrt(kl0))
+            return mean0 + share * (mean1 - mean0), math.hypot((1 - share) * se0, share * se1)
+    return None
+
+
+def _second_opinion(inputs: Inputs, criterion: str) -> Iterator[str]:
+    """What the judge says where true quality decided."""
+    found = difference(inputs.drawn("ppo"), inputs.drawn("dpo"), "judge") if criterion == "gold" else None
+    if found is None:
+        return
+    if not found.clear:
+        yield f"The judge sees no difference between PPO and DPO ({found})."
+    else:
+        yield f"The judge prefers {'PPO' if found.value > 0 else 'DPO'} (PPO − DPO: {found})."
+
+
+def _basis(inputs: Inputs, criterion: str) -> str:
+    drawn = next((inputs.drawn(policy) for policy in inputs.policies if inputs.drawn(policy)), [])
+    known = _with(drawn, criterion)
+    prompts = len({sample["id"] for sample in known})
+    draws = len({sample["draw"] for sample in known})
+    return (
+        f"This rests on {prompts} test prompts, {draws} answer{'s' if draws != 1 else ''} each at "
+        f"{mode_label(inputs.headline)}, and on one training run of each; ± is one standard error over prompts and "
+        "says nothing of another seed."
+    )
+
+
+def overoptimisation(curve: Curve) -> list[str]:
+    """Whether true quality or the judge's score fell after its peak while the reward rose, a sentence each."""
+    return [_after_peak(curve, key) for key in CRITERIA if any(row.get(key) is not None for row in curve)]
+
+
+def _after_peak(curve: Curve, key: str) -> str:
+    rows: list[Mapping[str, Any]] = [row for row in curve if row.get(key) is not None]
+    peak, last = max(rows, key=lambda row: row[key]), rows[-1]
+    name = NAMES[key][0].upper() + NAMES[key][1:]
+    change = {k: _change(peak, last, k) for k in (key, "reward")}
+    if not (change[key].clear and change[key].value < 0):
+        return (
+            f"{name} did not fall that could be told: {last[key]:.3f} at the last rollout ({last['rollout']:.0f}), "
+            f"{peak[key]:.3f} at its highest (rollout {peak['rollout']:.0f})."
+        )
+    fell = f"{name} fell after rollout {peak['rollout']:.0f}, from {peak[key]:.3f} to {last[key]:.3f} ({change[key]})"
+    if change["reward"].clear and change["reward"].value > 0:
+        return f"{fell}, while the reward rose ({change['reward']}): the policy over-optimised it."
+    return f"{fell}; the reward did not rise meanwhile that could be told ({change['reward']})."
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Difference:
+    """The change of a mean between two evaluations, their errors taken as independent (too large if anything)."""
+    return Difference(after[key] - before[key], math.hypot(error(before, key), error(after, key)))

@@ -1,0 +1,280 @@
+"""Talk to the models that the pipeline trained.
+
+    python -m rlhf_lib.talk chat models/dpo
+    python -m rlhf_lib.talk compare models/ppo models/dpo "Name a colour."
+
+`transformers chat` would need a server (`transformers serve`) beside it; this loads the directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rlhf_lib import environment
+from rlhf_lib.params.evaluate import EvaluateParams
+from rlhf_lib.params.schema import read
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from rlhf_lib.chat import Message
+    from rlhf_lib.rewards import RewardModel
+
+NARROW = 80  # columns of a terminal below which answers are shown one after another
+SCORERS = ("reward", "judge")
+
+
+class Policy(NamedTuple):
+    """A model that answers, by the name of its directory."""
+
+    path: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    def room(self, max_new_tokens: int) -> int | None:
+        """Tokens that a prompt may have, where the model's context is known; a `SystemExit` where that is none."""
+        from rlhf_lib.models import context_length
+
+        context = context_length(self.model)
+        if context is not None and max_new_tokens >= context:
+            raise SystemExit(
+                f"{self.path}: --max-new-tokens {max_new_tokens} leaves no room for a prompt in the model's context of "
+                f"{context} tokens; give less"
+            )
+        return None if context is None else context - max_new_tokens
+
+
+class Answer(NamedTuple):
+    """What a policy said, and what there is to say of it."""
+
+    text: str
+    remark: str
+
+
+def load(path: str) -> Policy:
+    """The policy in a directory; a `SystemExit` of one line where there is none."""
+    if not Path(path).is_dir():
+        raise SystemExit(f"{path}: no such directory; dvc repro makes models/sft, models/ppo and models/dpo")
+    config = Path(path, "config.json")
+    if not config.is_file():
+        raise SystemExit(f"{path}: no model in it (no config.json); name a directory such as models/sft")
+    from rlhf_lib import models
+    from rlhf_lib.hub import one_line
+
+    try:
+        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+        if any("Classification" in architecture for architecture in architectures):
+            raise SystemExit(f"{path}: a reward model, which gives no answers; name a policy such as models/ppo")
+        policy = Policy(path, models.load_policy(path), models.load_tokenizer(path))
+    except Exception as error:  # whatever a broken file makes the libraries raise
+        raise SystemExit(f"{path}: cannot be loaded as a language model: {one_line(error)}") from None
+    if policy.tokenizer.chat_template is None:
+        raise SystemExit(
+            f"{path}: its tokenizer has no chat template; name a model that stage base, sft, ppo or dpo wrote"
+        )
+    return policy
+
+
+def visible(text: str) -> str:
+    """`text` with what would steer a terminal replaced: a model may say any byte."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
+
+
+def lines(question: str) -> Iterator[str]:
+    """What the user types, line by line, until the end of the input or /exit."""
+    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 -- gives input() a history and arrow keys
+    while True:
+        try:
+            line = input(question).strip()
+        except EOFError:
+            print()
+            return
+        if line == "/exit":
+            return
+        if line:
+            yield line
+
+
+# ---- chat
+
+
+def fit(policy: Policy, messages: list[Message], room: int | None) -> list[Message]:
+    """The messages without the oldest turns that do not fit; empty where the last message alone does not."""
+    from rlhf_lib.chat import prompt_ids
+
+    while messages and room is not None and len(prompt_ids(policy.tokenizer, messages)) > room:
+        messages = messages[2:]
+    return messages
+
+
+def say(policy: Policy, messages: list[Message], temperature: float, max_new_tokens: int) -> str:
+    """The next answer, which is printed while it is made."""
+    import torch
+    from transformers import TextStreamer
+
+    from rlhf_lib.chat import prompt_ids
+
+    class Streamer(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            print(visible(text), flush=True, end="\n" if stream_end else "")
+
+    ids = torch.tensor([prompt_ids(policy.tokenizer, messages)], device=policy.model.device)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    output = policy.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        eos_token_id=policy.tokenizer.eos_token_id,
+        pad_token_id=policy.tokenizer.pad_token_id,
+        streamer=Streamer(policy.tokenizer, skip_prompt=True, skip_special_tokens=True),
+        **({"do_sample": False} | sampling),
+    )
+    return policy.tokenizer.decode(output[0, ids.size(1) :], skip_special_tokens=True)
+
+
+def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:
+    """A dialogue in the terminal."""
+    import torch
+
+    policy = load(path)
+    room = policy.room(max_new_tokens)
+    torch.manual_seed(seed)
+    print(f"{path}: /reset begins anew, /exit or Ctrl-D ends")
+    history: list[Message] = []
+    for line in lines("> "):
+        if line == "/reset":
+            history = []
+            print("(a new dialogue)")
+            continue
+        messages = [*history, {"role": "user", "content": line}]
+        kept = fit(policy, messages, room)
+        if not kept:
+            print(f"(too long: message and answer have {room} + {max_new_tokens} tokens of room; it was not sent)")
+            continue
+        if len(kept) < len(messages):
+            print(
+                f"(the dialogue is longer than the model's context: its oldest {(len(messages) - len(kept)) // 2} "
+                "turns were dropped)"
+            )
+        history = [*kept, {"role": "assistant", "content": say(policy, kept, temperature, max_new_tokens)}]
+
+
+# ---- compare
+
+
+def load_scorers() -> dict[str, RewardModel]:
+    """The pipeline's reward models, as far as they are there."""
+    from rlhf_lib.rewards import RewardModel
+
+    return {name: RewardModel.load(f"models/{name}") for name in SCORERS if Path(f"models/{name}").is_dir()}
+
+
+def answers(
+    policy: Policy, prompt: str, arguments: argparse.Namespace, scorers: dict[str, RewardModel]
+) -> list[Answer]:
+    """Samples of a policy, each with its rewards and length; all policies draw with the same random numbers."""
+    from rlhf_lib import generation
+    from rlhf_lib.chat import prompt_ids
+
+    messages = [{"role": "user", "content": prompt}]
+    ids, room = prompt_ids(policy.tokenizer, messages), policy.room(arguments.max_new_tokens)
+    if room is not None and len(ids) > room:
+        raise SystemExit(f"{policy.path}: the prompt has {len(ids)} tokens, and {room} fit beside the answer")
+    sampling = generation.Sampling(arguments.max_new_tokens, arguments.temperature)
+    noise = generation.random_numbers(arguments.n, sampling, arguments.seed)
+    responses = generation.generate(policy.model, policy.tokenizer, [ids] * arguments.n, sampling, noise, 16)
+    texts = [generation.text(policy.tokenizer, response) for response in responses]
+    rewards = {name: scorer([messages] * len(texts), texts) for name, scorer in scorers.items()}
+    remarks = []
+    for i, response in enumerate(responses):
+        parts = [f"{name} {values[i]:.2f}" for name, values in rewards.items()]
+        parts.append(f"{len(response.ids)} tokens" + ("" if response.finished else ", cut"))
+        remarks.append(", ".join(parts))
+    return [Answer(visible(text), remark) for text, remark in zip(texts, remarks, strict=True)]
+
+
+def wrapped(answer: Answer, width: int) -> list[str]:
+    """An answer as lines of at most `width` characters, its remark last."""
+    paragraphs = (answer.text or "(empty)").splitlines()
+    return [line for text in [*paragraphs, f"({answer.remark})"] for line in textwrap.wrap(text, width) or [""]]
+
+
+def beside(first: Sequence[str], second: Sequence[str], width: int) -> list[str]:
+    """Two lists of lines as two columns of `width` characters."""
+    height = max(len(first), len(second))
+    left, right = ([*column, *[""] * (height - len(column))] for column in (first, second))
+    return [f"{a:{width}} | {b}".rstrip() for a, b in zip(left, right, strict=True)]
+
+
+def side_by_side(titles: tuple[str, str], pairs: Sequence[tuple[Answer, Answer]], columns: int) -> str:
+    """Both policies' answers in a terminal of so many columns: beside each other, or, where narrow, in turn."""
+    if columns < NARROW:
+        blocks = [[f"{title}:", *wrapped(a, columns)] for pair in pairs for title, a in zip(titles, pair, strict=True)]
+        return "\n\n".join("\n".join(block) for block in blocks)
+    width = (columns - 3) // 2
+    found = beside(titles[:1], titles[1:], width) + ["-" * width + "-+-" + "-" * width]
+    for first, second in pairs:
+        found += [*beside(wrapped(first, width), wrapped(second, width), width), ""]
+    return "\n".join(found).rstrip()
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """The answers of two policies to the same prompt: the given one, or those that are typed."""
+    first, second, scorers = load(arguments.first), load(arguments.second), load_scorers()
+    prompts = lines("prompt> ") if arguments.prompt is None else [arguments.prompt]
+    for prompt in prompts:
+        said = [answers(policy, prompt, arguments, scorers) for policy in (first, second)]
+        columns = shutil.get_terminal_size().columns
+        print(side_by_side((first.path, second.path), list(zip(*said, strict=True)), columns))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m rlhf_lib.talk", description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("chat", help="a dialogue with one model")
+    one.add_argument("model", help="a directory, such as models/dpo")
+    two = commands.add_parser("compare", help="two models' answers to the same prompt")
+    two.add_argument("first")
+    two.add_argument("second")
+    two.add_argument("prompt", nargs="?", help="none: it is asked for")
+    two.add_argument("-n", "--n", type=int, default=1, help="answers of each model")
+    for command, temperature in ((one, 0.7), (two, 0.0)):
+        command.add_argument("--temperature", type=float, default=temperature, help=f"0: greedy; {temperature}")
+        command.add_argument("--max-new-tokens", type=int, help="as evaluate.max_new_tokens in params.yaml")
+        command.add_argument("--seed", type=int, default=0, help="of the sampling")
+    arguments = parser.parse_args()
+    if arguments.max_new_tokens is None:
+        arguments.max_new_tokens = read("evaluate", EvaluateParams).max_new_tokens
+    if arguments.max_new_tokens < 1 or arguments.temperature < 0:
+        parser.error("--max-new-tokens must be at least 1, and --temperature at least 0")
+    if arguments.command == "compare" and (arguments.n < 1 or (arguments.n > 1 and not arguments.temperature)):
+        parser.error(
+            "--n must be at least 1; above 1 it needs a --temperature above 0: greedy answers are all the same"
+        )
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    environment.prepare()
+    try:
+        if arguments.command == "chat":
+            chat(arguments.model, arguments.temperature, arguments.max_new_tokens, arguments.seed)
+        else:
+            compare(arguments)
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    main()

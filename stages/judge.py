@@ -1,0 +1,18 @@
+"""A second reward model, of prompts that nothing else learns from, to judge by: models/sft, or another base ->
+models/judge."""
+
+from rlhf_lib import environment
+from rlhf_lib.params.reward import JudgeParams
+from rlhf_lib.params.schema import read
+
+
+def main() -> None:
+    params = read("judge", JudgeParams)
+    environment.prepare(offline=params.source.kind != "hub")
+    from rlhf_lib import reward
+
+    reward.run("judge", params, reward.Splits("data/splits/judge_train.jsonl", "data/splits/judge_validation.jsonl"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""A language model's comparison of the policies' answers -> data/llm_judge.jsonl and metrics/llm_judge.json."""
+
+from functools import partial
+from typing import Any
+
+from rlhf_lib import llm_client, llm_judge
+from rlhf_lib.comparison import mode_name
+from rlhf_lib.params.evaluate import EvaluateParams
+from rlhf_lib.params.llm_judge import LLMJudgeParams
+from rlhf_lib.params.schema import read
+from rlhf_lib.rows import read_jsonl, write_jsonl
+from rlhf_lib.tracking import write_json
+
+
+def main() -> None:
+    params = read("llm_judge", LLMJudgeParams)
+    rows, metrics = judged(params) if params.base_url else ([], {})
+    write_jsonl("data/llm_judge.jsonl", rows)
+    write_json("metrics/llm_judge.json", {"llm_judge": metrics})
+
+
+def judged(params: LLMJudgeParams) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of data/llm_judge.jsonl, and the numbers of each comparison."""
+    mode = mode_name(read("evaluate", EvaluateParams).temperatures[0])
+    policies = sorted({policy for comparison in params.comparisons for policy in comparison.split("-")})
+    samples = {
+        policy: [s for s in read_jsonl(f"data/samples/{policy}.jsonl") if s["mode"] == mode and s["draw"] == 0]
+        for policy in policies
+    }
+    rubric = llm_judge.read_rubric(params.rubric)
+    pairs = llm_judge.pairs(samples, params.comparisons, params.max_prompts)
+    cache = llm_client.ReplyCache(llm_client.cache_folder())
+    rows, replies = llm_judge.judge(pairs, rubric, partial(llm_client.ask, params, cache))
+    metrics = {
+        comparison: llm_judge.summary([row for row in rows if row["comparison"] == comparison])
+        for comparison in params.comparisons
+    }
+    return rows, {**metrics, **llm_judge.totals(replies, params.prompt_price, params.completion_price)}
+
+
+if __name__ == "__main__":
+    main()
