@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from rlhf_lib import training
 from rlhf_lib.checkpoint import CheckpointDir
+from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models import check_length, load_policy, load_tokenizer
 from rlhf_lib.params.dpo import DPOParams
 from rlhf_lib.rows import read_jsonl
@@ -20,7 +22,7 @@ REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 class PrecomputedDPOTrainer(DPOTrainer):
-    """TRL's DPOTrainer, but rows that already bear reference log-probs keep them.
+    """TRL's DPOTrainer, but rows that already bear reference log-probs keep them, and others get them without padding.
 
     TRL computes them anew in every run; a sweep over DPO's params would pay for them each time.
     """
@@ -28,11 +30,25 @@ class PrecomputedDPOTrainer(DPOTrainer):
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         if set(REFERENCE_COLUMNS) <= set(dataset.column_names):
             return dataset
-        return super()._precompute_ref_logps(dataset, name, batch_size)
+        for answer, column in zip(("chosen", "rejected"), REFERENCE_COLUMNS, strict=True):
+            dataset = dataset.add_column(column, self._logprobs(dataset, f"{answer}_ids", batch_size))
+        return dataset
+
+    @torch.no_grad()
+    def _logprobs(self, dataset: Dataset, answer: str, batch_size: int) -> list[float]:
+        """The summed log-probs (nats) of one answer of each row, cut at `max_length` as TRL's collator cuts it."""
+        prompts, answers = dataset["prompt_ids"], dataset[answer]
+        responses = [
+            Response(ids[: self.args.max_length - len(prompt)], True)
+            for prompt, ids in zip(prompts, answers, strict=True)
+        ]
+        pad_id = self.processing_class.pad_token_id
+        with self.accelerator.autocast():
+            return sequence_logprobs(self.model, prompts, responses, pad_id, Distribution(1.0), batch_size)
 
 
 def reference_logprobs(
-    model: str, pairs: Dataset, max_length: int, scratch: str, batch_size: int = 32
+    model: str, pairs: Dataset, max_length: int, scratch: str, batch_size: int = 64
 ) -> list[dict[str, Any]]:
     """The summed log-probs (nats) of each pair's answers under the model in directory `model`, as DPO computes them.
 
@@ -48,7 +64,9 @@ def reference_logprobs(
     )
     policy = load_policy(model)
     check_length("reference.max_length", max_length, policy)
-    trainer = DPOTrainer(model=policy, args=config, train_dataset=pairs, processing_class=load_tokenizer(model))
+    trainer = PrecomputedDPOTrainer(
+        model=policy, args=config, train_dataset=pairs, processing_class=load_tokenizer(model)
+    )
     return [{key: row[key] for key in ("id", *REFERENCE_COLUMNS)} for row in trainer.train_dataset]
 
 

@@ -147,19 +147,18 @@ class Evaluator:
         return samples
 
     def _logprobs(self, model: PreTrainedModel, said: Sequence[Said]) -> list[float]:
-        """The log-prob of each response, greedy ones at temperature 1; of equal ones it is computed once."""
-        keys = [(s.temperature or 1.0, tuple(s.prompt), tuple(s.response.ids)) for s in said]
-        distinct = dict(zip(keys, said, strict=True))
-        found: dict[Any, float] = {}
-        for temperature in {key[0]: None for key in keys}:
-            chosen = {key: s for key, s in distinct.items() if key[0] == temperature}
+        """The log-prob of each response, greedy ones at temperature 1."""
+        found = [0.0] * len(said)
+        for temperature in {response.temperature: None for response in said}:
+            places = [i for i, response in enumerate(said) if response.temperature == temperature]
             logprobs = sequence_logprobs(
                 model,
-                [s.prompt for s in chosen.values()],
-                [s.response for s in chosen.values()],
+                [said[i].prompt for i in places],
+                [said[i].response for i in places],
                 self.tokenizer.pad_token_id,
-                Distribution(temperature),
+                Distribution(temperature or 1.0),
                 self.params.per_device_eval_batch_size,
             )
-            found |= zip(chosen, logprobs, strict=True)
-        return [found[key] for key in keys]
+            for i, logprob in zip(places, logprobs, strict=True):
+                found[i] = logprob
+        return found

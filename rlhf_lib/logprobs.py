@@ -200,15 +200,17 @@ def sequence_logprobs(
     distribution: Distribution = Distribution(),
     batch_size: int = 64,
 ) -> list[float]:
-    """Each response's summed log-prob in nats, in the given order."""
-    sums = [0.0] * len(prompts)
-    for rows in by_length([len(p) + len(r.ids) for p, r in zip(prompts, responses, strict=True)], batch_size):
-        chosen = [responses[i] for i in rows]
-        batch = collate(model, [prompts[i] for i in rows], chosen, pad_id)
+    """Each response's summed log-prob in nats, in the given order; that of equal ones is computed once."""
+    keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
+    distinct = list({key: i for i, key in enumerate(keys)}.values())
+    sums: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+    for rows in by_length([len(prompts[i]) + len(responses[i].ids) for i in distinct], batch_size):
+        chosen = [distinct[row] for row in rows]
+        batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
         logprobs = response_logprobs(model, batch, distribution).double().cpu()
-        for i, part in zip(rows, logprobs.split([len(response.ids) for response in chosen]), strict=True):
-            sums[i] = part.sum().item()
-    return sums
+        for i, part in zip(chosen, logprobs.split([len(responses[i].ids) for i in chosen]), strict=True):
+            sums[keys[i]] = part.sum().item()
+    return [sums[key] for key in keys]
 
 
 def by_length(lengths: Iterable[int], batch_size: int) -> Iterator[list[int]]:
