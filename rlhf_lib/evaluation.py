@@ -149,14 +149,15 @@ class Evaluator:
     def _logprobs(self, model: PreTrainedModel, said: Sequence[Said]) -> list[float]:
         """The log-prob of each response, greedy ones at temperature 1."""
         found = [0.0] * len(said)
-        for temperature in {response.temperature: None for response in said}:
-            places = [i for i, response in enumerate(said) if response.temperature == temperature]
+        temperatures = [response.temperature or 1.0 for response in said]
+        for temperature in dict.fromkeys(temperatures):
+            places = [i for i, of_response in enumerate(temperatures) if of_response == temperature]
             logprobs = sequence_logprobs(
                 model,
                 [said[i].prompt for i in places],
                 [said[i].response for i in places],
                 self.tokenizer.pad_token_id,
-                Distribution(temperature or 1.0),
+                Distribution(temperature),
                 self.params.per_device_eval_batch_size,
             )
             for i, logprob in zip(places, logprobs, strict=True):

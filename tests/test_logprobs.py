@@ -5,6 +5,7 @@ import torch
 from torch import tensor
 from transformers import AutoModelForCausalLM
 
+from rlhf_lib import logprobs
 from rlhf_lib.logprobs import (
     Batch,
     Distribution,
@@ -123,6 +124,18 @@ def test_sequence_logprobs_keep_the_order_of_the_rows(either, rows, pad):
         with torch.no_grad():
             alone = response_logprobs(either, collate(either, [prompts[i]], [response], pad), Distribution(0.7))
         assert got[i] == pytest.approx(alone.sum().item(), abs=1e-4)
+
+
+def test_sequence_logprobs_compute_equal_rows_once(either, rows, pad, monkeypatch):
+    prompts, responses = rows
+    measured = []
+    compute = logprobs.response_logprobs
+    monkeypatch.setattr(logprobs, "response_logprobs", lambda *args: measured.append(compute(*args)) or measured[-1])
+    once = sequence_logprobs(either, prompts, responses, pad, batch_size=2)
+    tokens = sum(map(len, measured))
+    measured.clear()
+    assert sequence_logprobs(either, prompts * 2, responses * 2, pad, batch_size=2) == once * 2
+    assert sum(map(len, measured)) == tokens
 
 
 def test_batches_by_length_hold_rows_of_like_length():
