@@ -3,6 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # DVC runs the stages' commands with the first python of PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# pip compiles every module that it installs, which takes as long as the rest; Python compiles those that are used when
+# they are first imported, and keeps them unless this forbids it.
+unexport PYTHONDONTWRITEBYTECODE
+PIP := python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help repro data report sweep experiments chat compare test test-slow lint format bench clean
@@ -79,10 +83,10 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/run.stamp: requirements.txt | $(VENV)/pyvenv.cfg
 	@echo "Installing requirements.txt into $(VENV), once; this takes minutes"
-	@python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PIP) -r requirements.txt
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	@echo "Installing requirements-dev.txt into $(VENV), once"
-	@python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(PIP) -r requirements-dev.txt
 	@touch $@
