@@ -243,7 +243,7 @@ def test_a_fall_of_quality_while_the_reward_rises_is_told():
     gold, judge = told_of_overoptimisation(overoptimisation(gold=True))
     assert gold == (
         "True quality fell after rollout 50, from 0.600 to 0.400 (−0.200 ± 0.021), "
-        "while the reward rose (+0.750 ± 0.071): the policy over-optimised it."
+        "while the reward rose (+0.750 ± 0.071): the policy over-optimised the reward."
     )
     assert judge.startswith("The judge's score did not fall that could be told: 1.000 at the last rollout (100)")
 

@@ -96,7 +96,7 @@ def test_the_page_says_what_was_measured(project, text, monkeypatch):
     assert f'<td>{measured["gold"]:.3f}<span class="se">± {measured["gold_se"]:.3f}</span></td>' in text
     for words in (
         "PPO did better than DPO: true quality is",
-        "the policy over-optimised it",
+        "the policy over-optimised the reward",
         "rows were read, 4,600 kept",
         "fedcba9876543210fedcba9876543210.dir",
         "<code>5160</code>",  # a param

@@ -221,7 +221,7 @@ def _after_peak(curve: Curve, key: str) -> str:
         )
     fell = f"{name} fell after rollout {peak['rollout']:.0f}, from {peak[key]:.3f} to {last[key]:.3f} ({change[key]})"
     if change["reward"].clear and change["reward"].value > 0:
-        return f"{fell}, while the reward rose ({change['reward']}): the policy over-optimised it."
+        return f"{fell}, while the reward rose ({change['reward']}): the policy over-optimised the reward."
     return f"{fell}; the reward did not rise meanwhile that could be told ({change['reward']})."
 
 
