@@ -7,14 +7,15 @@ import json
 import re
 import socket
 import struct
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import loopback
+from loopback import Loopback
 
 API = re.compile(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.*))?)?")
 RESOLVE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -42,23 +43,16 @@ class Fault:
 
 
 @dataclass
-class StandInHub:
+class StandInHub(Loopback):
     """`with StandInHub() as hub`: a server at `hub.url`; `hub.requests` gets a line for each request."""
 
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> StandInHub:
-        self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": self}))
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+    @property
+    def url(self) -> str:
+        return self.address
 
     def add(self, kind: str, repo_id: str, folder: Path, commit: str, token: str | None = None) -> None:
         """Serve the files of `folder`; `kind` is datasets or models."""
@@ -76,19 +70,12 @@ class StandInHub:
         return fault
 
 
-class Handler(BaseHTTPRequestHandler):
-    hub: StandInHub
-    protocol_version = "HTTP/1.1"
-
-    def handle_one_request(self) -> None:
-        try:
-            super().handle_one_request()
-        except OSError:  # the client went away
-            self.close_connection = True
+class Handler(loopback.Handler):
+    owner: StandInHub
 
     def answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.fault = self.hub.note(" ".join(filter(None, (self.command, path, self.headers["Range"]))))
+        self.fault = self.owner.note(" ".join(filter(None, (self.command, path, self.headers["Range"]))))
         time.sleep(self.fault.wait)
         if self.fault.status:
             self.error(self.fault.status, "", "trouble")
@@ -103,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def repo(self, kind: str, repo_id: str, revision: str | None) -> Repo | None:
         """The repository; None, and an answer that says so, where there is none or not at this revision."""
-        repo = self.hub.repos.get((kind, repo_id))
+        repo = self.owner.repos.get((kind, repo_id))
         if repo is None:
             # to who has no token, the hub does not say whether there is one
             self.error(404 if self.headers["Authorization"] else 401, "RepoNotFound", "Repository not found")
@@ -150,10 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(status, b"", {"X-Error-Code": code, "X-Error-Message": message, **(headers or {})})
 
     def reply(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
+        self.send_head(status, headers, len(content))
         if self.command == "HEAD":
             return
         self.wfile.write(content[: self.fault.cut])
@@ -162,9 +146,6 @@ class Handler(BaseHTTPRequestHandler):
         if self.fault.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             socket.close(self.connection.detach())  # at once: the server's own close would first say goodbye
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 def entry(root: Path, path: Path) -> dict[str, object]:
@@ -178,3 +159,6 @@ def entry(root: Path, path: Path) -> dict[str, object]:
 
 def digest(content: bytes) -> str:
     return hashlib.sha1(content).hexdigest()
+
+
+StandInHub.handler = Handler

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import loopback
+from loopback import Loopback
 
 ANSWERS = re.compile(r"BEGIN ANSWER A (\w+)\n(.*)\nEND ANSWER A \1\n\nBEGIN ANSWER B \1\n(.*)\nEND ANSWER B \1\n", re.S)
 
@@ -40,7 +41,7 @@ class Fault:
 
 
 @dataclass
-class StandInLLM:
+class StandInLLM(Loopback):
     """`with StandInLLM() as server`: at `server.url`; `server.requests` and `server.headers` get an entry a request.
 
     `judge` makes the text of the reply, or the choice with message and finish_reason, from the body of the request.
@@ -55,17 +56,9 @@ class StandInLLM:
     in_flight: int = 0
     most_in_flight: int = 0
 
-    def __enter__(self) -> StandInLLM:
-        self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"llm": self}))
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+    @property
+    def url(self) -> str:
+        return f"{self.address}/v1"
 
     def fail(self, times: int, **fault: Any) -> None:
         self.faults.append(Fault(times, **fault))
@@ -83,50 +76,40 @@ class StandInLLM:
         return fault
 
 
-class Handler(BaseHTTPRequestHandler):
-    llm: StandInLLM
-    protocol_version = "HTTP/1.1"
-
-    def handle_one_request(self) -> None:
-        try:
-            super().handle_one_request()
-        except OSError:  # the client went away
-            self.close_connection = True
+class Handler(loopback.Handler):
+    owner: StandInLLM
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        fault = self.llm.note(body, self.headers)
+        fault = self.owner.note(body, self.headers)
         if fault is not None:
             time.sleep(fault.wait)
             answer = fault.status, fault.body, {"Content-Type": fault.content_type, **fault.headers}
         elif self.path != "/v1/chat/completions":
             answer = error(404, f"no such address: {self.path}")
-        elif self.llm.key and self.headers["Authorization"] != f"Bearer {self.llm.key}":
+        elif self.owner.key and self.headers["Authorization"] != f"Bearer {self.owner.key}":
             answer = error(401, f"Incorrect API key provided: {self.headers['Authorization']}")
         else:
             answer = 200, json.dumps(self.completion(body)), {}
-        with self.llm.lock:
-            self.llm.in_flight -= 1
+        with self.owner.lock:
+            self.owner.in_flight -= 1
         self.reply(*answer)
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
-        choice = self.llm.judge(body)
+        choice = self.owner.judge(body)
         if isinstance(choice, str):
             choice = {"message": {"role": "assistant", "content": choice}, "finish_reason": "stop"}
         answer = {"id": "x", "object": "chat.completion", "model": body["model"], "choices": [choice]}
-        return answer | ({"usage": self.llm.usage} if self.llm.usage else {})
+        return answer | ({"usage": self.owner.usage} if self.owner.usage else {})
 
     def reply(self, status: int, text: str, headers: Mapping[str, str]) -> None:
         content = text.encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
+        self.send_head(status, {"Content-Type": "application/json", **headers}, len(content))
         self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 def error(status: int, message: str) -> tuple[int, str, dict[str, str]]:
     return status, json.dumps({"error": {"message": message, "code": None}}), {}
+
+
+StandInLLM.handler = Handler
