@@ -134,7 +134,7 @@ def test_a_dpo_param_reruns_dpo_and_what_hangs_on_it(clean: Path) -> None:
     params.write_text(re.sub(r"(\n  beta: )[\d.]+", r"\g<1>0.3", text))
     assert params.read_text() != text
     ran = executed(run(clean, "dvc", "repro"))
-    assert set(ran) <= {"dpo", "evaluate@dpo", "report"}
+    assert set(ran) <= {"dpo", "evaluate@dpo", "llm_judge", "report"}
     assert {"dpo", "evaluate@dpo"} <= set(ran)
 
 
@@ -181,9 +181,10 @@ def test_a_missing_policy_is_told_before_anything_runs(clean: Path) -> None:
 
 def test_plots_show_every_curve(clean: Path) -> None:
     plots = json.loads(run(clean, "dvc", "plots", "show", "--json"))
-    stages = ("sft", "reward", "dpo", "ppo")
+    stages = ("sft", "reward", "judge", "dpo", "ppo")
     wanted = {f"metrics/{stage}/{curve}.tsv" for stage in stages for curve in ("train", "eval")}
-    assert set(plots["data"]) == wanted | {"metrics/frontier.tsv", "Training loss", "PPO reward and KL"}
+    wanted |= {"metrics/frontier.tsv", "metrics/overoptimisation.tsv", "Training loss", "PPO reward and KL"}
+    assert set(plots["data"]) == wanted
     assert all(plot[0]["content"]["data"]["values"] for plot in plots["data"].values())
     assert not plots.get("errors")
 
@@ -199,7 +200,7 @@ def test_a_queued_sweep_runs_only_ppo_and_below(clean: Path) -> None:
         assert names[name]["params"]["params.yaml"]["data"]["ppo"]["kl_coef"] == kl_coef
         assert "reward" in names[name]["metrics"]["metrics/policy.json"]["data"]["eval"]
         logs = run(clean, "dvc", "queue", "logs", name, check=False)
-        assert set(executed(logs)) <= {"ppo", "evaluate@ppo", "select", "report"}
+        assert set(executed(logs)) <= {"ppo", "evaluate@ppo", "overoptimisation", "llm_judge", "select", "report"}
 
 
 @pytest.mark.slow
