@@ -45,8 +45,8 @@ def ordered_map(
         except BrokenProcessPool:
             raise SystemExit("a worker process was killed, for want of memory as a rule; lower num_proc") from None
         finally:
-            for future in waiting:
-                future.cancel()
+            # not by cancelling each: Python before 3.11.4 may then wait for them for ever
+            pool.shutdown(cancel_futures=True)
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
