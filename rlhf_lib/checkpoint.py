@@ -24,7 +24,8 @@ def fingerprint(stage: str) -> str:
     declared = load_yaml(Path("dvc.yaml"))["stages"][stage]
     params = load_yaml(PARAMS_FILE)
     tracked = {key: setting(params, key) for key in declared.get("params", [])}
-    digest = hashlib.blake2b(json.dumps([declared["cmd"], tracked], sort_keys=True).encode(), digest_size=8)
+    command = declared["cmd"].replace("${launch}", str(params.get("launch")))
+    digest = hashlib.blake2b(json.dumps([command, tracked], sort_keys=True).encode(), digest_size=8)
     for dep in sorted(declared["deps"]):
         for file in _files(Path(dep)):
             digest.update(file.as_posix().encode() + b"\0")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import set_seed
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import disable_dropout_in_model
 
@@ -100,6 +101,7 @@ def build(
     )
     policy = load_policy(model, **weights.quantization("dpo", params))
     disable_dropout_in_model(policy)
+    set_seed(params.seed)  # adapters are drawn
     weights.freeze("dpo", policy, params.freeze)
     with weights.telling_of_lora("dpo"):
         return PrecomputedDPOTrainer(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from rlhf_lib import training, weights
@@ -27,6 +27,7 @@ def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, ch
     """A trainer of the model in directory `model`; the loss is on the answers' tokens alone."""
     config = SFTConfig(completion_only_loss=True, **params.config(), **training.trl_kwargs(params, checkpoints))
     policy = load_policy(model, **weights.quantization("sft", params))
+    set_seed(params.seed)  # adapters are drawn
     check_length("sft.max_length", params.max_length, policy)
     return UnpaddedSFTTrainer(
         model=weights.choose("sft", policy, params, "CAUSAL_LM"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZE
 
 import pytest
 
+from rlhf_lib.params.compute import AUTO
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,16 +24,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
+IN_FP32 = dataclasses.replace(AUTO, device="cpu", precision="fp32")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def in_fp32() -> None:
     """The tests' models compute in fp32 on the CPU, whatever the machine has: numbers are compared to 1e-5."""
-    import dataclasses
-
     from rlhf_lib import hardware
-    from rlhf_lib.params.compute import AUTO
 
-    hardware.use(dataclasses.replace(AUTO, device="cpu", precision="fp32"))
+    hardware.use(IN_FP32)
 
 
 TEXTS = [f"{verb} the {noun} in one word." for verb in ("Name", "Paint", "Describe") for noun in ("cat", "dog", "sky")]

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
-from conftest import EVAL_ROWS, PTX_ROWS, ROOT, TRAIN_ROWS, column, rows, same
+from conftest import EVAL_ROWS, IN_FP32, PTX_ROWS, ROOT, TRAIN_ROWS, column, rows, same
 from test_ppo_rollout import ppo_params
 from test_ppo_trainer import Gradients, gradients
 
-from rlhf_lib import training
+from rlhf_lib import hardware, training
 
 pytestmark = pytest.mark.slow
 
@@ -32,14 +32,6 @@ CHANGES = {
 # such errors where the gradient is else 0 (the keys' biases): weights are compared by the norm of what they moved.
 GRADIENT, METRIC, MOVE = 1e-5, 1e-4, 1e-3
 
-SCRIPT = """
-import sys
-
-from test_ppo_processes import in_this_process
-
-in_this_process(*sys.argv[1:])
-"""
-
 
 class Killed(Exception):
     pass
@@ -50,6 +42,7 @@ def in_this_process(changes, policy, reward, out):
     from rlhf_lib.checkpoint import CheckpointDir
     from rlhf_lib.ppo import run
 
+    hardware.use(IN_FP32)
     changes = json.loads(changes)
     kill_at = changes.pop("kill_at", None)
     params, checkpoints = ppo_params(**changes), CheckpointDir("ppo")
@@ -84,13 +77,15 @@ def kill_after(step):
     return KillAfter()
 
 
-def launch(directory, *arguments):
-    (directory / "script.py").write_text(SCRIPT)
+def launch(directory, *arguments, module="test_ppo_processes"):
+    """Run `in_this_process` of a test module in each of two processes."""
+    (directory / "script.py").write_text(
+        f"import sys\n\nfrom {module} import in_this_process\n\nin_this_process(*sys.argv[1:])\n"
+    )
     paths = [str(ROOT), str(ROOT / "tests")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "DVC_ROOT": str(directory)}
-    # --multi_gpu is accelerate's word for several processes on whatever device; with --cpu it starts one only.
-    options = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
-    launcher = ["accelerate.commands.launch", *options.split(), "--main_process_port", "0", "script.py"]
+    config = ["--config_file", str(ROOT / "launch/cpu-2.yaml")]
+    launcher = ["accelerate.commands.launch", *config, "script.py"]
     return subprocess.run(
         [sys.executable, "-m", *launcher, *map(str, arguments)],
         cwd=directory,

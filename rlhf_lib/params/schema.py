@@ -167,7 +167,7 @@ def check_launch(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
     launch = params.get("launch")
     launch = launch if isinstance(launch, str) else repr(launch)
     words = launch.split()
-    if words[:1] != ["python"] and words[:2] != ["accelerate", "launch"] and words[:1] != ["torchrun"]:
+    if words[:1] not in (["python"], ["accelerate"], ["torchrun"], ["bash"]):
         raise ParamsError(
             f"{path}: launch: must be python, or accelerate launch --config_file launch/<name>.yaml, got {launch}"
         )
