@@ -103,7 +103,8 @@ def build(
     disable_dropout_in_model(policy)
     set_seed(params.seed)  # adapters are drawn
     weights.freeze("dpo", policy, params.freeze)
-    with weights.telling_of_lora("dpo"):
+    adapters = weights.lora_config(params, policy, "CAUSAL_LM")
+    with weights.telling_of_lora("dpo", adapters):
         return PrecomputedDPOTrainer(
             model=policy,
             args=config,
@@ -111,5 +112,5 @@ def build(
             eval_dataset=validation,
             processing_class=load_tokenizer(model),
             # handed over as an adapter on the model, it would be copied as the reference
-            peft_config=weights.lora_config(params, policy, "CAUSAL_LM"),
+            peft_config=adapters,
         )

@@ -84,18 +84,19 @@ def lora_config(params: WeightsParams, model: PreTrainedModel, task: Task) -> Lo
 
 
 @contextmanager
-def telling_of_lora(section: str) -> Iterator[None]:
+def telling_of_lora(section: str, config: LoraConfig | None) -> Iterator[None]:
     """Turn what PEFT says against the target modules into a `ParamsError`."""
     try:
         yield
     except ValueError as error:
-        told = " ".join(str(error).split())[:300]
-        raise ParamsError(f"params.yaml: {section}.lora_target_modules: {told}") from None
+        named = sorted(config.target_modules) if config and config.target_modules else None
+        told = " ".join(str(error).split())[:200]
+        raise ParamsError(f"params.yaml: {section}.lora_target_modules: {named}: {told}") from None
 
 
 def with_lora(section: str, model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """The model with adapters that change nothing yet, all else frozen; a `ParamsError` when it cannot have them."""
-    with telling_of_lora(section):
+    with telling_of_lora(section, config):
         return get_peft_model(model, config)
 
 

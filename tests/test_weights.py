@@ -1,4 +1,4 @@
-"""Adapters, frozen parts, and what is exported, in every trainer; forward passes without padding against padded ones."""
+"""Adapters, frozen parts and exports of every trainer; forward passes without padding against padded ones."""
 
 import dataclasses
 import json
