@@ -93,7 +93,7 @@ def main() -> None:
     if arguments.preset is None:
         for name in names:
             first_line = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8").split("\n", 1)[0]
-            print(f"{name:12} {first_line.lstrip('# ')}")
+            print(f"{name:18} {first_line.lstrip('# ')}")
         return
     if arguments.preset not in names:
         raise ParamsError(f"no preset {arguments.preset!r}; there are: {', '.join(names)}")
