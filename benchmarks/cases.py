@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf_lib.params.compute import Choice
+
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"n_layer": 4, "n_embd": 256, "n_head": 4, "vocab_size": 4096},
     "gpt2": {"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50257},
@@ -63,6 +65,7 @@ PLAIN: dict[str, Any] = {
 class Case:
     about: str
     ours: Mapping[str, Any]  # over the `ppo` section of params.yaml; the amount of work comes on top
+    precision: Choice = "fp32"  # of ours
     peer_bf16: bool = False
     size: str = "tiny"
     batch: int = 64  # prompts to a rollout, with one response each
@@ -76,7 +79,7 @@ class Case:
     @property
     def needs_bf16(self) -> bool:
         """Whether a side asks for bf16, which a processor without instructions for it emulates very slowly."""
-        return self.peer_bf16 or bool(self.ours.get("bf16"))
+        return self.peer_bf16 or self.precision == "bf16"
 
     def quick(self) -> Case:
         """The same settings on so little work that it only shows whether both sides run."""
@@ -103,32 +106,42 @@ class Case:
         }
 
 
-FP32 = {**LIKE_FOR_LIKE, **PLAIN, "critic": "separate", "bf16": False, "lora_r": None}
-BF16 = {**FP32, "bf16": True}
-LORA_FP32 = {**FP32, "critic": "shared", "lora_r": 8, "lora_alpha": 16, "lora_target_modules": ["c_attn"]}
-LORA_BF16 = {**LORA_FP32, "bf16": True}
+LIKE_TRL = {**LIKE_FOR_LIKE, **PLAIN, "critic": "separate", "lora_r": None}
+LORA = {**LIKE_TRL, "critic": "shared", "lora_r": 8, "lora_alpha": 16, "lora_target_modules": ["c_attn"]}
 
 CASES: dict[str, Case] = {
-    "fp32": Case(about="the same algorithm, fp32", ours=FP32),
-    "bf16": Case(about="the same algorithm, bf16 autocast", ours=BF16, peer_bf16=True),
-    "default": Case(about="each side as it comes: ours as in params.yaml, TRL fp32 with a value model", ours={}),
-    "early_eos": Case(about="fp32, responses that end early", ours=FP32, eos_probability=0.03),
-    "early_eos_bf16": Case(
-        about="bf16 autocast, responses that end early", ours=BF16, peer_bf16=True, eos_probability=0.03
+    "fp32": Case(about="the same algorithm, fp32", ours=LIKE_TRL),
+    "bf16": Case(about="the same algorithm, bf16 autocast", ours=LIKE_TRL, precision="bf16", peer_bf16=True),
+    "default": Case(
+        about="each side as it comes: ours as in params.yaml, TRL fp32 with a value model", ours={}, precision="auto"
     ),
-    "gpt2_fp32": Case(about="GPT-2 of 124 million parameters, fp32", ours=FP32, size="gpt2", batch=8),
+    "early_eos": Case(about="fp32, responses that end early", ours=LIKE_TRL, eos_probability=0.03),
+    "early_eos_bf16": Case(
+        about="bf16 autocast, responses that end early",
+        ours=LIKE_TRL,
+        precision="bf16",
+        peer_bf16=True,
+        eos_probability=0.03,
+    ),
+    "gpt2_fp32": Case(about="GPT-2 of 124 million parameters, fp32", ours=LIKE_TRL, size="gpt2", batch=8),
     "gpt2_bf16": Case(
-        about="GPT-2 of 124 million parameters, bf16 autocast", ours=BF16, peer_bf16=True, size="gpt2", batch=8
+        about="GPT-2 of 124 million parameters, bf16 autocast",
+        ours=LIKE_TRL,
+        precision="bf16",
+        peer_bf16=True,
+        size="gpt2",
+        batch=8,
     ),
     "gpt2_lora_fp32": Case(
         about="GPT-2: our LoRA with a shared critic against full fine-tuning, fp32",
-        ours=LORA_FP32,
+        ours=LORA,
         size="gpt2",
         batch=8,
     ),
     "gpt2_lora": Case(
         about="GPT-2: our LoRA with a shared critic, bf16, against full fine-tuning in fp32",
-        ours=LORA_BF16,
+        ours=LORA,
+        precision="bf16",
         size="gpt2",
         batch=8,
     ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import worker
 from rlhf_lib import environment
+from rlhf_lib.params.compute import AUTO
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.params.schema import PARAMS_FILE, check, load_yaml
 
@@ -77,13 +78,16 @@ def main() -> None:
     import torch
     import transformers
 
+    from rlhf_lib import hardware
+
     torch.set_num_threads(worker.THREADS)
+    hardware.use(dataclasses.replace(AUTO, device="cpu", precision=task.case.precision))
     params = ppo_params({**task.case.ours, **task.case.work(task.updates)})
     trainer = build(params, task.models)
     watch(trainer, turns)
     turns.say(
         {
-            "settings": dataclasses.asdict(params),
+            "settings": {**dataclasses.asdict(params), "precision": hardware.precision()},
             "versions": {module.__name__: module.__version__ for module in (torch, transformers, accelerate)},
         }
     )

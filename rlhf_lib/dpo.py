@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
+from trl.trainer.utils import disable_dropout_in_model
 
-from rlhf_lib import training
+from rlhf_lib import hardware, training, weights
 from rlhf_lib.checkpoint import CheckpointDir
 from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models import check_length, load_policy, load_tokenizer
 from rlhf_lib.params.dpo import DPOParams
+from rlhf_lib.processes import shared_out
 from rlhf_lib.rows import read_jsonl
 
 COLUMNS = ("id", "prompt", "chosen", "rejected")
@@ -21,8 +23,8 @@ PAIRS = {"train": "data/negatives/preference_train.jsonl", "validation": "data/s
 REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
 
-class PrecomputedDPOTrainer(DPOTrainer):
-    """TRL's DPOTrainer, but rows that already bear reference log-probs keep them, and others get them without padding.
+class PrecomputedDPOTrainer(training.Unpadded, DPOTrainer):
+    """TRL's DPOTrainer without padding; and rows that already bear reference log-probs keep them.
 
     TRL computes them anew in every run; a sweep over DPO's params would pay for them each time.
     """
@@ -44,7 +46,12 @@ class PrecomputedDPOTrainer(DPOTrainer):
         ]
         pad_id = self.processing_class.pad_token_id
         with self.accelerator.autocast():
-            return sequence_logprobs(self.model, prompts, responses, pad_id, Distribution(1.0), batch_size)
+            return shared_out(
+                list(zip(prompts, responses, strict=True)),
+                lambda part: sequence_logprobs(
+                    self.model, [p for p, _ in part], [r for _, r in part], pad_id, Distribution(1.0), batch_size
+                ),
+            )
 
 
 def reference_logprobs(
@@ -60,7 +67,7 @@ def reference_logprobs(
         precompute_ref_log_probs=True,
         precompute_ref_batch_size=batch_size,
         report_to="none",
-        **training.device_kwargs(),
+        **hardware.trainer_kwargs(),
     )
     policy = load_policy(model)
     check_length("reference.max_length", max_length, policy)
@@ -87,13 +94,20 @@ def build(
         max_length=max_length,
         precompute_ref_log_probs=True,
         remove_unused_columns=False,
+        disable_dropout=False,  # it would be that of the adapters too
         **params.config(),
-        **training.trl_kwargs(checkpoints),
+        **training.trl_kwargs(params, checkpoints),
     )
-    return PrecomputedDPOTrainer(
-        model=model,
-        args=config,
-        train_dataset=train,
-        eval_dataset=validation,
-        processing_class=load_tokenizer(model),
-    )
+    policy = load_policy(model, **weights.quantization("dpo", params))
+    disable_dropout_in_model(policy)
+    weights.freeze("dpo", policy, params.freeze)
+    with weights.telling_of_lora("dpo"):
+        return PrecomputedDPOTrainer(
+            model=policy,
+            args=config,
+            train_dataset=train,
+            eval_dataset=validation,
+            processing_class=load_tokenizer(model),
+            # handed over as an adapter on the model, it would be copied as the reference
+            peft_config=weights.lora_config(params, policy, "CAUSAL_LM"),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from rlhf_lib.generation import Sampling
 from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models import context_length
 from rlhf_lib.params.evaluate import EvaluateParams
-from rlhf_lib.rewards import RewardModel
+from rlhf_lib.processes import is_main, shared_out
+from rlhf_lib.rewards import RewardModel, shared
 from rlhf_lib.rows import read_jsonl
 
 Row = dict[str, Any]
@@ -56,7 +58,13 @@ def draw(
     sampling = Sampling(length, temperature)
     noise = generation.random_numbers(len(prompts), sampling, params.seed, *purpose)
     size = params.per_device_eval_batch_size
-    responses = generation.generate(model, tokenizer, prompts, sampling, noise, size, progress=f"Sampling {mode}")
+    progress = f"Sampling {mode}" if is_main() else None
+
+    def respond(rows: list[int]) -> list[Response]:
+        mine = [prompts[i] for i in rows]
+        return generation.generate(model, tokenizer, mine, sampling, noise[rows], size, progress)
+
+    responses = shared_out(range(len(prompts)), respond)
     return [
         Said(_sample(row, mode, number, generation.text(tokenizer, response), response), prompt, response, temperature)
         for (row, number), prompt, response in zip(drawn, prompts, responses, strict=True)
@@ -101,7 +109,8 @@ def score(samples: Sequence[Sample], reward: RewardModel, judge: RewardModel) ->
     """
     texts = {(sample["id"], sample["response"]): (sample["prompt"], sample["response"]) for sample in samples}
     prompts, responses = [prompt for prompt, _ in texts.values()], [text for _, text in texts.values()]
-    columns: dict[str, Sequence[Any]] = {"reward": reward(prompts, responses), "judge": judge(prompts, responses)}
+    models = {"reward": reward, "judge": judge}
+    columns: dict[str, Sequence[Any]] = {name: shared(model)(prompts, responses) for name, model in models.items()}
     if scorers.known(samples):
         columns["gold"] = scorers.gold(prompts, responses)
         columns["format"] = [scorers.answer_format(prompt) for prompt in prompts]
@@ -152,14 +161,13 @@ class Evaluator:
         temperatures = [response.temperature or 1.0 for response in said]
         for temperature in dict.fromkeys(temperatures):
             places = [i for i, of_response in enumerate(temperatures) if of_response == temperature]
-            logprobs = sequence_logprobs(
-                model,
-                [said[i].prompt for i in places],
-                [said[i].response for i in places],
-                self.tokenizer.pad_token_id,
-                Distribution(temperature),
-                self.params.per_device_eval_batch_size,
-            )
-            for i, logprob in zip(places, logprobs, strict=True):
+            measure = partial(self._logprobs_at, model, Distribution(temperature))
+            of_temperature = [said[i] for i in places]
+            for i, logprob in zip(places, shared_out(of_temperature, measure), strict=True):
                 found[i] = logprob
         return found
+
+    def _logprobs_at(self, model: PreTrainedModel, distribution: Distribution, said: Sequence[Said]) -> list[float]:
+        prompts, responses = [one.prompt for one in said], [one.response for one in said]
+        size = self.params.per_device_eval_batch_size
+        return sequence_logprobs(model, prompts, responses, self.tokenizer.pad_token_id, distribution, size)

@@ -7,7 +7,6 @@ drawing by the inverse of the distribution function costs a tenth of `torch.mult
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from transformers.generation import StopStringCriteria
 from rlhf_lib.chat import Message, prompt_ids
 from rlhf_lib.logprobs import Response, by_length
 from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.seeds import seeded
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,6 @@ class Sampling:
     def is_restricted(self) -> bool:
         """Whether a token is drawn from a part of the vocabulary only."""
         return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1.0)
-
-
-def seeded(*parts: int | str) -> torch.Generator:
-    """A generator for a purpose and its numbers: what it draws depends on nothing that was drawn before."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 def random_numbers(rows: int, sampling: Sampling, *seeds: int) -> Tensor:

@@ -131,7 +131,12 @@ class Distribution:
             outside = batch.support < 0
             logits = logits.gather(1, batch.support.clamp(min=0)).masked_fill(outside, lowest)
             tokens = (batch.support == tokens.unsqueeze(1)).int().argmax(dim=1)
-        return _LogProbs.apply(logits, tokens, self.temperature)
+        return logprobs_and_entropies(logits, tokens, self.temperature)
+
+
+def logprobs_and_entropies(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(n,) log-probs of the tokens and (n,) entropies (nats) under softmax(logits / temperature), of (n, V) logits."""
+    return _LogProbs.apply(logits, tokens, temperature)
 
 
 class _LogProbs(torch.autograd.Function):

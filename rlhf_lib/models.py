@@ -10,18 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN, NewGELUActivation
 
-from rlhf_lib import attention
+from rlhf_lib import attention, hardware
 from rlhf_lib.params.schema import ParamsError
 
 # Keys that transformers writes with the machine's or the moment's values: they would change the hash of the out.
 _UNSTABLE_TOKENIZER_KEYS = ("is_local", "local_files_only", "name_or_path")
-
-
-def device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def init_kwargs() -> dict[str, Any]:
@@ -29,10 +22,10 @@ def init_kwargs() -> dict[str, Any]:
 
     On a CPU the backward pass of PyTorch's fused attention is slower than plain matrix products.
     """
-    attention = "eager" if device().type == "cpu" else "sdpa"
+    automatic = "eager" if hardware.device().type == "cpu" else "sdpa"
     return {
         "dtype": torch.float32,
-        "attn_implementation": attention,
+        "attn_implementation": hardware.attn_implementation() or automatic,
         "trust_remote_code": False,
         "use_safetensors": True,
     }
@@ -42,16 +35,24 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
-def load_policy(path: str | Path) -> PreTrainedModel:
-    """A causal language model in eval mode on `device()`, that runs as `run_fast` makes it."""
-    model = AutoModelForCausalLM.from_pretrained(path, **init_kwargs()).to(device()).eval()
+def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
+    """A causal language model in eval mode on the device, that runs as `run_fast` makes it.
+
+    `quantization`: `weights.quantization()`, which says how weights are rounded and where they are put.
+    """
+    model = AutoModelForCausalLM.from_pretrained(path, **init_kwargs(), **quantization)
+    if not quantization:
+        model = model.to(hardware.device())
     run_fast(model)
-    return model
+    return model.eval()
 
 
 def run_fast(model: PreTrainedModel) -> None:
-    """Let a model take rows without padding between them, and compute the same function in fewer steps."""
-    if model._supports_attention_backend:
+    """Let a model take rows without padding between them, and compute the same function in fewer steps.
+
+    Where `compute.attn_implementation` names an attention, the model keeps that, and rows are padded.
+    """
+    if model._supports_attention_backend and hardware.attn_implementation() is None:
         model.set_attn_implementation(attention.IMPLEMENTATION)
     fuse_gelu(model)
 
@@ -63,23 +64,6 @@ def fuse_gelu(model: PreTrainedModel) -> None:
             if isinstance(child, NewGELUActivation):
                 # the same function [arXiv:1606.08415, section 2]
                 setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
-
-
-def multiply_with_onednn() -> None:
-    """Multiply fp32 matrices with oneDNN where MKL would take a slower path.
-
-    On a CPU with AVX-512, MKL uses it on Intel's processors only. The switch lets oneDNN round to bf16 if the CPU has
-    AMX; without AMX, oneDNN has no such kernel and computes in fp32.
-    """
-    if torch.backends.cpu.get_cpu_capability() == "AVX512" and not torch.cpu._is_amx_tile_supported():
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
-
-
-def computes_bf16() -> bool:
-    """Whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is many times slower than fp32."""
-    if device().type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device().type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:

@@ -130,11 +130,12 @@ def _draw(
     import torch
 
     from rlhf_lib import generation, models
+    from rlhf_lib.seeds import seeded
 
     draws, length = params.num_negatives, params.max_new_tokens
     context = models.context_length(model)
     encoded = generation.encode_prompts(tokenizer, list(prompts.values()), length, context, "negatives.max_new_tokens")
-    noise = [torch.rand(draws, length, generator=generation.seeded("negatives", params.seed, key)) for key in prompts]
+    noise = [torch.rand(draws, length, generator=seeded("negatives", params.seed, key)) for key in prompts]
     responses = generation.generate(
         model,
         tokenizer,
@@ -151,7 +152,7 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
     """The model that answers, on its device, and its tokenizer; a `ParamsError` when there is none that can chat."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from rlhf_lib import models
+    from rlhf_lib import hardware, models
 
     name, revision = params.name_and_revision
     where = f"{PARAMS_FILE}: negatives.model_name_or_path: {params.model_name_or_path}"
@@ -167,7 +168,7 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
         raise ParamsError(f"{where}: its tokenizer has no chat template or no EOS token; name a model that can chat")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # masks are made from lengths, so that any token will do
-    model = model.to(models.device()).eval()
+    model = model.to(hardware.device()).eval()
     models.run_fast(model)
     return model, tokenizer
 

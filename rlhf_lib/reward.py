@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 from transformers import Trainer
 from trl import RewardConfig, RewardTrainer
+from trl.trainer.utils import disable_dropout_in_model
 
-from rlhf_lib import models, reward_base, reward_metrics, scorers, training
+from rlhf_lib import reward_base, reward_metrics, scorers, training, weights
 from rlhf_lib.checkpoint import CheckpointDir
 from rlhf_lib.params.reward import REGRESSION, JudgeParams
 from rlhf_lib.params.schema import PARAMS_FILE, ParamsError
@@ -37,6 +38,10 @@ class Splits(NamedTuple):
     groups_validation: str | None = None
 
 
+class UnpaddedRewardTrainer(training.Unpadded, RewardTrainer):
+    """TRL's RewardTrainer, without padding."""
+
+
 def run(section: str, params: JudgeParams, splits: Splits, target_range: Sequence[float] = (0.0, 1.0)) -> None:
     """A whole stage: train the model of params section `section` and write everything that dvc.yaml says it writes.
 
@@ -49,10 +54,13 @@ def run(section: str, params: JudgeParams, splits: Splits, target_range: Sequenc
     log = training.run(trainer, checkpoints)
     if not any("eval_loss" in entry for entry in log):
         trainer.evaluate()  # of a run of fewer steps than eval_steps
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    scorer = RewardModel(model, trainer.processing_class, bounds=bounds)
+    plain = weights.export(
+        trainer, section, params, "SEQ_CLS", f"models/{section}", lambda: reward_base.load(section, params, {}).model
+    )
+    if plain is None:
+        return
+    scorer = RewardModel(plain, trainer.processing_class, bounds=bounds)
     measured = reward_statistics(scorer.scores, read_jsonl(splits.validation))
-    models.save(model, scorer.tokenizer, f"models/{section}")
     write_json(Path("models") / section / STATISTICS_FILE, measured | ({"bounds": list(bounds)} if bounds else {}))
     training.write_curves(section, log)
     scores = scored_responses(read_jsonl(TEST), scorer.scores)
@@ -75,17 +83,19 @@ def build(
     Pairs of dialogues go to TRL's RewardTrainer; groups, and pairs of texts for an encoder, to `GroupsTrainer`. Pairs
     and answers that are longer than `max_length` tokens are dropped.
     """
-    scorer = reward_base.load(section, params, bounds)
+    scorer = reward_base.load(section, params, weights.quantization(section, params), bounds)
     config = RewardConfig(
         remove_unused_columns=False,
-        eval_strategy="steps",
+        disable_dropout=False,  # it would be that of the adapters too
         **params.config(),
-        **training.trainer_kwargs(checkpoints),
+        **training.trl_kwargs(params, checkpoints),
     )
+    disable_dropout_in_model(scorer.model)
+    scorer.model = weights.choose(section, scorer.model, params, "SEQ_CLS")
     trainer: Trainer
     if params.kind not in GROUPS and scorer.tokenizer.chat_template is not None:
         train, validation = (pairs(path, params.kind) for path in (splits.train, splits.validation))
-        trainer = RewardTrainer(
+        trainer = UnpaddedRewardTrainer(
             model=scorer.model,
             args=config,
             train_dataset=train,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -13,8 +14,12 @@ from rlhf_lib.params.schema import PARAMS_FILE, ParamsError
 from rlhf_lib.rewards import Bounds, RewardModel, read_classifier
 
 
-def load(section: str, params: JudgeParams, bounds: Bounds | None = None) -> RewardModel:
+def load(
+    section: str, params: JudgeParams, quantization: Mapping[str, Any], bounds: Bounds | None = None
+) -> RewardModel:
     """The untrained reward model of params section `section`; its head is drawn with the section's seed.
+
+    `quantization`: what `weights.quantization()` gives.
 
     A decoder that brings no pad token or no chat template gets them, as in stage base. A tokenizer with a separator
     token and no template is an encoder's: it gets prompt and answer as a pair of texts. A `ParamsError` where the
@@ -25,7 +30,11 @@ def load(section: str, params: JudgeParams, bounds: Bounds | None = None) -> Rew
         raise ParamsError(f"{where}: no such directory; models/sft and models/base are made by dvc repro")
     set_seed(params.seed)
     model, tokenizer, info = read_classifier(
-        source.location, source.revision, f"{where}: cannot be loaded", "model that transformers can make a classifier"
+        source.location,
+        source.revision,
+        f"{where}: cannot be loaded",
+        "model that transformers can make a classifier",
+        **quantization,
     )
     _check_trunk(where, model, info)
     if tokenizer.chat_template is not None or tokenizer.sep_token is None:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerControl
+from transformers import PreTrainedTokenizerBase, TrainerControl
 from trl import RewardConfig
-from trl.trainer.utils import disable_dropout_in_model
 
+from rlhf_lib import training
 from rlhf_lib.logprobs import by_length
 from rlhf_lib.params.reward import REGRESSION
 from rlhf_lib.reward_losses import count_right, ranking_loss, regression_loss
@@ -25,10 +25,10 @@ from rlhf_lib.rewards import Encoded, RewardModel, encode, has_segments, padded,
 Row = dict[str, Any]
 
 
-class GroupsTrainer(Trainer):
+class GroupsTrainer(training.Unpadded):
     """Learns from rows as `encode_groups` makes them.
 
-    Dropout is off, as in TRL's RewardTrainer. Beside the loss, the share of rightly ordered pairs is logged.
+    Beside the loss, the share of rightly ordered pairs is logged.
     """
 
     loss_is_scaled_for_ga = False
@@ -41,7 +41,6 @@ class GroupsTrainer(Trainer):
         train_dataset: Dataset,
         eval_dataset: Dataset,
     ) -> None:
-        disable_dropout_in_model(scorer.model)
         super().__init__(
             model=scorer.model,
             args=args,

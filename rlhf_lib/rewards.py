@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +18,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from rlhf_lib import hardware
 from rlhf_lib.chat import Message, dialogue_ids
 from rlhf_lib.hub import explain, one_line, patiently
 from rlhf_lib.logprobs import by_length
-from rlhf_lib.models import context_length, device, fuse_gelu, init_kwargs
+from rlhf_lib.models import context_length, fuse_gelu, init_kwargs, run_fast
 from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.processes import shared_out
+from rlhf_lib.unpadded import skip_padding
 
 STATISTICS_FILE = "reward_statistics.json"
 
@@ -116,6 +119,16 @@ class RewardModel:
         return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
 
 
+def shared(model: RewardModel) -> Callable[[Sequence[list[Message]], Sequence[str]], list[float]]:
+    """The model as a function whose rows are shared out over the processes; each of them must call it."""
+
+    def rewards(prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
+        answers = list(zip(prompts, completions, strict=True))
+        return shared_out(answers, lambda part: model([prompt for prompt, _ in part], [text for _, text in part]))
+
+    return rewards
+
+
 def raw_scores(model: PreTrainedModel, batch: Mapping[str, Tensor], bounds: Bounds | None) -> Tensor:
     """(B,) scores of a batch as `padded` makes it, in fp32: the model's outputs or, where there are bounds,
     low + (high - low) * sigmoid(output)."""
@@ -199,16 +212,16 @@ def _load_classifier(name: str, revision: str | None) -> tuple[PreTrainedModel, 
 
 
 def read_classifier(
-    name: str, revision: str | None, fault: str, wanted: str
+    name: str, revision: str | None, fault: str, wanted: str, **quantization: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
-    """The one-output classifier at a path or hub id, in eval mode on `device()`, its tokenizer, and what
+    """The one-output classifier at a path or hub id, in eval mode on the device, its tokenizer, and what
     from_pretrained() says of the loading. A `ParamsError` that begins with `fault` where there is none.
 
     from_pretrained() gives a checkpoint that has no head a random one, and with `num_labels=1` fails on another
     number of outputs with a table; so both are to be looked up in what it says.
     """
     # Left to itself, transformers takes SDPA where the architecture has it; DeBERTa, for one, does not.
-    kwargs = {key: value for key, value in init_kwargs().items() if value != "sdpa"}
+    kwargs = {**{key: value for key, value in init_kwargs().items() if value != "sdpa"}, **quantization}
     try:
         tokenizer = patiently(lambda: AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False))
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
@@ -224,8 +237,11 @@ def read_classifier(
             f"{one_line(error)}; it must be a {wanted} with config.json, safetensors and tokenizer"
         )
         raise ParamsError(f"{fault}: {reason}") from None
+    if hasattr(model, "score"):  # a decoder's head; an encoder's trunk sees its padding
+        run_fast(model)
+        skip_padding(model)
     fuse_gelu(model)
-    return model.to(device()).eval(), tokenizer, info
+    return (model if quantization else model.to(hardware.device())).eval(), tokenizer, info
 
 
 def _check_head(title: str, info: dict[str, Any]) -> None:

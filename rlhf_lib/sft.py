@@ -9,28 +9,32 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from rlhf_lib import training
+from rlhf_lib import training, weights
 from rlhf_lib.chat import dialogue_ids, prompt_ids
 from rlhf_lib.checkpoint import CheckpointDir
 from rlhf_lib.logprobs import Response, sequence_logprobs
-from rlhf_lib.models import check_length, load_tokenizer
+from rlhf_lib.models import check_length, load_policy, load_tokenizer
 from rlhf_lib.params.sft import SFTParams
 
 COLUMNS = ("prompt", "completion")
 
 
+class UnpaddedSFTTrainer(training.Unpadded, SFTTrainer):
+    """TRL's SFTTrainer, without padding."""
+
+
 def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir) -> SFTTrainer:
     """A trainer of the model in directory `model`; the loss is on the answers' tokens alone."""
-    config = SFTConfig(completion_only_loss=True, **params.config(), **training.trl_kwargs(checkpoints))
-    trainer = SFTTrainer(
-        model=model,
+    config = SFTConfig(completion_only_loss=True, **params.config(), **training.trl_kwargs(params, checkpoints))
+    policy = load_policy(model, **weights.quantization("sft", params))
+    check_length("sft.max_length", params.max_length, policy)
+    return UnpaddedSFTTrainer(
+        model=weights.choose("sft", policy, params, "CAUSAL_LM"),
         args=config,
         train_dataset=train,
         eval_dataset=validation,
         processing_class=load_tokenizer(model),
     )
-    check_length("sft.max_length", params.max_length, trainer.model)
-    return trainer
 
 
 def token_loss(

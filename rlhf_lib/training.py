@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rlhf_lib import hardware
 from rlhf_lib.checkpoint import CheckpointDir
-from rlhf_lib.models import computes_bf16, device, init_kwargs
+from rlhf_lib.params.training import TrainerParams
 from rlhf_lib.rows import read_jsonl
+from rlhf_lib.seeds import seeded
 from rlhf_lib.tracking import write_curve
+from rlhf_lib.unpadded import skip_padding
+from rlhf_lib.weights import base_model
 
 Log = list[dict[str, float]]
 
 # Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what
 # DVC hashes.
 _UNTRACKED = ("epoch", "total_flos", "train_runtime", "eval_runtime", "num_tokens", "eval_num_tokens")
-
-
-def device_kwargs() -> dict[str, Any]:
-    """Precision and device arguments; TRL's configs would otherwise switch bf16 and gradient checkpointing on."""
-    kind = device().type
-    return {
-        "bf16": kind == "cuda" and torch.cuda.is_bf16_supported(),
-        "fp16": False,
-        "use_cpu": kind == "cpu",
-        "gradient_checkpointing": False,
-        "dataloader_pin_memory": kind == "cuda",
-    }
-
-
-def precision_kwargs(bf16: bool | None) -> dict[str, Any]:
-    """bf16 products (fp32 weights and optimizer) if asked for; None: where the device computes them fast."""
-    if bf16 and not computes_bf16():
-        print("bf16: true, but this device has no bf16 arithmetic: it will be many times slower than fp32")
-    return {"bf16": computes_bf16() if bf16 is None else bf16}
-
-
-def num_processes() -> int:
-    """In how many processes `accelerate launch` or torchrun started this stage."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def trainer_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:
@@ -53,13 +34,69 @@ def trainer_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_total_limit": 1,
         "report_to": "none",
-        **device_kwargs(),
+        # Every parameter takes part in every step, also behind the models' own forwards.
+        "ddp_find_unused_parameters": False,
+        **hardware.trainer_kwargs(),
     }
 
 
-def trl_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:
-    """`trainer_kwargs` and what TRL's configs add: TRL itself loads the model from a path."""
-    return {**trainer_kwargs(checkpoints), "eval_strategy": "steps", "model_init_kwargs": init_kwargs()}
+def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir) -> dict[str, Any]:
+    """`trainer_kwargs` and what the configs of TRL's trainers have in common beside the params' own `config()`."""
+    return {
+        **trainer_kwargs(checkpoints),
+        "eval_strategy": "steps",
+        "per_device_eval_batch_size": params.per_device_train_batch_size,
+    }
+
+
+class EpochOrder(Sampler[int]):
+    """The order of `lengths`' rows in each pass: a function of seed and pass alone, so that a resumed run, and any
+    number of processes, see the same batches.
+
+    With `grouped`, batches of `batch_size` rows (those of an optimizer step) hold rows of like length: of every
+    `_POOL` random batches the rows are sorted, and the batches that come of it shuffled.
+    """
+
+    _POOL = 50
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, grouped: bool, seed: int) -> None:
+        self.lengths, self.batch_size, self.grouped, self.seed = lengths, batch_size, grouped, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = seeded("order", self.seed, self.epoch)
+        order = torch.randperm(len(self), generator=generator).tolist()
+        if not self.grouped:
+            return iter(order)
+        pool = self._POOL * self.batch_size
+        pools = (order[start : start + pool] for start in range(0, len(order), pool))
+        rows = [row for part in pools for row in sorted(part, key=lambda row: self.lengths[row])]
+        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        short = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # stays last: the others keep their rows
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return iter([row for batch in [*(batches[i] for i in shuffled), *short] for row in batch])
+
+
+class Unpadded(Trainer):
+    """A trainer whose model computes nothing on padding, and whose batches are `EpochOrder`'s; a base of others."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        skip_padding(base_model(self.model))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
+        args = self.args
+        batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        # The argument is the same rows, without this column.
+        return EpochOrder(
+            self.train_dataset["length"], batch_size, args.train_sampling_strategy == "group_by_length", args.seed
+        )
 
 
 def dataset(path: str | Path, columns: tuple[str, ...]) -> Dataset:

@@ -2,6 +2,7 @@
 
 from rlhf_lib import environment
 from rlhf_lib.params.best_of_n import BestOfNParams
+from rlhf_lib.params.compute import ComputeParams
 from rlhf_lib.params.evaluate import EvaluateParams
 from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, read
 from rlhf_lib.rows import read_jsonl, write_jsonl
@@ -12,6 +13,7 @@ SAMPLES, METRICS = "data/samples/best_of_n.jsonl", "metrics/eval/best_of_n.json"
 
 def main() -> None:
     sizes, params = read("best_of_n", BestOfNParams).n, read("evaluate", EvaluateParams)
+    compute = read("compute", ComputeParams)
     if not sizes:
         write_jsonl(SAMPLES, [])
         write_json(METRICS, {})
@@ -23,17 +25,20 @@ def main() -> None:
             "that all of a prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
         )
     environment.prepare()
-    from rlhf_lib import evaluation, models
+    from rlhf_lib import evaluation, hardware, models, processes
     from rlhf_lib.best_of_n import MODE, best_of_n_metrics
     from rlhf_lib.comparison import DATASET, in_mode, mode_name
     from rlhf_lib.rewards import RewardModel
 
+    hardware.use(compute)
     rows = evaluation.held_out_rows("data/splits/test.jsonl", params.max_prompts)
     sft, tokenizer = models.load_policy("models/sft"), models.load_tokenizer("models/sft")
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
     said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), MODE, 1)
     candidates = [response.sample for response in said]
     evaluation.score(candidates, RewardModel.load("models/reward"), RewardModel.load("models/judge"))
+    if not processes.is_main():
+        return
     write_jsonl(SAMPLES, candidates)
 
     samples = read_jsonl("data/samples/sft.jsonl")

@@ -1,19 +1,23 @@
 """Direct preference optimisation: models/sft -> models/dpo."""
 
+from functools import partial
+
 from rlhf_lib import environment
+from rlhf_lib.params.compute import ComputeParams
 from rlhf_lib.params.dpo import DPOParams
 from rlhf_lib.params.reference import ReferenceParams
 from rlhf_lib.params.schema import read
 
 
 def main() -> None:
-    params = read("dpo", DPOParams)
+    compute, params = read("compute", ComputeParams), read("dpo", DPOParams)
     reference = read("reference", ReferenceParams)
     environment.prepare()
-    from rlhf_lib import dpo, models, training
+    from rlhf_lib import dpo, hardware, models, training, weights
     from rlhf_lib.checkpoint import CheckpointDir
     from rlhf_lib.tracking import write_json
 
+    hardware.use(compute)
     checkpoints = CheckpointDir("dpo")
     train, validation = (
         dpo.with_reference(training.dataset(path, dpo.COLUMNS), f"data/reference/{split}.jsonl")
@@ -21,7 +25,9 @@ def main() -> None:
     )
     trainer = dpo.build(params, reference.max_length, "models/sft", train, validation, checkpoints)
     log = training.run(trainer, checkpoints)
-    models.save(trainer.model, trainer.processing_class, "models/dpo")
+    load = partial(models.load_policy, "models/sft")
+    if weights.export(trainer, "dpo", params, "CAUSAL_LM", "models/dpo", load) is None:
+        return
     training.write_curves("dpo", log)
     summary = {key: training.last(log, f"eval_{key}") for key in ("loss", "rewards/accuracies", "rewards/margins")}
     summary = {f"validation_{key.replace('/', '_')}": value for key, value in summary.items()}

@@ -3,15 +3,16 @@
 import sys
 
 from rlhf_lib import environment
+from rlhf_lib.params.compute import ComputeParams
 from rlhf_lib.params.evaluate import EvaluateParams
 from rlhf_lib.params.schema import policy_argument, read
 
 
 def main() -> None:
     policy = policy_argument(sys.argv)
-    params = read("evaluate", EvaluateParams)
+    compute, params = read("compute", ComputeParams), read("evaluate", EvaluateParams)
     environment.prepare()
-    from rlhf_lib import models
+    from rlhf_lib import hardware, models, processes
     from rlhf_lib.comparison import mode_name
     from rlhf_lib.evaluation import Evaluator, held_out_rows
     from rlhf_lib.policy_metrics import policy_metrics
@@ -19,6 +20,7 @@ def main() -> None:
     from rlhf_lib.rows import read_jsonl, write_jsonl
     from rlhf_lib.tracking import write_json
 
+    hardware.use(compute)
     sft = models.load_policy("models/sft")
     evaluator = Evaluator(
         params,
@@ -29,6 +31,8 @@ def main() -> None:
         models.load_tokenizer("models/sft"),
     )
     samples = evaluator.samples(held_out_rows("data/splits/test.jsonl", params.max_prompts))
+    if not processes.is_main():
+        return
     write_jsonl(f"data/samples/{policy}.jsonl", samples)
 
     baseline = samples if policy == "sft" else read_jsonl("data/samples/sft.jsonl")

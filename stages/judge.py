@@ -2,15 +2,17 @@
 models/judge."""
 
 from rlhf_lib import environment
+from rlhf_lib.params.compute import ComputeParams
 from rlhf_lib.params.reward import JudgeParams
 from rlhf_lib.params.schema import read
 
 
 def main() -> None:
-    params = read("judge", JudgeParams)
+    compute, params = read("compute", ComputeParams), read("judge", JudgeParams)
     environment.prepare(offline=params.source.kind != "hub")
-    from rlhf_lib import reward
+    from rlhf_lib import hardware, reward
 
+    hardware.use(compute)
     reward.run("judge", params, reward.Splits("data/splits/judge_train.jsonl", "data/splits/judge_validation.jsonl"))
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from rlhf_lib import environment, negatives
+from rlhf_lib.params.compute import ComputeParams
 from rlhf_lib.params.negatives import NegativesParams
 from rlhf_lib.params.schema import read
 from rlhf_lib.rows import read_values, write_jsonl
@@ -20,9 +21,12 @@ def main() -> None:
     if params.model_name_or_path is None:
         copy()
         return
+    compute = read("compute", ComputeParams)
     environment.prepare(offline=params.name_and_revision[1] is None)
+    from rlhf_lib import hardware
     from rlhf_lib.checkpoint import CheckpointDir
 
+    hardware.use(compute)
     checkpoints = CheckpointDir("negatives")
     samples = negatives.sample(params, negatives.prompts(SPLITS), checkpoints.path / "samples.jsonl")
     counts = [Counter[str]() for _ in FILES]

@@ -1,17 +1,23 @@
 """The judge on PPO's answers along its training -> metrics/overoptimisation.tsv."""
 
 from rlhf_lib import environment
+from rlhf_lib.params.compute import ComputeParams
+from rlhf_lib.params.schema import read
 
 
 def main() -> None:
+    compute = read("compute", ComputeParams)
     environment.prepare()
+    from rlhf_lib import hardware, processes
     from rlhf_lib.overoptimisation import COLUMNS, curve
-    from rlhf_lib.rewards import RewardModel
+    from rlhf_lib.rewards import RewardModel, shared
     from rlhf_lib.rows import read_jsonl
     from rlhf_lib.tracking import write_curve
 
-    completions = read_jsonl("data/samples/ppo_training.jsonl")
-    write_curve("metrics/overoptimisation.tsv", curve(completions, RewardModel.load("models/judge")), COLUMNS)
+    hardware.use(compute)
+    rows = curve(read_jsonl("data/samples/ppo_training.jsonl"), shared(RewardModel.load("models/judge")))
+    if processes.is_main():
+        write_curve("metrics/overoptimisation.tsv", rows, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
 """Proximal policy optimisation: models/sft -> models/ppo."""
 
+from functools import partial
+
 from rlhf_lib import environment
+from rlhf_lib.params.compute import ComputeParams
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.params.reward_source import needs_hub
 from rlhf_lib.params.schema import read
 
 
 def main() -> None:
-    params = read("ppo", PPOParams)
+    compute, params = read("compute", ComputeParams), read("ppo", PPOParams)
     environment.prepare(offline=not needs_hub(params.reward_funcs))
-    from rlhf_lib import models, training
+    from rlhf_lib import hardware, models, training, weights
     from rlhf_lib.checkpoint import CheckpointDir
     from rlhf_lib.ppo import run
-    from rlhf_lib.ppo.model import merged
     from rlhf_lib.rows import read_jsonl, write_jsonl
     from rlhf_lib.tracking import write_json
 
+    hardware.use(compute)
     checkpoints = CheckpointDir("ppo")
     train, validation, ptx = (
         list(read_jsonl(f"data/splits/{split}.jsonl")) for split in ("prompts_train", "prompts_validation", "sft_train")
@@ -24,7 +27,8 @@ def main() -> None:
     log = training.run(trainer, checkpoints)
     if not trainer.accelerator.is_main_process:
         return
-    models.save(merged(trainer.model.policy), trainer.processing_class, "models/ppo")
+    load = partial(models.load_policy, "models/sft")
+    weights.save(trainer.model.policy, trainer.processing_class, "models/ppo", load)
     training.write_curves("ppo", log)
     write_jsonl("data/samples/ppo_training.jsonl", trainer.completions)
     keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")

@@ -1,15 +1,16 @@
 """The reward model: models/sft, or another base -> models/reward."""
 
 from rlhf_lib import environment
+from rlhf_lib.params.compute import ComputeParams
 from rlhf_lib.params.reward import RewardParams
 from rlhf_lib.params.schema import read
 
 
 def main() -> None:
-    params = read("reward", RewardParams)
+    compute, params = read("compute", ComputeParams), read("reward", RewardParams)
     target_range = read("prepare.target_range", list[float])
     environment.prepare(offline=params.source.kind != "hub")
-    from rlhf_lib import reward
+    from rlhf_lib import hardware, reward
 
     splits = reward.Splits(
         "data/negatives/reward_train.jsonl",
@@ -17,6 +18,7 @@ def main() -> None:
         "data/splits/groups_train.jsonl",
         "data/splits/groups_validation.jsonl",
     )
+    hardware.use(compute)
     reward.run("reward", params, splits, target_range)
 
 

@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
+
+@pytest.fixture(autouse=True, scope="session")
+def in_fp32() -> None:
+    """The tests' models compute in fp32 on the CPU, whatever the machine has: numbers are compared to 1e-5."""
+    import dataclasses
+
+    from rlhf_lib import hardware
+    from rlhf_lib.params.compute import AUTO
+
+    hardware.use(dataclasses.replace(AUTO, device="cpu", precision="fp32"))
+
+
 TEXTS = [f"{verb} the {noun} in one word." for verb in ("Name", "Paint", "Describe") for noun in ("cat", "dog", "sky")]
 
 

@@ -49,8 +49,8 @@ def project_files(*modules: str) -> set[str]:
 
 
 def stage_module(stage: dict) -> str:
-    python, flag, module = stage["cmd"].split()[:3]
-    assert (python, flag) == ("python", "-m")
+    program, flag, module = stage["cmd"].split()[:3]
+    assert program in ("python", "${launch}") and flag == "-m"
     return module
 
 
@@ -81,6 +81,13 @@ def test_params_are_the_sections_read(name):
     reads = [call for call in calls if ast.unparse(call.func) in ("read", "schema.read")]
     sections = set(SECTIONS) if name == "report" else {call.args[0].value for call in reads}  # the page shows them all
     assert sections == set(STAGES[name].get("params", []))
+
+
+def test_the_stages_that_compute_with_models_are_launched():
+    """But `base`, which computes nothing, and `negatives`, whose log of answers has one writer."""
+    models = {name for name, stage in STAGES.items() if "compute" in stage.get("params", [])}
+    launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith("${launch} ")}
+    assert models - launched == {"negatives", "report"} and not launched - models
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -13,6 +13,7 @@ from conftest import ROOT, TEXTS
 
 from rlhf_lib import negatives
 from rlhf_lib.negatives import Sample
+from rlhf_lib.params.compute import AUTO
 from rlhf_lib.params.negatives import NegativesParams
 from rlhf_lib.params.schema import ParamsError, check
 from rlhf_lib.rows import read_jsonl, write_jsonl
@@ -271,7 +272,9 @@ STAGE = "import runpy, sys; runpy.run_module('stages.negatives', run_name='__mai
 
 
 def set_params(**changes):
-    Path("params.yaml").write_text(json.dumps({"policy": "ppo", "negatives": {**PARAMS, **changes}}))
+    Path("params.yaml").write_text(
+        json.dumps({"policy": "ppo", "compute": vars(AUTO), "negatives": {**PARAMS, **changes}})
+    )
 
 
 def stage(env=ENV):

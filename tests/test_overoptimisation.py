@@ -1,5 +1,6 @@
 """The judge on PPO's answers along its training."""
 
+import json
 import math
 import os
 import shutil
@@ -12,6 +13,7 @@ from conftest import ROOT
 
 from rlhf_lib import scorers
 from rlhf_lib.overoptimisation import COLUMNS, curve
+from rlhf_lib.params.compute import AUTO
 from rlhf_lib.rewards import RewardModel
 from rlhf_lib.rows import write_jsonl
 from rlhf_lib.tracking import write_curve
@@ -69,6 +71,7 @@ def test_one_completion_has_no_standard_error(tmp_path):
 def stage():
     """Run the stage where the test runs; the lines of what it wrote, as cells."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    Path("params.yaml").write_text(json.dumps({"policy": "ppo", "compute": vars(AUTO)}))
     done = subprocess.run(
         [sys.executable, "-m", "stages.overoptimisation"], env=env, capture_output=True, text=True, timeout=120
     )

@@ -269,13 +269,13 @@ def test_the_file_holds_exactly_the_fields_of_the_section(name):
 
 
 def test_the_file_holds_exactly_the_sections():
-    assert list(shipped()) == ["policy", *SECTIONS]
+    assert list(shipped()) == ["policy", "launch", *SECTIONS]
 
 
 def test_every_field_has_a_comment_directly_above_it():
     lines = PARAMS.read_text(encoding="utf-8").splitlines()
-    fields = [i for i, line in enumerate(lines) if re.match(r"  \w+:|policy:", line)]
-    assert len(fields) == 1 + sum(len(shipped()[name]) for name in SECTIONS)
+    fields = [i for i, line in enumerate(lines) if re.match(r"  \w+:|policy:|launch:", line)]
+    assert len(fields) == 2 + sum(len(shipped()[name]) for name in SECTIONS)
     assert [lines[i] for i in fields if not lines[i - 1].lstrip().startswith("# ")] == []
 
 

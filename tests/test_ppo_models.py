@@ -20,8 +20,9 @@ from rlhf_lib.chat import prompt_ids
 from rlhf_lib.logprobs import Distribution, Response, collate
 from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.ppo import run
-from rlhf_lib.ppo.model import merged, with_shared_critic
+from rlhf_lib.ppo.model import with_shared_critic
 from rlhf_lib.rewards import RewardModel
+from rlhf_lib.weights import ADAPTER, save
 
 LORA = {"lora_r": 4, "lora_alpha": 8}
 
@@ -190,8 +191,9 @@ def test_a_merged_policy_is_a_plain_model_with_the_adapters_logits(build, tmp_pa
         adapted = trainer.model.policy(ids).logits
         with trainer.reference() as reference:
             assert (reference(ids).logits - adapted).abs().max() > 1e-2
-    models.save(merged(trainer.model.policy), trainer.processing_class, tmp_path / "merged")
-    assert not list((tmp_path / "merged").glob("adapter*"))
+    save(trainer.model.policy, trainer.processing_class, tmp_path / "merged", load=None)
+    beside = {file.name for file in (tmp_path / "merged" / ADAPTER).iterdir()}
+    assert beside == {"adapter_config.json", "adapter_model.safetensors"}
     for file in (tmp_path / "merged").glob("*.json"):
         assert "lora" not in file.read_text() and "peft" not in file.read_text()
     names = load_file(tmp_path / "merged/model.safetensors")
@@ -200,10 +202,6 @@ def test_a_merged_policy_is_a_plain_model_with_the_adapters_logits(build, tmp_pa
     assert not info["missing_keys"] and not info["unexpected_keys"]
     with torch.no_grad():
         torch.testing.assert_close(plain.eval()(ids).logits, adapted, atol=1e-5, rtol=0)
-
-
-def test_a_policy_without_adapters_is_its_own_merged_model(policy):
-    assert merged(policy) is policy
 
 
 @pytest.mark.parametrize("critic", [{"critic": "shared"}, {"critic": "lora"}], ids=["shared", "lora"])

@@ -8,7 +8,7 @@ import torch
 from conftest import PTX_ROWS, TRAIN_ROWS, column, rows, same, weights
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from rlhf_lib import models
+from rlhf_lib import hardware, models
 from rlhf_lib.chat import dialogue_ids, prompt_ids
 from rlhf_lib.generation import text
 from rlhf_lib.logprobs import Response
@@ -132,8 +132,9 @@ def test_a_response_ends_with_its_first_stop_string(build):
     assert 0 < len(ended) < 16
 
 
-def test_the_first_ratio_is_exactly_1_in_bfloat16(build):
-    trainer = build(total_rollouts=1, bf16=True, response_length=4)
+def test_the_first_ratio_is_exactly_1_in_bfloat16(build, monkeypatch):
+    monkeypatch.setattr(hardware, "_chosen", dataclasses.replace(hardware._chosen, precision="bf16"))
+    trainer = build(total_rollouts=1, response_length=4)
     dtypes = set()
     trainer.model.policy.transformer.h[0].mlp.register_forward_hook(lambda *hooked: dtypes.add(hooked[-1].dtype))
     assert_first_ratios_are_1(trainer)

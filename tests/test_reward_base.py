@@ -17,7 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def load(base, **changes):
-    return reward_base.load("reward", params(base, **changes))
+    return reward_base.load("reward", params(base, **changes), {})
 
 
 def test_the_head_follows_the_seed(tiny):

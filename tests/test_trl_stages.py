@@ -9,7 +9,7 @@ from conftest import TEXTS
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
-from rlhf_lib import dpo, models, reward, sft, training
+from rlhf_lib import dpo, hardware, models, reward, sft, training
 from rlhf_lib.chat import dialogue_ids, prompt_ids
 from rlhf_lib.checkpoint import CheckpointDir
 from rlhf_lib.params.dpo import DPOParams
@@ -38,6 +38,13 @@ TRAINER = {
     "logging_steps": 1,
     "eval_steps": 5,
     "save_steps": 2,
+    "lora_r": None,
+    "lora_alpha": 16,
+    "lora_dropout": 0.0,
+    "lora_target_modules": None,
+    "load_in_8bit": False,
+    "load_in_4bit": False,
+    "freeze": [],
 }
 LONG = "cat " * 100
 
@@ -283,7 +290,7 @@ def test_dpo_on_precomputed_references_is_trls_dpo(tiny, moved, checkpoints):
     plain = DPOTrainer(
         model=moved,
         ref_model=models.load_policy(tiny.policy),
-        args=DPOConfig(**config, **training.device_kwargs()),
+        args=DPOConfig(**config, **hardware.trainer_kwargs()),
         train_dataset=dataset(pair_rows(), dpo.COLUMNS),
         processing_class=models.load_tokenizer(tiny.policy),
     )

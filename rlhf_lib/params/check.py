@@ -11,6 +11,7 @@ from typing import Any
 
 from rlhf_lib.params.base import BaseParams
 from rlhf_lib.params.best_of_n import BestOfNParams
+from rlhf_lib.params.compute import ComputeParams
 from rlhf_lib.params.dpo import DPOParams
 from rlhf_lib.params.evaluate import EvaluateParams
 from rlhf_lib.params.llm_judge import LLMJudgeParams
@@ -21,10 +22,11 @@ from rlhf_lib.params.prepare import PrepareParams
 from rlhf_lib.params.reference import ReferenceParams
 from rlhf_lib.params.report import ReportParams
 from rlhf_lib.params.reward import JudgeParams, RewardParams
-from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, check, check_policy, load_yaml
+from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, check, check_launch, check_policy, load_yaml
 from rlhf_lib.params.sft import SFTParams
 
 SECTIONS: dict[str, type] = {
+    "compute": ComputeParams,
     "load": LoadParams,
     "prepare": PrepareParams,
     "base": BaseParams,
@@ -45,9 +47,10 @@ SECTIONS: dict[str, type] = {
 def check_all(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:
     """A `ParamsError` for the first fault in any section."""
     check_policy(params, path)
+    check_launch(params, path)
     for name in params:
-        if name != "policy" and name not in SECTIONS:
-            raise ParamsError(f"{path}: {name}: unknown section; known: policy, {', '.join(SECTIONS)}")
+        if name not in ("policy", "launch", *SECTIONS):
+            raise ParamsError(f"{path}: {name}: unknown section; known: policy, launch, {', '.join(SECTIONS)}")
     for name, section in SECTIONS.items():
         if name not in params:
             raise ParamsError(f"{path}: {name}: the section is missing; put it back (git checkout {path})")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from rlhf_lib.params import reward_source
 from rlhf_lib.params.schema import Above, AtLeast, AtMost, NotEmpty
-from rlhf_lib.params.training import Count, Fraction, OptimizerParams, Positive
+from rlhf_lib.params.training import Count, Fraction, OptimizerParams, Positive, WeightsParams
 
 NotNegative = Annotated[float, AtLeast(0)]
 WholeNotNegative = Annotated[int, AtLeast(0)]
@@ -16,8 +16,7 @@ NEVER = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOParams(OptimizerParams):
-    bf16: bool | None
+class PPOParams(WeightsParams, OptimizerParams):
     # the rollouts
     total_rollouts: Count
     rollout_batch_size: Count
@@ -41,9 +40,6 @@ class PPOParams(OptimizerParams):
     missing_eos_replaces: bool
     length_penalty: NotNegative
     # policy, critic and reference
-    lora_r: Count | None
-    lora_alpha: Count
-    lora_target_modules: list[str] | None
     critic: Literal["shared", "separate", "lora"]
     critic_learning_rate: NotNegative | None
     # KL to the reference
@@ -77,6 +73,7 @@ class PPOParams(OptimizerParams):
     report_to: list[str]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for whole, part in (
             ("rollout_batch_size", "num_generations"),
             ("rollout_batch_size", "num_minibatches"),

@@ -162,6 +162,23 @@ def check_policy(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
     return policy
 
 
+def check_launch(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
+    """The top-level `launch`, which starts the stages' modules; a `ParamsError` unless it can."""
+    launch = params.get("launch")
+    launch = launch if isinstance(launch, str) else repr(launch)
+    words = launch.split()
+    if words[:1] != ["python"] and words[:2] != ["accelerate", "launch"] and words[:1] != ["torchrun"]:
+        raise ParamsError(
+            f"{path}: launch: must be python, or accelerate launch --config_file launch/<name>.yaml, got {launch}"
+        )
+    if (
+        "--config_file" in words
+        and not (file := Path(words[(words.index("--config_file") + 1) % len(words)])).is_file()
+    ):
+        raise ParamsError(f"{path}: launch: {file}: no such file; launch/ has those that come with the project")
+    return launch
+
+
 def policy_argument(arguments: Sequence[str]) -> str:
     """The policy that a stage's command line names: `python -m stages.evaluate ppo`."""
     if len(arguments) != 2 or arguments[1] not in POLICIES:

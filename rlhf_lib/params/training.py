@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,9 @@ Positive = Annotated[float, Above(0)]
 Fraction = Annotated[float, AtLeast(0), AtMost(1)]
 Count = Annotated[int, AtLeast(1)]
 MaxLength = Annotated[int, AtLeast(8)]
+
+FREEZABLE = ("embeddings", "norms", "attention", "mlp")
+LAYERS = re.compile(r"(\d+)(?:-(\d+))?")  # one layer, or the first and the last of several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,39 @@ class OptimizerParams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerParams(OptimizerParams):
+class WeightsParams:
+    """Which weights are trained, and how the others are held; the names are those of TRL's ModelConfig."""
+
+    lora_r: Count | None
+    lora_alpha: Count
+    lora_target_modules: list[str] | None
+    load_in_8bit: bool
+    load_in_4bit: bool
+    freeze: list[str]
+
+    def __post_init__(self) -> None:
+        if self.load_in_8bit and self.load_in_4bit:
+            raise ValueError("load_in_4bit: must be false while load_in_8bit is true")
+        if self.is_quantized and self.lora_r is None:
+            raise ValueError(
+                f"lora_r: must be a rank, such as 16, while load_in_{8 if self.load_in_8bit else 4}bit is true: such "
+                "weights cannot be trained, adapters on them can"
+            )
+        if self.freeze and self.lora_r is not None:
+            raise ValueError("freeze: must be [] while lora_r is set, which freezes all but the adapters")
+        for part in self.freeze:
+            if part not in FREEZABLE and not LAYERS.fullmatch(part):
+                raise ValueError(
+                    f"freeze: must name {', '.join(FREEZABLE)} or layers by number, such as 0-5, got {part!r}"
+                )
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.load_in_8bit or self.load_in_4bit
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerParams(WeightsParams, OptimizerParams):
     num_train_epochs: Positive
     max_steps: Annotated[int, AtLeast(-1)]
     gradient_accumulation_steps: Count
@@ -36,11 +72,14 @@ class TrainerParams(OptimizerParams):
     logging_steps: Count
     eval_steps: Count
     save_steps: Count
+    lora_dropout: Fraction
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_steps == 0:
             raise ValueError("max_steps: must be -1 (use num_train_epochs) or at least 1, got 0")
 
     def config(self) -> dict[str, Any]:
         """The fields as keyword arguments of the trainer's config class."""
-        return dataclasses.asdict(self)
+        ours = {"lora_dropout", *WeightsParams.__dataclass_fields__}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ours}

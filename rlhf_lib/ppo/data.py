@@ -9,8 +9,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.generation import encode_prompts, seeded
+from rlhf_lib.generation import encode_prompts
 from rlhf_lib.logprobs import Response
+from rlhf_lib.seeds import seeded
 
 Row = dict[str, Any]
 Item = TypeVar("Item")

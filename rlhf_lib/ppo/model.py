@@ -7,16 +7,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple, TypeAlias
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from rlhf_lib.logprobs import Batch, Distribution, response_logits, response_logprobs
-from rlhf_lib.params.ppo import PPOParams
-from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.rewards import RewardModel
+from rlhf_lib.weights import Model, base_model, with_lora
 
-Model: TypeAlias = PreTrainedModel | PeftModel
 # A context in which the reference can be called.
 Reference: TypeAlias = Callable[[], AbstractContextManager[Model]]
 
@@ -46,8 +43,7 @@ class ActorCritic(nn.Module):
         if critic_trunk is None:
             # The causal LM's own forward turns hidden states into logits (some scale or cap them), but does not
             # return the last hidden state without keeping those of all layers.
-            model: PreTrainedModel = policy.get_base_model() if isinstance(policy, PeftModel) else policy
-            model.base_model.register_forward_hook(self._keep_hidden)
+            base_model(policy).base_model.register_forward_hook(self._keep_hidden)
 
     def _keep_hidden(self, module: nn.Module, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
         self._policy_hidden = output[0]
@@ -76,28 +72,7 @@ class ActorCritic(nn.Module):
         return {*trunk, *self.value_head.parameters()}
 
 
-def lora_config(params: PPOParams) -> LoraConfig:
-    """LoRA without dropout, which would make another policy of the one that sampled."""
-    return LoraConfig(
-        r=params.lora_r or 0,
-        lora_alpha=params.lora_alpha,
-        target_modules=params.lora_target_modules,
-        lora_dropout=0.0,
-        task_type="CAUSAL_LM",
-    )
-
-
-def with_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
-    """The model with adapters that change nothing yet, all else frozen; a `ParamsError` when it cannot have them."""
-    if getattr(model.config, "model_type", "") == "gpt2":
-        config.fan_in_fan_out = True  # its Conv1D layers hold the weights transposed
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise ParamsError(f"params.yaml: ppo.lora_target_modules: {' '.join(str(error).split())[:300]}") from None
-
-
-def frozen_copy(model: PreTrainedModel) -> Reference:
+def frozen_copy(model: Model) -> Reference:
     """A second model as the reference. Its parameters keep `requires_grad`: PyTorch chooses its matrix products by
     it, and the reference's must be the policy's, so that the first KL is exactly 0."""
     return lambda: nullcontext(model)
@@ -112,11 +87,6 @@ def adapter_off(policy: PeftModel) -> Reference:
             yield policy
 
     return reference
-
-
-def merged(policy: Model) -> PreTrainedModel:
-    """The policy as a plain model: adapters, if any, are added to its weights, in place."""
-    return policy.merge_and_unload() if isinstance(policy, PeftModel) else policy
 
 
 def with_shared_critic(policy: Model) -> ActorCritic:
@@ -139,6 +109,5 @@ def with_separate_critic(policy: Model, reward: RewardModel, lora: LoraConfig | 
         head.weight.copy_(old_head.weight / reward.std)
         head.bias.fill_(-reward.mean / reward.std)
     if lora is not None:
-        lora.task_type = "FEATURE_EXTRACTION"
-        trunk = with_lora(trunk, lora)
+        trunk = with_lora("ppo", trunk, lora)
     return ActorCritic(policy, trunk, head)

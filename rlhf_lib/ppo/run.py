@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
+from peft import PeftModel
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
-from rlhf_lib import models, training
+from rlhf_lib import hardware, models, training, weights
 from rlhf_lib.checkpoint import CheckpointDir
 from rlhf_lib.params.ppo import PPOParams
 from rlhf_lib.params.schema import ParamsError
@@ -16,8 +18,6 @@ from rlhf_lib.ppo.model import (
     Reference,
     adapter_off,
     frozen_copy,
-    lora_config,
-    with_lora,
     with_separate_critic,
     with_shared_critic,
 )
@@ -36,8 +36,12 @@ def build(
     checkpoints: CheckpointDir,
 ) -> PPOTrainer:
     """A trainer of the policy in directory `sft`; a separate critic starts from the reward model in `reward`."""
+    if sharded := next((name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}")), None):
+        raise ParamsError(
+            f"params.yaml: launch: PPO samples from the whole policy, which {sharded} shards; launch with "
+            "launch/gpus.yaml, and set ppo.lora_r where the memory is short"
+        )
     set_seed(params.seed)
-    models.multiply_with_onednn()
     args = training_arguments(params, checkpoints)
     model, reference = policy_and_reference(params, sft, reward)
     rewards = RewardFunctions.load(
@@ -61,9 +65,9 @@ def build(
 
 def training_arguments(params: PPOParams, checkpoints: CheckpointDir) -> TrainingArguments:
     """The trainer's arguments, in as many processes as this one was started with."""
-    kwargs = {**training.trainer_kwargs(checkpoints), **training.precision_kwargs(params.bf16)}
+    kwargs = training.trainer_kwargs(checkpoints)
     try:
-        config = params.trainer_config(training.num_processes())
+        config = params.trainer_config(hardware.num_processes())
     except ValueError as error:
         raise ParamsError(f"params.yaml: ppo.{error}") from None
     # The loader knows where to go on, and early stopping how long it has waited.
@@ -76,12 +80,15 @@ def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[Acto
 
     With LoRA, the reference is the policy without its adapter; else it is a second model.
     """
-    policy = models.load_policy(sft)
-    if params.lora_r is None:
-        reference = frozen_copy(models.load_policy(sft))
-    else:
-        policy = with_lora(policy, lora_config(params))
+    quantization = weights.quantization("ppo", params)
+    loaded = models.load_policy(sft, **quantization)
+    policy = weights.choose("ppo", loaded, params, "CAUSAL_LM")
+    if isinstance(policy, PeftModel):
         reference = adapter_off(policy)
+    else:
+        # frozen in the same parts: PyTorch chooses its matrix products by what has a gradient
+        copy = weights.choose("ppo", models.load_policy(sft), params, "CAUSAL_LM")
+        reference = frozen_copy(copy)
     if params.critic == "shared":
         return with_shared_critic(policy), reference
     critic = RewardModel.load(reward)
@@ -92,7 +99,8 @@ def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[Acto
             "(reward.bounded), as values are not; set it to shared"
         )
     models.run_fast(critic.model)
-    return with_separate_critic(policy, critic, lora_config(params) if params.critic == "lora" else None), reference
+    adapters = weights.lora_config(params, critic.model, "FEATURE_EXTRACTION") if params.critic == "lora" else None
+    return with_separate_critic(policy, critic, adapters), reference
 
 
 def check_tokenizers(of_reward: PreTrainedTokenizerBase, of_policy: PreTrainedTokenizerBase) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -13,6 +12,7 @@ from rlhf_lib.generation import Sampling
 from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.ppo.data import Prompts
 from rlhf_lib.ppo.model import Model, Reference
+from rlhf_lib.processes import shared_out
 from rlhf_lib.reward_functions import RewardFunctions, Rewards
 
 
@@ -48,16 +48,21 @@ class Sampler:
 
     def respond(self, prompts: Prompts, sampling: Sampling, *draw: int) -> tuple[list[Response], Rewards]:
         """A response to each prompt, and its rewards. The same draw gives every prompt the same random numbers."""
-        rows = list(range(len(prompts))[self.share])
-        noise = generation.random_numbers(len(prompts), sampling, self.seed, *draw)[rows]
-        mine = prompts.pick(rows)
-        with self.accelerator.autocast():
-            responses = generation.generate(self.policy, self.tokenizer, mine.ids, sampling, noise, self.batch_size)
-        rewards = self.reward([row["prompt"] for row in mine.rows], self.texts(responses), mine.columns())
-        made = zip(rows, responses, rewards.total, *rewards.by_name.values(), strict=True)
-        _, everyones, total, *named = zip(*sorted(gather_object(list(made)), key=lambda row: row[0]), strict=True)
-        by_name = {name: list(values) for name, values in zip(rewards.by_name, named, strict=True)}
-        return list(everyones), Rewards(list(total), by_name)
+        noise = generation.random_numbers(len(prompts), sampling, self.seed, *draw)
+
+        def rewarded(rows: list[int]) -> list[tuple[Response, float, dict[str, float | None]]]:
+            mine = prompts.pick(rows)
+            with self.accelerator.autocast():
+                responses = generation.generate(
+                    self.policy, self.tokenizer, mine.ids, sampling, noise[rows], self.batch_size
+                )
+            rewards = self.reward([row["prompt"] for row in mine.rows], self.texts(responses), mine.columns())
+            columns = zip(*rewards.by_name.values(), strict=True)
+            named = [dict(zip(rewards.by_name, values, strict=True)) for values in columns]
+            return list(zip(responses, rewards.total, named, strict=True))
+
+        responses, total, named = zip(*shared_out(range(len(prompts)), rewarded), strict=True)
+        return list(responses), Rewards(list(total), {name: [row[name] for row in named] for name in named[0]})
 
     def texts(self, responses: list[Response]) -> list[str]:
         return [generation.text(self.tokenizer, response) for response in responses]

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerControl, TrainingArguments
 
-from rlhf_lib.generation import Sampling, seeded
+from rlhf_lib.generation import Sampling
 from rlhf_lib.logprobs import Distribution, Response, collate, response_logprobs
 from rlhf_lib.models import context_length
 from rlhf_lib.params.ppo import PPOParams
@@ -35,6 +35,7 @@ from rlhf_lib.ppo.model import ActorCritic, Reference
 from rlhf_lib.ppo.rollout import Minibatch, Rollout, minibatches, update_inputs
 from rlhf_lib.ppo.sampler import Sampler, mean_rewards
 from rlhf_lib.reward_functions import RewardFunctions
+from rlhf_lib.seeds import seeded
 
 _WEIGHTS = "actor_critic.safetensors"
 _STATE = "rollout.json"

@@ -1,0 +1,26 @@
+"""The `compute` section: where and how every stage computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Choice = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeParams:
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    precision: Choice
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"]
+    gradient_checkpointing: bool | None
+    torch_compile: bool
+
+
+AUTO = ComputeParams(
+    device="auto",
+    precision="auto",
+    attn_implementation="auto",
+    gradient_checkpointing=None,
+    torch_compile=False,
+)
