@@ -3,7 +3,7 @@ benchmarks/trainers.py."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -11,32 +11,25 @@ from typing import Any
 from benchmarks import worker
 from benchmarks.trainer_worker import BlockTurns, TrainerTask, describe, trainer_task, watch
 from rlhf_lib import environment
+from rlhf_lib.params.compute import AUTO
 from rlhf_lib.params.dpo import DPOParams
 from rlhf_lib.params.reward import RewardParams
-from rlhf_lib.params.schema import check
+from rlhf_lib.params.schema import PARAMS_FILE, check, load_yaml
 from rlhf_lib.params.sft import SFTParams
 
+PARAMS = Path(__file__).resolve().parents[1] / PARAMS_FILE
 SECTIONS: dict[str, Any] = {"sft": SFTParams, "reward": RewardParams, "dpo": DPOParams}
 REFERENCE = "reference.jsonl"
 
 
-def use_precision(precision: str) -> None:
-    """Let the trainers compute in `precision`; auto: bf16 where the processor multiplies it in hardware."""
-    from rlhf_lib import models, training
-
-    device_kwargs = training.device_kwargs
-    bf16 = models.computes_bf16() and precision == "auto"
-    training.device_kwargs = lambda: {**device_kwargs(), "bf16": bf16}
-
-
 def params(task: TrainerTask) -> Any:
-    """The params of the stage, as a section of params.yaml would give them."""
+    """The section of params.yaml of the stage, with the case's values in it."""
     from benchmarks import preferences
 
-    section = task.case.ours(task.task, task.blocks)
+    section = {**load_yaml(PARAMS)[task.task], **task.case.ours(task.task, task.blocks)}
     if task.task == "reward":
         section["model_name_or_path"] = str((task.folder / preferences.MODEL).resolve())
-    return check(SECTIONS[task.task], section, task.task, Path("benchmarks/trainer_cases.py"))
+    return check(SECTIONS[task.task], section, task.task, PARAMS_FILE)
 
 
 def build(task: TrainerTask) -> Any:
@@ -88,15 +81,14 @@ def main() -> None:
     environment.prepare()
     import torch
 
-    from rlhf_lib import training
+    from rlhf_lib import hardware, training
 
     torch.set_num_threads(worker.THREADS)
-    use_precision(task.case.precision)
+    hardware.use(dataclasses.replace(AUTO, device="cpu", precision=task.case.precision))
     measured = reference(task) if task.task == "dpo" else {}
     trainer = build(task)
     watch(trainer, turns, task.case.steps)
-    settings = json.loads(json.dumps(task.case.ours(task.task, task.blocks)))
-    turns.say({**describe(trainer, settings), **measured})
+    turns.say({**describe(trainer, task.case.ours(task.task, task.blocks)), **measured})
     worker.train(lambda: training.run(trainer, worker.Nowhere(task.folder)))
 
 

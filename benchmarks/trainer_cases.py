@@ -23,6 +23,10 @@ TRL_DEFAULTS: dict[str, Any] = {
     "adam_beta2": 0.999,
     "max_grad_norm": 1.0,
     "gradient_accumulation_steps": 1,
+    "lora_r": None,
+    "load_in_8bit": False,
+    "load_in_4bit": False,
+    "freeze": [],
 }
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     "sft": {},
@@ -83,7 +87,7 @@ class TrainerCase:
         }
 
     def ours(self, task: str, blocks: int) -> dict[str, Any]:
-        """A whole section of params.yaml for `task`, less `model_name_or_path`."""
+        """The case in the names of the section `task` of params.yaml; all that matters to speed is in it."""
         never = 1_000_000
         section = {
             **TRL_DEFAULTS,

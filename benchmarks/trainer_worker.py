@@ -79,6 +79,11 @@ def describe(trainer: Any, settings: dict[str, Any]) -> dict[str, Any]:
         for key in ("bf16", "fp16", "gradient_checkpointing", "train_sampling_strategy", "optim", "use_cpu")
     }
     return {
-        "settings": {**settings, **actual, "attn_implementation": config._attn_implementation},
+        "settings": {
+            **settings,
+            **actual,
+            "attn_implementation": config._attn_implementation,
+            "weights": str(next(trainer.model.parameters()).dtype).removeprefix("torch."),
+        },
         "versions": {module.__name__: module.__version__ for module in (torch, transformers, accelerate, trl)},
     }
