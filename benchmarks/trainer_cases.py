@@ -46,7 +46,7 @@ class TrainerCase:
     by_default: bool = True  # whether it is measured where no case is named
     size: str = "tiny"
     batch: int = 16  # rows or pairs
-    steps: int = 4  # to a block
+    steps: int = 3  # to a block
     prompt_lengths: Lengths = (16, 128)  # tokens, templated
     answer_lengths: Lengths = (16, 200)  # tokens, the EOS included
     max_length: int = 256
@@ -102,7 +102,7 @@ class TrainerCase:
 
 
 LEAN = {"bf16": False, "gradient_checkpointing": False}
-GPT2: dict[str, Any] = {"size": "gpt2", "batch": 8, "steps": 2}
+GPT2: dict[str, Any] = {"size": "gpt2", "batch": 8, "steps": 1}
 
 CASES: dict[str, TrainerCase] = {
     "tiny": TrainerCase(about="4 layers, 256 wide; TRL as it comes"),
@@ -119,7 +119,6 @@ CASES: dict[str, TrainerCase] = {
         about="GPT-2 of 124 million parameters; TRL without gradient checkpointing, both in fp32",
         peer=LEAN,
         precision="fp32",
-        by_default=False,
         **GPT2,
     ),
 }
