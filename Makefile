@@ -66,9 +66,10 @@ format: $(VENV)/dev.stamp ## put the code into the house format
 	ruff format .
 	ruff check --fix .
 
-bench: $(VENV)/run.stamp ## measure data stages, reward models, and our PPO against TRL's; takes over an hour
+bench: $(VENV)/run.stamp ## measure data stages, reward models, and our trainers against TRL's; takes hours
 	python -m benchmarks.data
 	python -m benchmarks.reward_kinds
+	python -m benchmarks.trainers
 	python -m benchmarks.ppo
 
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache

@@ -27,22 +27,15 @@ def ppo_params(overrides: Mapping[str, Any]) -> PPOParams:
 def build(params: PPOParams, models: Path) -> PPOTrainer:
     """The trainer as the PPO stage builds it, on the benchmark's models and prompts."""
     from benchmarks import workload
-    from rlhf_lib.checkpoint import CheckpointDir
     from rlhf_lib.ppo import run
-
-    class Nowhere(CheckpointDir):
-        """Nothing is saved, so nothing is fingerprinted or locked."""
-
-        def __init__(self) -> None:
-            self.path = models / "checkpoints"
 
     rows = [{"prompt": prompt} for prompt in workload.read_prompts(models)]
     policy, reward = str(models / workload.POLICY), str(models / workload.REWARD)
     params = dataclasses.replace(params, reward_funcs=[reward], reward_weights=None)
-    return run.build(params, policy, reward, rows, rows[:1], [], Nowhere())
+    return run.build(params, policy, reward, rows, rows[:1], [], worker.Nowhere(models))
 
 
-def watch(trainer: PPOTrainer, turns: worker.Turns) -> None:
+def watch(trainer: PPOTrainer, turns: worker.PhasedTurns) -> None:
     """Take turns at the boundaries of updates, and time the trainer's phases."""
     from transformers import TrainerCallback
 
@@ -79,7 +72,7 @@ def watch(trainer: PPOTrainer, turns: worker.Turns) -> None:
 
 def main() -> None:
     task = worker.task()
-    turns = worker.Turns(task.updates)
+    turns = worker.PhasedTurns(task.updates)
     environment.prepare()
     import accelerate
     import torch
@@ -98,7 +91,7 @@ def main() -> None:
             "versions": {module.__name__: module.__version__ for module in (torch, transformers, accelerate)},
         }
     )
-    worker.train(trainer)
+    worker.train(trainer.train)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Watch:
     The phase `update` is all from the first forward pass with a gradient to the update's end, less the optimizer.
     """
 
-    def __init__(self, trainer: Any, turns: worker.Turns) -> None:
+    def __init__(self, trainer: Any, turns: worker.PhasedTurns) -> None:
         import torch
         from transformers import TrainerCallback
         from trl.experimental.ppo import ppo_trainer
@@ -138,7 +138,7 @@ def response_tokens(responses: list[list[int]], eos_id: int) -> int:
 
 def main() -> None:
     task = worker.task()
-    turns = worker.Turns(task.updates)
+    turns = worker.PhasedTurns(task.updates)
     environment.prepare()
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if task.case.peer_bf16 else "no"
@@ -162,7 +162,7 @@ def main() -> None:
             "versions": {module.__name__: module.__version__ for module in (torch, transformers, accelerate, trl)},
         }
     )
-    worker.train(trainer)
+    worker.train(trainer.train)
 
 
 if __name__ == "__main__":

@@ -3,75 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from benchmarks import peer_ppo, results
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import CASES
+from benchmarks.processes import CACHE, ROOT, Worker, WorkerFailed, take_turns, worker_env
 from benchmarks.worker import THREADS
 from rlhf_lib import environment
 from rlhf_lib.tracking import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
-CACHE = ROOT / ".bench"
 PEER = CACHE / f"trl-{peer_ppo.VERSION}"
 OUTPUT = ROOT / "benchmarks" / "results" / "ppo.json"
 QUICK_OUTPUT = CACHE / "quick.json"
-
-
-class WorkerFailed(Exception):
-    """A side's process ended before it should; says what it printed last."""
-
-
-class Worker:
-    """One side's process, which waits until it is its turn."""
-
-    def __init__(self, module: str, arguments: list[str], env: Mapping[str, str], log: Path) -> None:
-        self.name, self.log = module, log
-        command = [sys.executable, "-m", module, *arguments]
-        with open(log, "w", encoding="utf-8") as errors:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
-            )
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self.process.kill()
-        self.process.communicate()
-
-    def answer(self) -> dict[str, Any]:
-        """The worker's next message."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait()
-            tail = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
-            raise WorkerFailed(f"{self.name} ended with code {self.process.returncode}:\n" + "\n".join(tail))
-        return json.loads(line)
-
-    def update(self) -> dict[str, Any]:
-        """Let the worker do one update, and wait for its report."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write("go\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # `answer` says why
-        return self.answer()
 
 
 def run(name: str, pairs: int, quick: bool) -> dict[str, Any]:
@@ -91,44 +40,13 @@ def run(name: str, pairs: int, quick: bool) -> dict[str, Any]:
         peer_start = peer.answer()
         ours = start("benchmarks.our_ppo", [])
         our_start = ours.answer()
-        return measure(name, case, (peer, peer_start), (ours, our_start), pairs)
-
-
-def measure(
-    name: str, case: Case, peer: tuple[Worker, dict[str, Any]], ours: tuple[Worker, dict[str, Any]], pairs: int
-) -> dict[str, Any]:
-    """A warm-up update of each side, then pairs of measured ones."""
-    print(f"{name}: {case.about}; warm-up", file=sys.stderr)
-    for worker, _ in (peer, ours):
-        worker.update()
-    peer_updates, our_updates = [], []
-    for pair in range(1, pairs + 1):
-        peer_updates.append(peer[0].update())
-        our_updates.append(ours[0].update())
-        seconds = [updates[-1]["cpu_seconds"] for updates in (peer_updates, our_updates)]
-        print(
-            f"{name}: pair {pair} of {pairs}: peer {seconds[0]:.2f} s, ours {seconds[1]:.2f} s, "
-            f"ratio {seconds[0] / seconds[1]:.2f}",
-            file=sys.stderr,
-        )
+        # The warm-up counts for nothing.
+        peer_updates, our_updates = (turns[1:] for turns in take_turns(f"{name}: {case.about}", peer, ours, pairs))
     return {
         "about": case.about,
         **results.compare(peer_updates, our_updates),
-        "peer": results.side(peer[1], peer_updates),
-        "ours": results.side(ours[1], our_updates),
-    }
-
-
-def worker_env(path: list[Path]) -> dict[str, str]:
-    """A worker's environment: one thread, no GPU, no network, and `path` before the installed packages."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
-    return {
-        **os.environ,
-        **threads,
-        "CUDA_VISIBLE_DEVICES": "",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(map(str, path)),
+        "peer": results.side(peer_start, peer_updates),
+        "ours": results.side(our_start, our_updates),
     }
 
 

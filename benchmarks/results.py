@@ -1,4 +1,4 @@
-"""The numbers of the PPO benchmark: from updates to a case's results, the results file, and the table."""
+"""The numbers of the benchmarks beside TRL: from turns to a case's results, the results file, and the table."""
 
 from __future__ import annotations
 
@@ -31,13 +31,21 @@ def compare(peer: Sequence[Update], ours: Sequence[Update]) -> dict[str, Any]:
     }
 
 
-def side(start: Mapping[str, Any], updates: Sequence[Update]) -> dict[str, Any]:
-    """One side of a case: its settings, and medians over its updates."""
+def timed_side(start: Mapping[str, Any], updates: Sequence[Update]) -> dict[str, Any]:
+    """One side of a case: what it said at its start, medians over its updates, and its peak of memory."""
     return {
         **start,
         "seconds": median(update["cpu_seconds"] for update in updates),
         "seconds_each": [update["cpu_seconds"] for update in updates],
         "wall_seconds": median(update["wall_seconds"] for update in updates),
+        "peak_mb": _peak(updates),
+    }
+
+
+def side(start: Mapping[str, Any], updates: Sequence[Update]) -> dict[str, Any]:
+    """One side of a case of PPO: `timed_side`, and what its responses and phases came to."""
+    return {
+        **timed_side(start, updates),
         "response_tokens": median(update["response_tokens"] for update in updates),
         "rollout_tokens_per_second": median(
             update["response_tokens"] / update["phases"]["sampling"] for update in updates
@@ -45,7 +53,6 @@ def side(start: Mapping[str, Any], updates: Sequence[Update]) -> dict[str, Any]:
         "phase_seconds": {
             phase: median(update["phases"][phase] for update in updates) for phase in updates[0]["phases"]
         },
-        "peak_mb": _peak(updates),
     }
 
 
@@ -110,8 +117,8 @@ def merge(old: Results, machine: Mapping[str, Any], cases: Mapping[str, Any]) ->
     return {"machine": dict(machine), "cases": {**old.get("cases", {}), **cases}}
 
 
-def table(results: Results) -> str:
-    """The cases as a Markdown table."""
+def table(results: Results, rate: str = "rollout_tokens_per_second") -> str:
+    """The cases as a Markdown table; `rate` names the tokens per second that it shows."""
     header = "| case | peer s | our s | ratio (low–high) | peer tok/s | our tok/s | peer MB | our MB | memory ratio |"
     lines = [header, "|" + "---|" * (header.count("|") - 1)]
     for name, case in results["cases"].items():
@@ -119,7 +126,7 @@ def table(results: Results) -> str:
         lines.append(
             f"| {name} | {peer['seconds']:.3g} | {ours['seconds']:.3g} "
             f"| {case['ratio']:.2f} ({case['ratio_low']:.2f}–{case['ratio_high']:.2f}) "
-            f"| {peer['rollout_tokens_per_second']:.0f} | {ours['rollout_tokens_per_second']:.0f} "
+            f"| {peer[rate]:.0f} | {ours[rate]:.0f} "
             f"| {peer['peak_mb']:.0f} | {ours['peak_mb']:.0f} | {case['memory_ratio']:.2f} |"
         )
     return "\n".join(lines)

@@ -13,12 +13,13 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.cases import CASES, Case
+from rlhf_lib.checkpoint import CheckpointDir
 
 THREADS = 1
 PHASES = ("sampling", "reward", "scoring", "update", "optimizer", "other")
@@ -37,16 +38,21 @@ class Task:
     models: Path
 
 
-def task() -> Task:
-    """What the command line asks a worker to do."""
+def arguments(cases: Collection[str]) -> argparse.Namespace:
+    """What every worker's command line says: case, updates, the folder of the work, and whether at toy size."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--case", choices=CASES, required=True)
+    parser.add_argument("--case", choices=cases, required=True)
     parser.add_argument("--updates", type=int, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
-    arguments = parser.parse_args()
-    case = CASES[arguments.case]
-    return Task(case.quick() if arguments.quick else case, arguments.updates, arguments.models)
+    return parser.parse_args()
+
+
+def task() -> Task:
+    """What the command line asks a worker of the PPO benchmark to do."""
+    asked = arguments(CASES)
+    case = CASES[asked.case]
+    return Task(case.quick() if asked.quick else case, asked.updates, asked.models)
 
 
 class Turns:
@@ -55,8 +61,6 @@ class Turns:
     def __init__(self, updates: int) -> None:
         self.updates = updates
         self.done = 0
-        self.phases: dict[str, float] = defaultdict(float)
-        self.tokens = 0  # sampled as responses, their EOS included
         # The answers keep the first stdout to themselves; what libraries print goes to stderr.
         self._answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
@@ -70,27 +74,43 @@ class Turns:
         """Wait for the turn, then start the clocks."""
         if not sys.stdin.readline():
             raise Finished  # nobody is left to measure for
-        self.phases.clear()
-        self.tokens = 0
         self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def measured(self) -> dict[str, Any]:
+        """What is told of the update that ends now."""
+        cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        return {"cpu_seconds": cpu, "wall_seconds": wall, "peak_mb": peak_mb()}
 
     def end(self) -> None:
         """Stop the clocks and report the update; begin the next, or raise `Finished` after the last."""
-        cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
-        phases = {**self.phases, "other": cpu - sum(self.phases.values())}
-        self.say(
-            {
-                "cpu_seconds": cpu,
-                "wall_seconds": wall,
-                "response_tokens": self.tokens,
-                "phases": {name: phases.get(name, 0.0) for name in PHASES},
-                "peak_mb": peak_mb(),
-            }
-        )
+        self.say(self.measured())
         self.done += 1
         if self.done == self.updates:
             raise Finished
         self.begin()
+
+
+class PhasedTurns(Turns):
+    """Turns of PPO, whose time is told by phases, and whose responses are counted."""
+
+    def __init__(self, updates: int) -> None:
+        super().__init__(updates)
+        self.phases: dict[str, float] = defaultdict(float)
+        self.tokens = 0  # sampled as responses, their EOS included
+
+    def begin(self) -> None:
+        self.phases.clear()
+        self.tokens = 0
+        super().begin()
+
+    def measured(self) -> dict[str, Any]:
+        measured = super().measured()
+        phases = {**self.phases, "other": measured["cpu_seconds"] - sum(self.phases.values())}
+        return {
+            **measured,
+            "response_tokens": self.tokens,
+            "phases": {name: phases.get(name, 0.0) for name in PHASES},
+        }
 
     def timed(self, phase: str, function: Callable[..., Result]) -> Callable[..., Result]:
         """`function`, whose CPU seconds count as the phase's. Phases must not call one another."""
@@ -105,10 +125,17 @@ class Turns:
         return wrapper
 
 
-def train(trainer: Any) -> None:
+class Nowhere(CheckpointDir):
+    """A stage's checkpoints where nothing is saved, so that nothing is fingerprinted or locked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "checkpoints"
+
+
+def train(run: Callable[[], Any]) -> None:
     """Train until the last update that was asked for has been reported; a RuntimeError if training ends before."""
     try:
-        trainer.train()
+        run()
     except Finished:
         return
     raise RuntimeError("training ended before the last update was reported")

@@ -7,7 +7,7 @@ import math
 import os
 import random
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -35,7 +35,7 @@ _SOURCE_FILES = 400
 def write(case: Case, folder: Path, cache: Path) -> None:
     """Write policy, reward model and prompts of a case into `folder`; tokenizers are kept in `cache`."""
     tokenizer = fresh_tokenizer(SIZES[case.size]["vocab_size"], cache)
-    config = _config(case, tokenizer)
+    config = gpt2_config(case.size, tokenizer)
     torch.manual_seed(case.seed + 1)
     policy = GPT2LMHeadModel(config)
     base.complete(policy, tokenizer, case.seed)
@@ -70,19 +70,34 @@ def fresh_tokenizer(vocab_size: int, cache: Path) -> PreTrainedTokenizerBase:
 def prompts(tokenizer: PreTrainedTokenizerBase, count: int, lengths: tuple[int, int], seed: int) -> list[list[Message]]:
     """`count` prompts of real text, a user's message each; templated, their lengths are uniform in `lengths`."""
     draw = random.Random(seed)
-    ids = tokenizer("\n".join(_descriptions()), add_special_tokens=False, verbose=False)["input_ids"]
-    role_tokens = len(prompt_ids(tokenizer, [{"role": "user", "content": ""}]))
-    drawn: list[list[Message]] = []
-    for _ in range(count):
-        length = draw.randint(*lengths)
-        while True:  # a slice of tokens, decoded, may be other tokens when it is encoded again
-            start = draw.randrange(len(ids) - length)
-            text = tokenizer.decode(ids[start : start + length - role_tokens])
-            prompt = [{"role": "user", "content": text}]
-            if len(prompt_ids(tokenizer, prompt)) == length:
-                drawn.append(prompt)
-                break
-    return drawn
+    ids = text_ids(tokenizer)
+    return [prompt(tokenizer, ids, draw.randint(*lengths), draw) for _ in range(count)]
+
+
+def prompt(tokenizer: PreTrainedTokenizerBase, ids: list[int], wanted: int, draw: random.Random) -> list[Message]:
+    """A user's message of real text, of `wanted` tokens once it is templated."""
+
+    def messages(content: str) -> list[Message]:
+        return [{"role": "user", "content": content}]
+
+    return messages(text(tokenizer, ids, wanted, lambda content: len(prompt_ids(tokenizer, messages(content))), draw))
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The real text that prompts and answers are cut from, in tokens."""
+    return tokenizer("\n".join(_descriptions()), add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def text(
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], wanted: int, count: Callable[[str], int], draw: random.Random
+) -> str:
+    """A piece of the text `ids` that is `wanted` tokens long by `count`, which adds those of the template."""
+    size = wanted - count("")
+    while True:  # a slice of tokens, decoded, may be other tokens when it is encoded again
+        start = draw.randrange(len(ids) - wanted)
+        piece = tokenizer.decode(ids[start : start + size])
+        if count(piece) == wanted:
+            return piece
 
 
 @torch.no_grad()
@@ -100,10 +115,10 @@ def bias_eos(model: GPT2LMHeadModel, probability: float, temperature: float) -> 
     model.transformer.ln_f.bias.copy_(shift * eos / eos.dot(eos))
 
 
-def _config(case: Case, tokenizer: PreTrainedTokenizerBase) -> GPT2Config:
+def gpt2_config(size: str, tokenizer: PreTrainedTokenizerBase) -> GPT2Config:
     """GPT-2's published shape, less the dropout, which both sides switch off."""
     return GPT2Config(
-        **SIZES[case.size],
+        **SIZES[size],
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,

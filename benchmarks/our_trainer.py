@@ -1,0 +1,96 @@
+"""Our side of the benchmark of SFT, reward model and DPO: `python -m benchmarks.our_trainer`, started by
+benchmarks/trainers.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import worker
+from benchmarks.trainer_worker import BlockTurns, TrainerTask, describe, trainer_task, watch
+from rlhf_lib import environment
+from rlhf_lib.params.compute import AUTO
+from rlhf_lib.params.dpo import DPOParams
+from rlhf_lib.params.reward import RewardParams
+from rlhf_lib.params.schema import PARAMS_FILE, check, load_yaml
+from rlhf_lib.params.sft import SFTParams
+
+PARAMS = Path(__file__).resolve().parents[1] / PARAMS_FILE
+SECTIONS: dict[str, Any] = {"sft": SFTParams, "reward": RewardParams, "dpo": DPOParams}
+REFERENCE = "reference.jsonl"
+
+
+def params(task: TrainerTask) -> Any:
+    """The section of params.yaml of the stage, with the case's values in it."""
+    from benchmarks import preferences
+
+    section = {**load_yaml(PARAMS)[task.task], **task.case.ours(task.task, task.blocks)}
+    if task.task == "reward":
+        section["model_name_or_path"] = str((task.folder / preferences.MODEL).resolve())
+    return check(SECTIONS[task.task], section, task.task, PARAMS_FILE)
+
+
+def build(task: TrainerTask) -> Any:
+    """The trainer as the stage builds it, on the benchmark's model and rows; DPO's reference must be there."""
+    from benchmarks import preferences
+    from rlhf_lib import dpo, reward, sft, training
+
+    model, path = str(task.folder / preferences.MODEL), str(task.folder / preferences.ROWS)
+    nowhere = worker.Nowhere(task.folder)
+    if task.task == "sft":
+        rows = training.dataset(path, sft.COLUMNS)
+        return sft.build(params(task), model, rows, rows.select([0]), nowhere)
+    if task.task == "reward":
+        return reward.build("reward", params(task), reward.Splits(path, path), None, nowhere)
+    rows = dpo.with_reference(training.dataset(path, dpo.COLUMNS), task.folder / REFERENCE)
+    return dpo.build(params(task), task.case.max_length, model, rows, rows.select([0]), nowhere)
+
+
+def reference(task: TrainerTask) -> dict[str, float]:
+    """Do the work of stage `reference`, and say what it took in CPU seconds.
+
+    What one pair takes, once everything is imported, is the loading of model and trainer: a stage pays that once, and
+    a block's few pairs would make it look large.
+    """
+    from benchmarks import preferences
+    from rlhf_lib import dpo, training
+    from rlhf_lib.rows import write_jsonl
+
+    rows = training.dataset(str(task.folder / preferences.ROWS), dpo.COLUMNS)
+
+    def seconds(count: int) -> float:
+        scratch = str(task.folder / f"scratch-{count}-{time.perf_counter_ns()}")
+        start = time.process_time()
+        logprobs = dpo.reference_logprobs(
+            str(task.folder / preferences.MODEL), rows.select(range(count)), task.case.max_length, scratch
+        )
+        took = time.process_time() - start
+        write_jsonl(task.folder / REFERENCE, logprobs)
+        return took
+
+    seconds(1)
+    setup = seconds(1)
+    return {"reference_setup_seconds": setup, "reference_seconds": max(seconds(len(rows)) - setup, 0.0)}
+
+
+def main() -> None:
+    task = trainer_task()
+    turns = BlockTurns(task.blocks)
+    environment.prepare()
+    import torch
+
+    from rlhf_lib import hardware, training
+
+    torch.set_num_threads(worker.THREADS)
+    hardware.use(dataclasses.replace(AUTO, device="cpu", precision=task.case.precision))
+    measured = reference(task) if task.task == "dpo" else {}
+    trainer = build(task)
+    watch(trainer, turns, task.case.steps)
+    turns.say({**describe(trainer, task.case.ours(task.task, task.blocks)), **measured})
+    worker.train(lambda: training.run(trainer, worker.Nowhere(task.folder)))
+
+
+if __name__ == "__main__":
+    main()
