@@ -16,14 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results
-from rlhf_lib.params.schema import ParamsError
+from benchmarks import graph_shim, results
 from rlhf_lib.tracking import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".bench"
 OUTPUT = ROOT / "benchmarks" / "results" / "graph.json"
-SHIM = Path(__file__).with_name("graph_shim.py")
+SHIM = Path(graph_shim.__file__)
 
 Seconds = dict[str, float]  # wall_seconds and cpu_seconds
 
@@ -51,19 +50,14 @@ if os.environ.get("GRAPH_PID") == str(os.getppid()):  # a stage, and none of its
 """
 
 
-def timed(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Seconds:
-    """Seconds that a command takes, with the processes it waits for; `SystemExit` where it fails."""
+def timed(command: Sequence[str], project: Path, env: Mapping[str, str]) -> Seconds:
+    """Seconds that a command takes in the folder `project`; `SystemExit` where it fails."""
     with tempfile.TemporaryFile("w+") as said:
-        log = Path(env["GRAPH_LOG"]).with_name("timed.jsonl")
-        shim = [sys.executable, "-I", str(SHIM)]
-        code = subprocess.run(
-            [*shim, *command], cwd=cwd, env={**env, "GRAPH_LOG": str(log)}, stdout=said, stderr=subprocess.STDOUT
-        ).returncode
+        code, seconds = graph_shim.timed(command, env, cwd=project, stdout=said, stderr=subprocess.STDOUT)
         if code:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)} ended with code {code}:\n{said.read()[-4000:]}")
-    took = read_log(log)[-1]
-    return {key: took[key] for key in ("wall_seconds", "cpu_seconds")}
+    return seconds
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -90,7 +84,7 @@ def run(folder: Path, quick: bool) -> dict[str, Any]:
     repro = timed([python, "-m", "dvc", "repro"], project, env)
     show = timed([python, "-m", "stages.report", "--show"], project, env)
     stages = {stage_name(one["arguments"]): one for one in read_log(Path(env["GRAPH_LOG"]))}
-    plain = {key: value for key, value in env.items() if not key.startswith(("GRAPH_PID", "PYTHONPATH"))}
+    plain = {key: value for key, value in env.items() if key != "PYTHONPATH"}
     startup = {name: timed([python, "-c", IMPORTS, one["modules"]], project, plain) for name, one in stages.items()}
     again = timed([python, "-m", "dvc", "repro"], project, env)
     return summary(stages, startup, repro, {"check": check, "show": show}, again)
@@ -125,8 +119,8 @@ def summary(
 ) -> dict[str, Any]:
     """Where the time went: each stage's start-up and the rest of it, DVC's own, and what `make repro` adds.
 
-    `repro` is `dvc repro` with the stages; `others` the commands that `make repro` runs beside it; `again` a `dvc repro`
-    that finds nothing to do.
+    `repro` is `dvc repro` with the stages; `others` the commands that `make repro` runs beside it; `again` a
+    `dvc repro` that finds nothing to do.
     """
     of_stages = {name: _stage(stages[name], startup[name]) for name in stages}
     parts: dict[str, Seconds] = {}
@@ -204,7 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ParamsError as error:
-        sys.exit(str(error))
+    main()
