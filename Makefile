@@ -66,7 +66,8 @@ format: $(VENV)/dev.stamp ## put the code into the house format
 	ruff format .
 	ruff check --fix .
 
-bench: $(VENV)/run.stamp ## measure data stages, reward models, and our trainers against TRL's; takes hours
+bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and our trainers against TRL's; takes hours
+	python -m benchmarks.graph
 	python -m benchmarks.data
 	python -m benchmarks.reward_kinds
 	python -m benchmarks.trainers

@@ -108,7 +108,7 @@ def _trainer(stage: str, arguments: argparse.Namespace, folder: Path) -> tuple[A
     task = TrainerTask(stage, case, 2, folder)
     preferences.write(case, stage, folder, CACHE)
     if stage == "dpo":
-        our_trainer.reference(task)
+        our_trainer.measure_reference(task)
     trainer = our_trainer.build(task)
     return trainer, lambda: sum(_lengths(row) for row in trainer.train_dataset), case.steps
 
@@ -136,7 +136,7 @@ def _ppo(stage: str, arguments: argparse.Namespace, folder: Path) -> tuple[Any, 
         lengths.append(sum(rollout.lengths))
         score(rollout, split)
 
-    trainer.score = counted
+    trainer.score = counted  # type: ignore[method-assign]
     return trainer, lambda: lengths[-1] * params.num_ppo_epochs, params.steps_per_rollout
 
 

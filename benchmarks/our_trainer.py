@@ -35,7 +35,7 @@ def params(task: TrainerTask) -> Any:
 def build(task: TrainerTask) -> Any:
     """The trainer as the stage builds it, on the benchmark's model and rows; DPO's reference must be there."""
     from benchmarks import preferences
-    from rlhf_lib import dpo, reward, sft, training
+    from rlhf_lib import dpo, reference, reward, sft, training
 
     model, path = str(task.folder / preferences.MODEL), str(task.folder / preferences.ROWS)
     nowhere = worker.Nowhere(task.folder)
@@ -44,28 +44,25 @@ def build(task: TrainerTask) -> Any:
         return sft.build(params(task), model, rows, rows.select([0]), nowhere)
     if task.task == "reward":
         return reward.build("reward", params(task), reward.Splits(path, path), None, nowhere)
-    rows = dpo.with_reference(training.dataset(path, dpo.COLUMNS), task.folder / REFERENCE)
+    rows = dpo.with_reference(training.dataset(path, reference.COLUMNS), task.folder / REFERENCE)
     return dpo.build(params(task), task.case.max_length, model, rows, rows.select([0]), nowhere)
 
 
-def reference(task: TrainerTask) -> dict[str, float]:
+def measure_reference(task: TrainerTask) -> dict[str, float]:
     """Do the work of stage `reference`, and say what it took in CPU seconds.
 
     What one pair takes, once everything is imported, is the loading of model and trainer: a stage pays that once, and
     a block's few pairs would make it look large.
     """
     from benchmarks import preferences
-    from rlhf_lib import dpo, training
-    from rlhf_lib.rows import write_jsonl
+    from rlhf_lib.reference import reference_logprobs
+    from rlhf_lib.rows import read_jsonl, write_jsonl
 
-    rows = training.dataset(str(task.folder / preferences.ROWS), dpo.COLUMNS)
+    rows = list(read_jsonl(task.folder / preferences.ROWS))
 
     def seconds(count: int) -> float:
-        scratch = str(task.folder / f"scratch-{count}-{time.perf_counter_ns()}")
         start = time.process_time()
-        logprobs = dpo.reference_logprobs(
-            str(task.folder / preferences.MODEL), rows.select(range(count)), task.case.max_length, scratch
-        )
+        logprobs = reference_logprobs(str(task.folder / preferences.MODEL), rows[:count], task.case.max_length)
         took = time.process_time() - start
         write_jsonl(task.folder / REFERENCE, logprobs)
         return took
@@ -85,7 +82,7 @@ def main() -> None:
 
     torch.set_num_threads(worker.THREADS)
     hardware.use(dataclasses.replace(AUTO, device="cpu", precision=task.case.precision))
-    measured = reference(task) if task.task == "dpo" else {}
+    measured = measure_reference(task) if task.task == "dpo" else {}
     trainer = build(task)
     watch(trainer, turns, task.case.steps)
     turns.say({**describe(trainer, task.case.ours(task.task, task.blocks)), **measured})

@@ -6,6 +6,7 @@ A stage calls `use` with the `compute` section of params.yaml before it loads a 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Literal
 
@@ -65,6 +66,14 @@ def precision() -> Precision:
     if _chosen.precision == "auto":
         return "bf16" if computes_bf16() else "fp32"
     return _chosen.precision
+
+
+def autocast() -> AbstractContextManager[Any]:
+    """A context in which matrix products are computed in `precision()`, as Trainer computes them."""
+    chosen = precision()
+    if chosen == "fp32":
+        return nullcontext()
+    return torch.autocast(device().type, torch.bfloat16 if chosen == "bf16" else torch.float16)
 
 
 def attn_implementation() -> str | None:

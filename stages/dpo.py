@@ -15,13 +15,14 @@ def main() -> None:
     environment.prepare()
     from rlhf_lib import dpo, hardware, models, training, weights
     from rlhf_lib.checkpoint import CheckpointDir
+    from rlhf_lib.reference import COLUMNS, PAIRS
     from rlhf_lib.tracking import write_json
 
     hardware.use(compute)
     checkpoints = CheckpointDir("dpo")
     train, validation = (
-        dpo.with_reference(training.dataset(path, dpo.COLUMNS), f"data/reference/{split}.jsonl")
-        for split, path in dpo.PAIRS.items()
+        dpo.with_reference(training.dataset(path, COLUMNS), f"data/reference/{split}.jsonl")
+        for split, path in PAIRS.items()
     )
     trainer = dpo.build(params, reference.max_length, "models/sft", train, validation, checkpoints)
     log = training.run(trainer, checkpoints)

@@ -16,6 +16,7 @@ from rlhf_lib.params.dpo import DPOParams
 from rlhf_lib.params.reward import JudgeParams
 from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.params.sft import SFTParams
+from rlhf_lib.reference import COLUMNS, reference_logprobs
 from rlhf_lib.rewards import RewardModel
 from rlhf_lib.rows import write_jsonl
 
@@ -99,8 +100,8 @@ def dpo_params(**changes):
 
 def referenced(tiny, rows, path="reference.jsonl"):
     """The pairs with the reference log-probs that the tiny policy gives them."""
-    pairs = dataset(rows, dpo.COLUMNS)
-    write_jsonl(path, dpo.reference_logprobs(str(tiny.policy), pairs, 64, "scratch", batch_size=4))
+    pairs = dataset(rows, COLUMNS)
+    write_jsonl(path, reference_logprobs(str(tiny.policy), pairs, 64, batch_size=4))
     return dpo.with_reference(pairs, path)
 
 
@@ -119,8 +120,8 @@ def test_a_run_shorter_than_the_logging_steps_is_logged_at_its_end(tiny, checkpo
 
 def test_a_dataset_holds_the_columns_and_the_length_in_characters(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [pair(0), pair(1)])
-    rows = training.dataset(tmp_path / "rows.jsonl", dpo.COLUMNS)
-    assert set(rows.column_names) == {*dpo.COLUMNS, "length"}
+    rows = training.dataset(tmp_path / "rows.jsonl", COLUMNS)
+    assert set(rows.column_names) == {*COLUMNS, "length"}
     assert rows["length"] == [len(TEXTS[i]) + len(CHOSEN[i]) + len(REJECTED[i]) for i in (0, 1)]
     assert rows[1]["chosen"] == assistant(CHOSEN[1]) and rows["id"] == ["pair-0", "pair-1"]
 
@@ -291,7 +292,7 @@ def test_dpo_on_precomputed_references_is_trls_dpo(tiny, moved, checkpoints):
         model=moved,
         ref_model=models.load_policy(tiny.policy),
         args=DPOConfig(**config, **hardware.trainer_kwargs()),
-        train_dataset=dataset(pair_rows(), dpo.COLUMNS),
+        train_dataset=dataset(pair_rows(), COLUMNS),
         processing_class=models.load_tokenizer(tiny.policy),
     )
     loss, expected = (t.compute_loss(t.model, batch_of(t, range(5))).item() for t in (ours, plain))
@@ -327,7 +328,7 @@ def test_dpo_raises_the_margin(tiny, checkpoints):
 
 def test_reference_logprobs_are_the_summed_logprobs_of_the_answers(tiny, tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    got = dpo.reference_logprobs(str(tiny.policy), dataset(pair_rows(), dpo.COLUMNS), 64, "scratch", batch_size=4)
+    got = reference_logprobs(str(tiny.policy), dataset(pair_rows(), COLUMNS), 64, batch_size=4)
     model = models.load_policy(tiny.policy)
     assert [row["id"] for row in got] == [row["id"] for row in pair_rows()]
     for row, i in zip(got, range(9), strict=True):
@@ -339,7 +340,7 @@ def test_reference_logprobs_are_the_summed_logprobs_of_the_answers(tiny, tokeniz
 
 def test_references_are_joined_by_id_and_pairs_without_are_dropped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pairs = dataset([pair(0), pair(1), pair(2)], dpo.COLUMNS)
+    pairs = dataset([pair(0), pair(1), pair(2)], COLUMNS)
     rows = [{"id": f"pair-{i}", "ref_chosen_logps": -1.0 * i, "ref_rejected_logps": -10.0 * i} for i in (2, 7, 0)]
     write_jsonl("reference.jsonl", rows)
     got = dpo.with_reference(pairs, "reference.jsonl")
@@ -357,6 +358,6 @@ def test_a_pair_whose_prompt_fills_the_length_is_dropped_in_both(tiny, checkpoin
 
 def test_reference_refuses_pairs_longer_than_the_context(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pairs = dataset([pair(0, prompt=LONG)], dpo.COLUMNS)
+    pairs = dataset([pair(0, prompt=LONG)], COLUMNS)
     with pytest.raises(ParamsError, match=r"reference\.max_length: 512"):
-        dpo.reference_logprobs(str(tiny.policy), pairs, 512, "scratch")
+        reference_logprobs(str(tiny.policy), pairs, 512)

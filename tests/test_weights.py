@@ -24,13 +24,14 @@ from test_trl_stages import (
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from rlhf_lib import dpo, hardware, models, reward_base, sft, training
+from rlhf_lib import dpo, hardware, models, reference, reward_base, sft, training
 from rlhf_lib import weights as weights_module
 from rlhf_lib.params.compute import AUTO
 from rlhf_lib.params.reward import JudgeParams
 from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.params.sft import SFTParams
 from rlhf_lib.rewards import RewardModel
+from rlhf_lib.rows import write_jsonl
 
 LORA = {"lora_r": 4, "lora_alpha": 8}
 RUN = {"max_steps": 3, "eval_steps": 3, "save_steps": 3}
@@ -93,12 +94,12 @@ def test_dpo_on_adapters_starts_at_the_whole_sft_model(tiny, checkpoints):
     trainer = sft_trainer(tiny, checkpoints, **LORA, **RUN)
     training.run(trainer, checkpoints)
     export(trainer, "sft", "sft")
-    pairs = dataset(pair_rows(), dpo.COLUMNS)
-    reference = {row["id"]: row for row in dpo.reference_logprobs("sft", pairs, 64, "scratch")}
-    before = {row["id"]: row for row in dpo.reference_logprobs(str(tiny.policy), pairs, 64, "scratch")}
-    assert all(abs(reference[key]["ref_chosen_logps"] - before[key]["ref_chosen_logps"]) > 1e-3 for key in reference)
-    for column in dpo.REFERENCE_COLUMNS:
-        pairs = pairs.add_column(column, [reference[key][column] for key in pairs["id"]])
+    pairs = dataset(pair_rows(), reference.COLUMNS)
+    found, before = (reference.reference_logprobs(model, pairs, 64) for model in ("sft", str(tiny.policy)))
+    moved = zip(found, before, strict=True)
+    assert all(abs(one["ref_chosen_logps"] - other["ref_chosen_logps"]) > 1e-3 for one, other in moved)
+    write_jsonl("reference.jsonl", found)
+    pairs = dpo.with_reference(pairs, "reference.jsonl")
     policy = dpo.build(dpo_params(**LORA), 64, "sft", pairs, pairs, checkpoints)
     loss = policy.compute_loss(policy.model, batch_of(policy, range(9)))
     assert loss.item() == pytest.approx(math.log(2), abs=1e-5)
