@@ -61,7 +61,8 @@ def check_workspace(policies: Sequence[str]) -> None:
     stages = [f"evaluate@{policy}" for policy in policies]
     if subprocess.run(["dvc", "status", "--quiet", "--with-deps", *stages]).returncode:
         raise SystemExit(
-            "the pipeline has not run as params.yaml and the code are now; dvc repro, commit, and try again"
+            "the pipeline has not run here as params.yaml and the code are now; dvc repro (dvc pull where it ran on "
+            "another machine), commit, and try again"
         )
 
 

@@ -129,7 +129,7 @@ def test_uncommitted_work_is_refused_by_name(committed):
 
 def test_a_pipeline_that_has_not_run_is_refused(committed):
     (committed / ".git/rc").write_text("1")
-    with pytest.raises(SystemExit, match="dvc repro, commit"):
+    with pytest.raises(SystemExit, match=r"dvc repro \(dvc pull .* commit"):
         sweep.check_workspace(["dpo"])
 
 
