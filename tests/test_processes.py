@@ -2,10 +2,13 @@
 shared out over processes, and come back in order."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import IN_FP32, TEXTS, rows
+from conftest import IN_FP32, TEXTS, Tiny, rows
 from test_ppo_processes import launch
 from test_trl_stages import CHOSEN, REJECTED, dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
 from test_trl_stages import dpo as dpo_module
@@ -48,19 +51,20 @@ def sft_rows():
 
 def in_this_process(what, changes, policy, reward, out):
     """What a process of a launched run does; writes what it saw to a file of its rank."""
-    from pathlib import Path
-
-    from conftest import Tiny
-
     hardware.use(IN_FP32)
+    rank = os.environ["RANK"]
+    work = Path(f"of-{rank}")  # the fixtures' files are written by each process
+    work.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(name, work)
+    os.chdir(work)
     if what == "rows":
         saw = named_rewards(int(changes), Path(reward))
-        rank = int(processes.os.environ["RANK"])
     else:
         checkpoints = CheckpointDir("ppo")
         trainer = BUILD[what](Tiny(Path(policy), Path(reward)), checkpoints, json.loads(changes))
         training.run(trainer, checkpoints)
-        saw, rank = seen(trainer), trainer.accelerator.process_index
+        saw = seen(trainer)
     torch.save(saw, f"{out}/{rank}.pt")
 
 
