@@ -68,8 +68,16 @@ CASES: dict[str, Case] = {
     "dpo_gpt2": Case("DPO, GPT-2", "dpo", "gpt2", 2, 64, 192),
     "ppo_gpt2": Case("PPO, GPT-2, a critic of its own", "ppo", "gpt2", 8, 64, 64, overrides=LIKE_TRL),
     "ppo_gpt2_lora": Case("PPO, GPT-2, LoRA, shared critic", "ppo", "gpt2", 8, 64, 64, overrides=LORA),
-    "ppo_tiny_bf16": Case("PPO, 4 layers, 256 wide, shared critic, bf16", "ppo", "tiny", 32, 64, 64, "bf16",
-                          overrides={"critic": "shared"}),
+    "ppo_tiny_bf16": Case(
+        "PPO, 4 layers, 256 wide, shared critic, bf16",
+        "ppo",
+        "tiny",
+        32,
+        64,
+        64,
+        "bf16",
+        overrides={"critic": "shared"},
+    ),
 }
 
 
