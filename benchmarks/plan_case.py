@@ -24,7 +24,7 @@ from rlhf_lib.params.compute import AUTO, Choice
 from rlhf_lib.params.schema import PARAMS_FILE, check, load_yaml
 
 PARAMS = Path(__file__).resolve().parents[1] / PARAMS_FILE
-STEPS = 3  # the optimizer's moments are there from the second on
+STEPS = 2  # the optimizer's moments are there in the second
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def write_models(case: Case, folder: Path, made: Any) -> None:
     from rlhf_lib.tracking import write_json
 
     ids = {name: getattr(made, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    dropouts = {name: 0.0 for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout")}
+    dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout"), 0.0)
     config = GPT2Config(**SIZES[case.size], **ids, **dropouts, num_labels=1)
     torch.manual_seed(0)
     models.save(GPT2LMHeadModel(config), made, folder / "policy")
