@@ -179,22 +179,23 @@ def activation_bytes(of: Shape, batch: Batch, compute: Compute) -> int:
 
     A layer keeps, of each token, in numbers of b bytes (2 in autocast, else 4):
 
-        2 D       the inputs of its two norms, in 4 bytes; a norm in plain operations keeps 2 D more of what it normalised
-        I         the inputs of its trained linear layers: `saved_inputs`, 2 D + (heads x size) + F where all are trained
+        2 D       the inputs of its two norms, in 4 bytes; a norm in plain operations keeps what it normalised too
+        I         the inputs of its trained linear layers: `saved_inputs`; 2 D + Q + F where all are trained
         Q + 2 K   queries, keys and values
         H W       attention's weights in a row of W tokens, where no fused kernel does without them (which keeps its
                   output Q and one number a head instead)
-        F         the input of the MLP's activation; 3 F more than a plain MLP's where it is gated: both factors too
+        F         the input of the MLP's activation; 3 F where it is gated: both factors too
 
-    With `checkpointing` each layer keeps its input, 4 D, and one layer at a time keeps all of the above.
+    One layer more is counted for the gradients of all these, which are there of one layer at a time. With
+    `checkpointing` each layer keeps its input, 4 D, and one layer at a time all of the above, and their gradients.
     """
     queries, keys = of.heads * of.head_size, of.kv_heads * of.head_size
     attention = queries + 2 * keys + (of.heads * batch.width if compute.keeps_scores else queries + of.heads)
     mlp = of.inner * (3 if of.gated else 1)
     layer = FP32 * of.hidden * (4 if of.rms_norm else 2) + compute.value * (of.saved_inputs + attention + mlp)
     if compute.checkpointing:
-        return batch.tokens * (of.layers * FP32 * of.hidden + layer)
-    return batch.tokens * of.layers * layer
+        return batch.tokens * (of.layers * FP32 * of.hidden + 2 * layer)
+    return batch.tokens * (of.layers + 1) * layer
 
 
 def logits_bytes(of: Shape, batch: Batch, compute: Compute) -> int:

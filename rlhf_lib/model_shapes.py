@@ -35,7 +35,7 @@ def base_config(params: BaseParams) -> Any:
     if params.model_name_or_path is not None:
         return read_config(params.model_name_or_path, params.model_revision, "base.model_name_or_path")
     sizes = {name: getattr(params, name) for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")}
-    return GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    return GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
 
 
 def read_config(name: str, revision: str | None, param: str) -> Any:

@@ -1,7 +1,8 @@
 """What a run will need, before it is started: `python -m rlhf_lib.plan`, or `make plan`.
 
 Of each stage that trains: parameters, memory of one device by part, tokens, FLOPs, and the time on this machine, from
-a measurement of at most about 20 seconds. Memory is `rlhf_lib/memory.py`'s; FLOPs and time are `rlhf_lib/plan_time.py`'s.
+a measurement of at most about 20 seconds. The memory is that of `rlhf_lib/memory.py`, FLOPs and time are those of
+`rlhf_lib/plan_time.py`.
 """
 
 from __future__ import annotations
@@ -210,7 +211,9 @@ def plans(params: Mapping[str, Any]) -> list[Planned]:
     """The plan of every stage that trains, libraries not counted; a `ParamsError` for what is not at hand."""
     from rlhf_lib import model_shapes
 
-    sections = {name: check(SECTIONS[name], params[name], name) for name in (*STAGES, "compute", "base", "reference")}
+    sections: dict[str, Any] = {
+        name: check(SECTIONS[name], params[name], name) for name in (*STAGES, "compute", "base", "reference")
+    }
     compute, base = compute_of(sections["compute"]), model_shapes.base_config(sections["base"])
     trainers = [plan_trainer(stage, sections, base, compute) for stage in STAGES if stage != "ppo"]
     return [*trainers, plan_ppo(sections, base, compute)]
@@ -258,7 +261,7 @@ def table(planned: Sequence[Planned], libraries: float, seconds: Sequence[float 
     """One line a stage, at most 120 columns; memory in GiB."""
     titles = ("stage", "trained", "of", "weights", "grads", "optim", "activ", "cache", "libs", "GiB", "tokens",
               "sampled", "FLOP", "time")  # fmt: skip
-    rows = [titles]
+    rows: list[tuple[str, ...]] = [titles]
     for plan, took in zip(planned, seconds, strict=True):
         parts = dataclasses.replace(plan.parts, libraries=libraries)
         sizes = (
@@ -307,9 +310,9 @@ def main() -> None:
     if any(plan.assumed for plan in planned):
         print(f"No data yet (make data): {ASSUMED_ROWS} rows or pairs of the greatest length are assumed.")
     print(
-        f"Lengths are characters / {CHARACTERS}. FLOP: 6 a weight and token (4 where it is frozen, 2 forwards alone), and"
+        f"Lengths are characters / {CHARACTERS}. FLOP: 6 a weight and token (4 if frozen, 2 forwards alone), and attention."
     )
-    print("attention. Tokens, FLOP and time are of all processes together, memory is of one.")
+    print("Tokens, FLOP and time are of all processes together, memory is of one.")
     for line in warnings(planned, libraries, free):
         print(line)
 

@@ -1,8 +1,8 @@
 """FLOPs of a stage, and the speed of this machine from a short measurement.
 
 FLOPs of a token: a weight of a matrix takes 2 forwards, 2 more for the gradient of what goes in, and 2 for its own
-gradient where it is trained [arXiv:2001.08361, section 2.1]; attention in rows of W tokens 4 W Q forwards in each layer,
-with queries of Q numbers in all heads, and twice that backwards.
+gradient where it is trained [arXiv:2001.08361, section 2.1]; attention in rows of W tokens 4 W Q forwards in each
+layer, with queries of Q numbers in all heads, and twice that backwards.
 """
 
 from __future__ import annotations
