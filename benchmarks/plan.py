@@ -25,8 +25,6 @@ OUTPUT = ROOT / "benchmarks" / "results" / "plan.json"
 
 def predict(case: Case) -> dict[str, float]:
     """MiB by part, as the plan counts them, of the case's shape and batch."""
-    import dataclasses
-
     from transformers import GPT2Config
 
     from rlhf_lib import memory, model_shapes, plan
@@ -48,7 +46,7 @@ def predict(case: Case) -> dict[str, float]:
         of = shape("reward" if case.stage == "reward" else "policy", params)
         batch = memory.Batch(rows, case.prompt + case.answer, rows * case.answer)
         parts = memory.training_peak(of, batch, compute, case.accumulation)
-    parts = dataclasses.replace(parts, libraries=memory.libraries_bytes("cpu"))
+    parts = memory.in_process(parts, "cpu", case.answer if case.stage == "ppo" else 0)
     return {**{name: size / memory.MIB for name, size in vars(parts).items()}, "total": parts.total / memory.MIB}
 
 

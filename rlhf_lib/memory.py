@@ -302,7 +302,15 @@ def wants_checkpointing(of: Shape, batch: Batch, compute: Compute, device_bytes:
     return activation_bytes(of, batch, kept) + logits_bytes(of, batch, kept) > device_bytes / 2
 
 
-def libraries_bytes(device: str) -> float:
-    """What the process holds without a model: measured on a CPU after the imports of a stage, about 450 MiB; a CUDA
-    context takes about 500 MiB."""
-    return 450 * MIB if device == "cpu" else 500 * MIB
+# Measured on a CPU with AVX-512 (benchmarks/README.md)
+LIBRARIES = 450 * MIB  # a process after a stage's imports
+HEAP = 1.2  # memory of activations over their bytes: freed pieces below 32 MiB stay with glibc, and leave holes
+KERNELS = 3.4 * MIB  # oneDNN's compiled kernels, a decoding step: every step has a width of its own
+
+
+def in_process(parts: Parts, device: str, steps: int = 0) -> Parts:
+    """The parts with what the process holds besides: on a CPU the libraries, the heap's holes, and the kernels of so
+    many decoding steps; on a GPU about 500 MiB of context."""
+    if device != "cpu":
+        return dataclasses.replace(parts, libraries=500 * MIB)
+    return dataclasses.replace(parts, libraries=LIBRARIES + KERNELS * steps, activations=parts.activations * HEAP)

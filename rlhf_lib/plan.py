@@ -61,6 +61,7 @@ class Planned:
     flops: float
     advice: str
     assumed: bool
+    steps: int = 0  # of decoding, at once
 
 
 # ---- data
@@ -160,7 +161,16 @@ def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute) -> Planne
     everything = sum(m.parameters for m in (policy, *([critic] if critic else []), *frozen))
     advice = advise("ppo", params, compute, params.per_device_train_batch_size > 1)
     return Planned(
-        "ppo", trained, everything, parts, tokens * params.num_ppo_epochs, sampled, flops, advice, data.assumed
+        "ppo",
+        trained,
+        everything,
+        parts,
+        tokens * params.num_ppo_epochs,
+        sampled,
+        flops,
+        advice,
+        data.assumed,
+        params.response_length,
     )
 
 
@@ -257,22 +267,14 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def table(planned: Sequence[Planned], libraries: float, seconds: Sequence[float | None]) -> str:
+def table(planned: Sequence[Planned], seconds: Sequence[float | None]) -> str:
     """One line a stage, at most 120 columns; memory in GiB."""
     titles = ("stage", "trained", "of", "weights", "grads", "optim", "activ", "cache", "libs", "GiB", "tokens",
               "sampled", "FLOP", "time")  # fmt: skip
     rows: list[tuple[str, ...]] = [titles]
     for plan, took in zip(planned, seconds, strict=True):
-        parts = dataclasses.replace(plan.parts, libraries=libraries)
-        sizes = (
-            parts.weights,
-            parts.gradients,
-            parts.optimizer,
-            parts.activations,
-            parts.cache,
-            libraries,
-            parts.total,
-        )
+        parts = plan.parts
+        sizes = (*dataclasses.astuple(parts)[1:], parts.libraries, parts.total)
         counts = (number(plan.tokens), number(plan.sampled), number(plan.flops), duration(took))
         memory = (f"{size / GIB:.2f}" for size in sizes)
         rows.append((plan.stage, number(plan.trained), number(plan.parameters), *memory, *counts))
@@ -280,13 +282,12 @@ def table(planned: Sequence[Planned], libraries: float, seconds: Sequence[float 
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def warnings(planned: Sequence[Planned], libraries: float, free: float) -> list[str]:
+def warnings(planned: Sequence[Planned], free: float) -> list[str]:
     """One line for each stage that does not fit, with what to change."""
     return [
-        f"{plan.stage} does not fit: {(plan.parts.total + libraries) / GIB:.1f} GiB of {free / GIB:.1f} GiB; "
-        f"try {plan.advice}"
+        f"{plan.stage} does not fit: {plan.parts.total / GIB:.1f} GiB of {free / GIB:.1f} GiB; try {plan.advice}"
         for plan in planned
-        if plan.parts.total + libraries > free
+        if plan.parts.total > free
     ]
 
 
@@ -302,18 +303,21 @@ def main() -> None:
     hardware.use(check(SECTIONS["compute"], params["compute"], "compute"))
     planned = plans(params)
     device = hardware.device()
-    libraries, free = memory.libraries_bytes(device.type), free_bytes()
-    rates = None if arguments.no_measure else plan_time.measure(params, libraries, free)
+    free = free_bytes()
+    planned = [
+        dataclasses.replace(plan, parts=memory.in_process(plan.parts, device.type, plan.steps)) for plan in planned
+    ]
+    rates = None if arguments.no_measure else plan_time.measure(params, free)
     seconds = [None if rates is None else rates.seconds(plan.flops, plan.sampled) for plan in planned]
     print(f"On one {device.type}, {hardware.precision()}, {free / GIB:.1f} GiB free; memory at the peak in GiB:\n")
-    print(table(planned, libraries, seconds) + "\n")
+    print(table(planned, seconds) + "\n")
     if any(plan.assumed for plan in planned):
         print(f"No data yet (make data): {ASSUMED_ROWS} rows or pairs of the greatest length are assumed.")
     print(
-        f"Lengths are characters / {CHARACTERS}. FLOP: 6 a weight and token (4 if frozen, 2 forwards alone), and attention."
+        f"Lengths are characters / {CHARACTERS}. FLOP: 6 a weight and token (4 if frozen, 2 forwards), and attention."
     )
     print("Tokens, FLOP and time are of all processes together, memory is of one.")
-    for line in warnings(planned, libraries, free):
+    for line in warnings(planned, free):
         print(line)
 
 

@@ -44,7 +44,7 @@ class Rates:
         return flops / self.flops + sampled / self.sampled
 
 
-def measure(params: Mapping[str, Any], libraries: float, free: float) -> Rates | None:
+def measure(params: Mapping[str, Any], free: float) -> Rates | None:
     """Rates of the base model's shape at random weights, in SFT's batches and PPO's rollouts; None where SFT would not
     fit."""
     import torch
@@ -61,7 +61,8 @@ def measure(params: Mapping[str, Any], libraries: float, free: float) -> Rates |
     of = model_shapes.shape("sft", config, "policy", check(SECTIONS["sft"], {**sft, "lora_r": None}, "sft"))
     compute = memory.Compute(4 if hardware.precision() == "fp32" else 2)
     batch = memory.Batch(rows, width, rows * width)
-    if memory.training_peak(of, batch, compute).total + libraries > free or sft["load_in_4bit"] or sft["load_in_8bit"]:
+    peak = memory.in_process(memory.training_peak(of, batch, compute), hardware.device().type)
+    if peak.total > free or sft["load_in_4bit"] or sft["load_in_8bit"]:
         return None
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     models.run_fast(model.to(hardware.device()))
