@@ -268,15 +268,15 @@ def duration(seconds: float | None) -> str:
 
 
 def table(planned: Sequence[Planned], seconds: Sequence[float | None]) -> str:
-    """One line a stage, at most 120 columns; memory in GiB."""
-    titles = ("stage", "trained", "of", "weights", "grads", "optim", "activ", "cache", "libs", "GiB", "tokens",
+    """One line a stage, at most 120 columns; memory in MiB."""
+    titles = ("stage", "trained", "of", "weights", "grads", "optim", "activ", "cache", "libs", "MiB", "tokens",
               "sampled", "FLOP", "time")  # fmt: skip
     rows: list[tuple[str, ...]] = [titles]
     for plan, took in zip(planned, seconds, strict=True):
         parts = plan.parts
         sizes = (*dataclasses.astuple(parts)[1:], parts.libraries, parts.total)
         counts = (number(plan.tokens), number(plan.sampled), number(plan.flops), duration(took))
-        memory = (f"{size / GIB:.2f}" for size in sizes)
+        memory = (f"{size / 2**20:.0f}" for size in sizes)
         rows.append((plan.stage, number(plan.trained), number(plan.parameters), *memory, *counts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
@@ -309,7 +309,7 @@ def main() -> None:
     ]
     rates = None if arguments.no_measure else plan_time.measure(params, free)
     seconds = [None if rates is None else rates.seconds(plan.flops, plan.sampled) for plan in planned]
-    print(f"On one {device.type}, {hardware.precision()}, {free / GIB:.1f} GiB free; memory at the peak in GiB:\n")
+    print(f"On one {device.type}, {hardware.precision()}, {free / GIB:.1f} GiB free; memory at the peak in MiB:\n")
     print(table(planned, seconds) + "\n")
     if any(plan.assumed for plan in planned):
         print(f"No data yet (make data): {ASSUMED_ROWS} rows or pairs of the greatest length are assumed.")

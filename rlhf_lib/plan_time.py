@@ -115,7 +115,7 @@ def _sampling_rate(model: Any, rows: int, prompt: int) -> float:
         def step() -> None:
             logits = model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True).logits[:, -1]
             logits.float().softmax(-1).cumsum(-1)[0, -1].item()
-            cache.crop(prompt)
+            cache.crop(-1)
 
         return rows / _seconds(step)
 

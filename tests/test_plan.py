@@ -122,8 +122,8 @@ def test_each_stage_that_does_not_fit_is_one_line_that_says_what_to_change(proje
 def test_rows_are_counted_where_there_are_data(project):
     from rlhf_lib.rows import write_jsonl
 
-    rows = [{"prompt": [{"role": "user", "content": "a" * 40}], "completion": [{"role": "assistant", "content": "b" * n}]}
-            for n in (8, 40)]  # fmt: skip
+    prompt = [{"role": "user", "content": "a" * 40}]
+    rows = [{"prompt": prompt, "completion": [{"role": "assistant", "content": "b" * n}]} for n in (8, 40)]
     write_jsonl("data/splits/sft_train.jsonl", rows)
     assert plan.data_of("sft", 128) == plan.Data(2, 16.0, 20, False)
     assert plan.data_of("sft", 16).longest == 16
