@@ -105,7 +105,7 @@ def test_the_plan_of_the_demo(project):
         command, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    said = done.stdout.decode()
+    said = done.stdout
     lines = said.splitlines()
     assert all(len(line) <= 120 for line in lines)
     assert [line.split()[0] for line in lines[3:8]] == list(plan.STAGES)
