@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data report sweep experiments chat compare test test-slow lint format bench clean
+.PHONY: help repro data plan report sweep experiments chat compare test test-slow lint format bench clean
 
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, each with every seed, so many at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
@@ -33,6 +33,9 @@ data: $(VENV)/run.stamp ## read, filter and split the data, and show what there 
 	@python -m rlhf_lib.params.check
 	dvc repro --quiet prepare
 	@python -m rlhf_lib.data.show
+
+plan: $(VENV)/run.stamp ## what each stage will need: parameters, memory, FLOPs and time on this machine
+	@python -m rlhf_lib.plan
 
 report: $(VENV)/run.stamp ## write the page of the last run and open it in a browser
 	@python -m stages.report --open
@@ -71,6 +74,7 @@ bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and o
 	python -m benchmarks.data
 	python -m benchmarks.reward_kinds
 	python -m benchmarks.trainers
+	python -m benchmarks.plan
 	python -m benchmarks.ppo
 
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache

@@ -76,6 +76,11 @@ def autocast() -> AbstractContextManager[Any]:
     return torch.autocast(device().type, torch.bfloat16 if chosen == "bf16" else torch.float16)
 
 
+def gradient_checkpointing() -> bool | None:
+    """What `compute.gradient_checkpointing` says; None for as memory allows."""
+    return _chosen.gradient_checkpointing
+
+
 def attn_implementation() -> str | None:
     """What `compute.attn_implementation` names; None for auto."""
     return None if _chosen.attn_implementation == "auto" else _chosen.attn_implementation
@@ -106,7 +111,7 @@ def trainer_kwargs() -> dict[str, Any]:
         "bf16": precision() == "bf16",
         "fp16": precision() == "fp16",
         "use_cpu": kind == "cpu",
-        "gradient_checkpointing": bool(_chosen.gradient_checkpointing),
+        "gradient_checkpointing": bool(gradient_checkpointing()),  # None: training.recomputes decides
         "torch_compile": _chosen.torch_compile,
         "dataloader_pin_memory": kind == "cuda",
     }

@@ -29,8 +29,10 @@ def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, ch
     policy = load_policy(model, **weights.quantization("sft", params))
     set_seed(params.seed)  # adapters are drawn
     check_length("sft.max_length", params.max_length, policy)
+    chosen = weights.choose("sft", policy, params, "CAUSAL_LM")
+    config.gradient_checkpointing = training.recomputes(chosen, params.per_device_train_batch_size, params.max_length)
     return UnpaddedSFTTrainer(
-        model=weights.choose("sft", policy, params, "CAUSAL_LM"),
+        model=chosen,
         args=config,
         train_dataset=train,
         eval_dataset=validation,

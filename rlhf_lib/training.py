@@ -11,14 +11,14 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rlhf_lib import hardware
+from rlhf_lib import hardware, memory
 from rlhf_lib.checkpoint import CheckpointDir
 from rlhf_lib.params.training import TrainerParams
 from rlhf_lib.rows import read_jsonl
 from rlhf_lib.seeds import seeded
 from rlhf_lib.tracking import write_curve
 from rlhf_lib.unpadded import skip_padding
-from rlhf_lib.weights import base_model
+from rlhf_lib.weights import Model, base_model
 
 Log = list[dict[str, float]]
 
@@ -47,6 +47,17 @@ def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir) -> dict[str, A
         "eval_strategy": "steps",
         "per_device_eval_batch_size": params.per_device_train_batch_size,
     }
+
+
+def recomputes(model: Model, rows: int, max_length: int) -> bool:
+    """Whether activations of `rows` rows of `max_length` tokens are computed again in the backward pass instead of
+    kept: as `compute.gradient_checkpointing` says, or else where they would fill more than half of a GPU's memory."""
+    chosen = hardware.gradient_checkpointing()
+    if chosen is not None or hardware.device().type != "cuda":
+        return bool(chosen)
+    compute = memory.Compute(4 if hardware.precision() == "fp32" else 2, keeps_scores=False)
+    batch = memory.Batch(rows, max_length, rows * max_length)
+    return memory.wants_checkpointing(memory.shape(model), batch, compute, torch.cuda.mem_get_info()[1])
 
 
 class EpochOrder(Sampler[int]):

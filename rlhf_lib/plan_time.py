@@ -1,0 +1,133 @@
+"""FLOPs of a stage, and the speed of this machine from a short measurement.
+
+FLOPs of a token: a weight of a matrix takes 2 forwards, 2 more for the gradient of what goes in, and 2 for its own
+gradient where it is trained [arXiv:2001.08361, section 2.1]; attention in rows of W tokens 4 W Q forwards in each
+layer, with queries of Q numbers in all heads, and twice that backwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_lib.memory import Compute, Shape
+
+SECONDS = 8.0  # of each of the two measurements, less its first step
+
+
+def forward_flops(of: Shape, tokens: float, labelled: float, width: float) -> float:
+    """2 M a token, 2 V D a token with logits, and attention's 4 W Q in each layer."""
+    head = 2 * of.vocab * of.hidden * labelled if of.has_logits else 0
+    return 2 * of.trunk_matrices * tokens + head + 4 * width * of.heads * of.head_size * of.layers * tokens
+
+
+def training_flops(of: Shape, tokens: float, labelled: float, width: float, compute: Compute) -> float:
+    """Forwards and backwards: 3 times the former where all is trained, less 2 M a token where the matrices are frozen;
+    once more forwards where activations are computed again."""
+    forward = forward_flops(of, tokens, labelled, width)
+    frozen = 1 - of.trained / of.parameters
+    own = 2 * of.trunk_matrices * tokens * frozen
+    return forward * (4 if compute.checkpointing else 3) - own
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this device does in a second: FLOPs of training, and tokens of sampling."""
+
+    flops: float
+    sampled: float
+
+    def seconds(self, flops: float, sampled: float) -> float:
+        """How long a stage takes of so many FLOPs, and tokens that are sampled."""
+        return flops / self.flops + sampled / self.sampled
+
+
+def measure(params: Mapping[str, Any], free: float) -> Rates | None:
+    """Rates of the base model's shape at random weights, in SFT's batches and PPO's rollouts; None where SFT would not
+    fit."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rlhf_lib import hardware, memory, model_shapes, models
+    from rlhf_lib.params.check import SECTIONS
+    from rlhf_lib.params.schema import check
+
+    config = model_shapes.base_config(check(SECTIONS["base"], params["base"], "base"))
+    sft, ppo = params["sft"], params["ppo"]
+    width = min(sft["max_length"], getattr(config, "max_position_embeddings", None) or sft["max_length"])
+    rows = sft["per_device_train_batch_size"]
+    of = model_shapes.shape("sft", config, "policy", check(SECTIONS["sft"], {**sft, "lora_r": None}, "sft"))
+    compute = memory.Compute(4 if hardware.precision() == "fp32" else 2)
+    batch = memory.Batch(rows, width, rows * width)
+    peak = memory.in_process(memory.training_peak(of, batch, compute), hardware.device().type)
+    if peak.total > free or sft["load_in_4bit"] or sft["load_in_8bit"]:
+        return None
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    models.run_fast(model.to(hardware.device()))
+    flops = _training_rate(model, of, batch, compute)
+    return Rates(flops, _sampling_rate(model, ppo["rollout_batch_size"], max(1, width - ppo["response_length"])))
+
+
+def _autocast() -> Any:
+    import torch
+
+    from rlhf_lib import hardware
+
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    precision = hardware.precision()
+    return torch.autocast(hardware.device().type, dtype=kinds[precision], enabled=precision != "fp32")
+
+
+def _training_rate(model: Any, of: Shape, batch: Any, compute: Compute) -> float:
+    """FLOPs a second of forward and backward passes, and AdamW's steps."""
+    import torch
+
+    from rlhf_lib.logprobs import Response, collate, response_logprobs
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    prompt = batch.width // 2
+    answers = [Response([1] * (batch.width - prompt), True)] * batch.rows
+    inputs = collate(model, [[1] * prompt] * batch.rows, answers, 0)
+
+    def step() -> None:
+        with _autocast():
+            loss = -response_logprobs(model, inputs).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()  # waits for a GPU
+
+    labelled = batch.rows * (batch.width - prompt)
+    return training_flops(of, batch.tokens, labelled, batch.width, compute) / _seconds(step)
+
+
+def _sampling_rate(model: Any, rows: int, prompt: int) -> float:
+    """Tokens a second of decoding, of so many rows after prompts of so many tokens."""
+    import torch
+
+    ids = torch.ones(rows, prompt, dtype=torch.long, device=model.device)
+    model.eval()
+    with torch.no_grad(), _autocast():
+        cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+
+        def step() -> None:
+            logits = model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True).logits[:, -1]
+            logits.float().softmax(-1).cumsum(-1)[0, -1].item()
+            cache.crop(-1)
+
+        return rows / _seconds(step)
+
+
+def _seconds(step: Any) -> float:
+    """Of one step: the mean of those that fit into `SECONDS`, at most 20, after one that is not counted."""
+    start = time.perf_counter()
+    step()
+    if time.perf_counter() - start > SECONDS:
+        return time.perf_counter() - start
+    start, steps = time.perf_counter(), 0
+    while steps < 20 and (steps == 0 or time.perf_counter() - start < SECONDS):
+        step()
+        steps += 1
+    return (time.perf_counter() - start) / steps
