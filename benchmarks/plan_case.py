@@ -143,7 +143,7 @@ def trainer(case: Case, folder: Path) -> Any:
     """The stage's trainer on the case's models and rows."""
     from datasets import Dataset
 
-    from rlhf_lib import dpo, reward, sft
+    from rlhf_lib import dpo, reference, reward, sft
     from rlhf_lib.checkpoint import CheckpointDir
     from rlhf_lib.ppo import run
     from rlhf_lib.rows import write_jsonl
@@ -167,7 +167,11 @@ def trainer(case: Case, folder: Path) -> Any:
         write_jsonl(file, made_rows)
         params = dataclasses.replace(params, model_name_or_path=policy)
         return reward.build("reward", params, reward.Splits(str(file), str(file)), None, Nowhere())
-    columns = (*sft.COLUMNS, "length") if case.stage == "sft" else (*dpo.COLUMNS, *dpo.REFERENCE_COLUMNS, "length")
+    columns = (
+        (*sft.COLUMNS, "length")
+        if case.stage == "sft"
+        else (*reference.COLUMNS, *reference.REFERENCE_COLUMNS, "length")
+    )
     data = Dataset.from_list([{name: row[name] for name in columns} for row in made_rows])
     few = data.select(range(1))
     if case.stage == "sft":

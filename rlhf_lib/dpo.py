@@ -52,7 +52,7 @@ def build(
     disable_dropout_in_model(policy)
     set_seed(params.seed)  # adapters are drawn
     weights.freeze("dpo", policy, params.freeze)
-    config.gradient_checkpointing = training.recomputes(policy, 2 * params.per_device_train_batch_size, max_length)
+    training.set_checkpointing(config, policy, 2 * params.per_device_train_batch_size, max_length)
     adapters = weights.lora_config(params, policy, "CAUSAL_LM")
     with weights.telling_of_lora("dpo", adapters):
         return PrecomputedDPOTrainer(

@@ -93,7 +93,7 @@ def build(
     disable_dropout_in_model(scorer.model)
     scorer.model = weights.choose(section, scorer.model, params, "SEQ_CLS")
     rows = 2 * params.per_device_train_batch_size
-    config.gradient_checkpointing = training.recomputes(scorer.model, rows, params.max_length)
+    training.set_checkpointing(config, scorer.model, rows, params.max_length)
     trainer: Trainer
     if params.kind not in GROUPS and scorer.tokenizer.chat_template is not None:
         train, validation = (pairs(path, params.kind) for path in (splits.train, splits.validation))

@@ -30,7 +30,7 @@ def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, ch
     set_seed(params.seed)  # adapters are drawn
     check_length("sft.max_length", params.max_length, policy)
     chosen = weights.choose("sft", policy, params, "CAUSAL_LM")
-    config.gradient_checkpointing = training.recomputes(chosen, params.per_device_train_batch_size, params.max_length)
+    training.set_checkpointing(config, chosen, params.per_device_train_batch_size, params.max_length)
     return UnpaddedSFTTrainer(
         model=chosen,
         args=config,

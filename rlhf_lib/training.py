@@ -49,15 +49,16 @@ def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir) -> dict[str, A
     }
 
 
-def recomputes(model: Model, rows: int, max_length: int) -> bool:
-    """Whether activations of `rows` rows of `max_length` tokens are computed again in the backward pass instead of
-    kept: as `compute.gradient_checkpointing` says, or else where they would fill more than half of a GPU's memory."""
+def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_length: int) -> None:
+    """Let activations of `rows` rows of `max_length` tokens be computed again in the backward pass instead of kept: as
+    `compute.gradient_checkpointing` says, or else where they would fill more than half of a GPU's memory."""
     chosen = hardware.gradient_checkpointing()
-    if chosen is not None or hardware.device().type != "cuda":
-        return bool(chosen)
-    compute = memory.Compute(4 if hardware.precision() == "fp32" else 2, keeps_scores=False)
-    batch = memory.Batch(rows, max_length, rows * max_length)
-    return memory.wants_checkpointing(memory.shape(model), batch, compute, torch.cuda.mem_get_info()[1])
+    if chosen is None and hardware.device().type == "cuda":
+        compute = memory.Compute(4 if hardware.precision() == "fp32" else 2, keeps_scores=False)
+        batch = memory.Batch(rows, max_length, rows * max_length)
+        chosen = memory.wants_checkpointing(memory.shape(model), batch, compute, torch.cuda.mem_get_info()[1])
+    # the first is TRL's name for it, and transformers' until it is removed
+    config.gradient_checkpointing = config.activation_checkpointing = bool(chosen)
 
 
 class EpochOrder(Sampler[int]):

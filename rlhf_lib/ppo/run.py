@@ -44,8 +44,6 @@ def build(
     set_seed(params.seed)
     args = training_arguments(params, checkpoints)
     model, reference = policy_and_reference(params, sft, reward)
-    context = models.context_length(weights.base_model(model.policy)) or params.response_length
-    args.gradient_checkpointing = training.recomputes(model.policy, params.per_device_train_batch_size, context)
     rewards = RewardFunctions.load(
         params.reward_funcs, params.reward_weights, params.normalize_rewards, params.per_device_train_batch_size
     )
