@@ -1,7 +1,24 @@
 """What every stage sets before it imports a heavy library."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """A block of imports, in which Python looks for no garbage, nor ever again among what they made.
+
+    PyTorch and transformers make millions of objects that stay: searching those takes a fifth of a stage's start.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def prepare(offline: bool = True) -> None:

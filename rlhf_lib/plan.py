@@ -131,6 +131,7 @@ def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute) -> Planne
     from rlhf_lib.params.reward_source import parse
 
     params = sections["ppo"]
+    compute = dataclasses.replace(compute, checkpointing=False)  # PPO keeps its activations
     reward = model_shapes.source_config(sections["reward"].source, base, "reward.model_name_or_path")
     policy = model_shapes.shape("ppo", base, "policy", params)
     critic = None if params.critic == "shared" else model_shapes.shape("ppo", reward, "trunk", critic_params(params))
@@ -206,7 +207,7 @@ def advise(stage: str, params: Any, compute: Compute, has_rows: bool) -> str:
     if has_rows:
         more = "" if stage == "ppo" else f" with {stage}.gradient_accumulation_steps raised by as much"
         ways.append(f"a smaller {stage}.per_device_train_batch_size{more}")
-    if not compute.checkpointing:
+    if not compute.checkpointing and stage != "ppo":
         ways.append("compute.gradient_checkpointing: true")
     if stage == "ppo" and params.critic == "separate":
         ways.append("ppo.critic: shared")

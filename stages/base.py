@@ -8,8 +8,9 @@ from rlhf_lib.params.schema import read
 def main() -> None:
     params = read("base", BaseParams)
     environment.prepare(offline=params.model_name_or_path is None)
-    from rlhf_lib import base, models
-    from rlhf_lib.rows import read_jsonl
+    with environment.importing():
+        from rlhf_lib import base, models
+        from rlhf_lib.rows import read_jsonl
 
     if params.model_name_or_path is None:
         rows = read_jsonl("data/splits/sft_train.jsonl")

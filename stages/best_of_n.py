@@ -25,10 +25,11 @@ def main() -> None:
             "that all of a prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
         )
     environment.prepare()
-    from rlhf_lib import evaluation, hardware, models, processes
-    from rlhf_lib.best_of_n import MODE, best_of_n_metrics
-    from rlhf_lib.comparison import DATASET, in_mode, mode_name
-    from rlhf_lib.rewards import RewardModel
+    with environment.importing():
+        from rlhf_lib import evaluation, hardware, models, processes
+        from rlhf_lib.best_of_n import MODE, best_of_n_metrics
+        from rlhf_lib.comparison import DATASET, in_mode, mode_name
+        from rlhf_lib.rewards import RewardModel
 
     hardware.use(compute)
     rows = evaluation.held_out_rows("data/splits/test.jsonl", params.max_prompts)

@@ -13,10 +13,11 @@ def main() -> None:
     compute, params = read("compute", ComputeParams), read("dpo", DPOParams)
     reference = read("reference", ReferenceParams)
     environment.prepare()
-    from rlhf_lib import dpo, hardware, models, training, weights
-    from rlhf_lib.checkpoint import CheckpointDir
-    from rlhf_lib.reference import COLUMNS, PAIRS
-    from rlhf_lib.tracking import write_json
+    with environment.importing():
+        from rlhf_lib import dpo, hardware, models, training, weights
+        from rlhf_lib.checkpoint import CheckpointDir
+        from rlhf_lib.reference import COLUMNS, PAIRS
+        from rlhf_lib.tracking import write_json
 
     hardware.use(compute)
     checkpoints = CheckpointDir("dpo")

@@ -12,13 +12,14 @@ def main() -> None:
     policy = policy_argument(sys.argv)
     compute, params = read("compute", ComputeParams), read("evaluate", EvaluateParams)
     environment.prepare()
-    from rlhf_lib import hardware, models, processes
-    from rlhf_lib.comparison import mode_name
-    from rlhf_lib.evaluation import Evaluator, held_out_rows
-    from rlhf_lib.policy_metrics import policy_metrics
-    from rlhf_lib.rewards import RewardModel
-    from rlhf_lib.rows import read_jsonl, write_jsonl
-    from rlhf_lib.tracking import write_json
+    with environment.importing():
+        from rlhf_lib import hardware, models, processes
+        from rlhf_lib.comparison import mode_name
+        from rlhf_lib.evaluation import Evaluator, held_out_rows
+        from rlhf_lib.policy_metrics import policy_metrics
+        from rlhf_lib.rewards import RewardModel
+        from rlhf_lib.rows import read_jsonl, write_jsonl
+        from rlhf_lib.tracking import write_json
 
     hardware.use(compute)
     sft = models.load_policy("models/sft")

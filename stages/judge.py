@@ -10,7 +10,8 @@ from rlhf_lib.params.schema import read
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("judge", JudgeParams)
     environment.prepare(offline=params.source.kind != "hub")
-    from rlhf_lib import hardware, reward
+    with environment.importing():
+        from rlhf_lib import hardware, reward
 
     hardware.use(compute)
     reward.run("judge", params, reward.Splits("data/splits/judge_train.jsonl", "data/splits/judge_validation.jsonl"))

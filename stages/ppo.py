@@ -12,11 +12,12 @@ from rlhf_lib.params.schema import read
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("ppo", PPOParams)
     environment.prepare(offline=not needs_hub(params.reward_funcs))
-    from rlhf_lib import hardware, models, training, weights
-    from rlhf_lib.checkpoint import CheckpointDir
-    from rlhf_lib.ppo import run
-    from rlhf_lib.rows import read_jsonl, write_jsonl
-    from rlhf_lib.tracking import write_json
+    with environment.importing():
+        from rlhf_lib import hardware, models, training, weights
+        from rlhf_lib.checkpoint import CheckpointDir
+        from rlhf_lib.ppo import run
+        from rlhf_lib.rows import read_jsonl, write_jsonl
+        from rlhf_lib.tracking import write_json
 
     hardware.use(compute)
     checkpoints = CheckpointDir("ppo")

@@ -9,8 +9,9 @@ from rlhf_lib.params.schema import read
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("reference", ReferenceParams)
     environment.prepare()
-    from rlhf_lib import hardware, processes, reference
-    from rlhf_lib.rows import read_jsonl, write_jsonl
+    with environment.importing():
+        from rlhf_lib import hardware, processes, reference
+        from rlhf_lib.rows import read_jsonl, write_jsonl
 
     hardware.use(compute)
     for split, path in reference.PAIRS.items():

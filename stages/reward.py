@@ -10,7 +10,8 @@ def main() -> None:
     compute, params = read("compute", ComputeParams), read("reward", RewardParams)
     target_range = read("prepare.target_range", list[float])
     environment.prepare(offline=params.source.kind != "hub")
-    from rlhf_lib import hardware, reward
+    with environment.importing():
+        from rlhf_lib import hardware, reward
 
     splits = reward.Splits(
         "data/negatives/reward_train.jsonl",

@@ -12,10 +12,11 @@ from rlhf_lib.params.sft import SFTParams
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("sft", SFTParams)
     environment.prepare()
-    from rlhf_lib import hardware, models, sft, training, weights
-    from rlhf_lib.checkpoint import CheckpointDir
-    from rlhf_lib.rows import read_jsonl
-    from rlhf_lib.tracking import write_json
+    with environment.importing():
+        from rlhf_lib import hardware, models, sft, training, weights
+        from rlhf_lib.checkpoint import CheckpointDir
+        from rlhf_lib.rows import read_jsonl
+        from rlhf_lib.tracking import write_json
 
     hardware.use(compute)
     checkpoints = CheckpointDir("sft")
