@@ -37,6 +37,11 @@ def clones(tmp_path: Path) -> dict[str, Path]:
     return folders
 
 
+def stored(clones: dict[str, Path]) -> int:
+    """How many files the DVC remote has."""
+    return sum(file.is_file() for file in (clones["a"].parent / "store").rglob("*"))
+
+
 def sweep(folder: Path, values: str) -> list[str]:
     """Run half a sweep as `make sweep` does, push it, and give the stages that ran."""
     run(folder, sys.executable, "-m", "rlhf_lib.sweep", values)
@@ -47,6 +52,7 @@ def sweep(folder: Path, values: str) -> list[str]:
 
 @pytest.mark.slow
 def test_two_clones_run_half_a_sweep_each_and_a_third_compares_and_trains_nothing(clones: dict[str, Path]) -> None:
+    before = stored(clones)
     with ThreadPoolExecutor() as pool:
         ran = dict(zip(HALVES, pool.map(sweep, (clones[name] for name in HALVES), HALVES.values()), strict=True))
     # params.yaml has policy: ppo, so that `select` of its DPO point is the one stage that is new
@@ -54,6 +60,8 @@ def test_two_clones_run_half_a_sweep_each_and_a_third_compares_and_trains_nothin
         "a": ["evaluate@ppo", "ppo", "select"],
         "b": ["dpo", "evaluate@dpo", "select", "select"],
     }
+
+    assert stored(clones) > before, "dvc exp push sends the models to the remote, and not to a folder of another path"
 
     third = clones["c"]
     run(third, "dvc", "exp", "pull", "origin")
