@@ -32,9 +32,10 @@ import contextlib, importlib, json, sys
 from pathlib import Path
 from rlhf_lib import environment
 environment.prepare()
-for name in json.loads(Path(sys.argv[1]).read_text()):
-    with contextlib.suppress(Exception):  # a few modules are put into sys.modules and cannot be imported
-        importlib.import_module(name)
+with environment.importing():
+    for name in json.loads(Path(sys.argv[1]).read_text()):
+        with contextlib.suppress(Exception):  # a few modules are put into sys.modules and cannot be imported
+            importlib.import_module(name)
 """
 
 # Python runs a module of this name when it starts.
