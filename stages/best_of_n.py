@@ -13,7 +13,6 @@ SAMPLES, METRICS = "data/samples/best_of_n.jsonl", "metrics/eval/best_of_n.json"
 
 def main() -> None:
     sizes, params = read("best_of_n", BestOfNParams).n, read("evaluate", EvaluateParams)
-    compute = read("compute", ComputeParams)
     if not sizes:
         write_jsonl(SAMPLES, [])
         write_json(METRICS, {})
@@ -24,6 +23,7 @@ def main() -> None:
             f"{PARAMS_FILE}: best_of_n.n: the answers are drawn at the first of evaluate.temperatures, which is 0, so "
             "that all of a prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
         )
+    compute = read("compute", ComputeParams)
     environment.prepare()
     with environment.importing():
         from rlhf_lib import evaluation, hardware, models, processes

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import IN_FP32, ROOT
 from rouge_score import rouge_scorer
 from sacrebleu import BLEU, sentence_bleu
 from safetensors.torch import load_file, save_file
@@ -227,7 +227,7 @@ def tiny_run(tiny, tmp_path_factory):
     (folder / "data/splits/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluated = yaml.safe_load((ROOT / "params.yaml").read_text())["evaluate"]
     evaluated |= {"samples_per_prompt": 3, "max_new_tokens": 12, "temperatures": [1.0, 0.7, 0.0]}
-    sections = {"policy": "ppo", "evaluate": evaluated, "best_of_n": {"n": [2, 4]}}
+    sections = {"policy": "ppo", "compute": vars(IN_FP32), "evaluate": evaluated, "best_of_n": {"n": [2, 4]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
