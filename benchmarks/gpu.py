@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +26,7 @@ from rlhf_lib.tracking import write_json
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".bench"
 OUTPUT = ROOT / "benchmarks" / "results" / "gpu.json"
+PPO_OUTPUT = ROOT / "benchmarks" / "results" / "gpu_ppo.json"
 STAGES = (*TASKS, "ppo")
 # bf16 peaks of dense products in 10^12 operations a second, from the makers' data sheets
 PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L4": 121.0, "L40S": 362.0, "RTX 4090": 165.0}
@@ -227,7 +231,7 @@ def device_name() -> str:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", choices=("train", "rollouts"))
+    parser.add_argument("what", choices=("train", "rollouts", "ppo"))
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--size", choices=("tiny", "gpt2"), default="gpt2")
     parser.add_argument("--batch", type=int, default=32, help="rows or pairs to a step (default: 32)")
@@ -238,6 +242,19 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def against_trl(quick: bool) -> None:
+    """`benchmarks.ppo` on the GPU, by the wall's clock: our PPO and TRL 1.12's in turn, GPT-2 in bf16."""
+    from rlhf_lib import hardware
+
+    if hardware.device().type != "cuda":
+        raise SystemExit("benchmarks.gpu ppo: needs a CUDA GPU; on a CPU it is python -m benchmarks.ppo")
+    command = [sys.executable, "-m", "benchmarks.ppo", "--cases", "gpt2_bf16", "--output", str(PPO_OUTPUT)]
+    done = subprocess.run(
+        [*command, *(["--quick"] if quick else [])], env={**os.environ, "BENCHMARK_ON_GPU": "1"}, check=False
+    )
+    raise SystemExit(done.returncode)
+
+
 def main() -> None:
     arguments = parse()
     environment.prepare()
@@ -245,6 +262,8 @@ def main() -> None:
     from rlhf_lib.params.compute import AUTO
 
     hardware.use(AUTO)
+    if arguments.what == "ppo":
+        return against_trl(arguments.quick)
     device = device_name()
     arguments.peak_tflops = arguments.peak_tflops or known_peak(device)
     CACHE.mkdir(exist_ok=True)

@@ -81,7 +81,7 @@ def main() -> None:
     from rlhf_lib import hardware
 
     torch.set_num_threads(worker.THREADS)
-    hardware.use(dataclasses.replace(AUTO, device="cpu", precision=task.case.precision))
+    hardware.use(dataclasses.replace(AUTO, device="auto" if worker.ON_GPU else "cpu", precision=task.case.precision))
     params = ppo_params({**task.case.ours, **task.case.work(task.updates)})
     trainer = build(params, task.models)
     watch(trainer, turns)

@@ -39,7 +39,7 @@ def settings(case: Case, updates: int) -> dict[str, Any]:
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
-        "use_cpu": True,
+        "use_cpu": not worker.ON_GPU,
         "disable_tqdm": True,
         # Ignored by this PPOTrainer, which takes its precision from ACCELERATE_MIXED_PRECISION alone.
         "bf16": case.peer_bf16,

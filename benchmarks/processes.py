@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.worker import THREADS
+from benchmarks.worker import ON_GPU, THREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".bench"
@@ -81,12 +81,12 @@ def take_turns(title: str, peer: Worker, ours: Worker, pairs: int) -> tuple[list
 
 
 def worker_env(path: Sequence[Path]) -> dict[str, str]:
-    """A worker's environment: one thread, no GPU, no network, and `path` before the installed packages."""
+    """A worker's environment: one thread, no network, a GPU only where that is measured, `path` before the packages."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
     return {
         **os.environ,
         **threads,
-        "CUDA_VISIBLE_DEVICES": "",
+        "CUDA_VISIBLE_DEVICES": "0" if ON_GPU else "",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": os.pathsep.join(map(str, path)),

@@ -22,6 +22,7 @@ from benchmarks.cases import CASES, Case
 from rlhf_lib.checkpoint import CheckpointDir
 
 THREADS = 1
+ON_GPU = os.environ.get("BENCHMARK_ON_GPU") == "1"  # set by `python -m benchmarks.gpu ppo`
 PHASES = ("sampling", "reward", "scoring", "update", "optimizer", "other")
 
 Result = TypeVar("Result")
@@ -74,11 +75,11 @@ class Turns:
         """Wait for the turn, then start the clocks."""
         if not sys.stdin.readline():
             raise Finished  # nobody is left to measure for
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu = time.perf_counter(), clock()
 
     def measured(self) -> dict[str, Any]:
         """What is told of the update that ends now."""
-        cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        cpu, wall = clock() - self._cpu, time.perf_counter() - self._wall
         return {"cpu_seconds": cpu, "wall_seconds": wall, "peak_mb": peak_mb()}
 
     def end(self) -> None:
@@ -116,11 +117,11 @@ class PhasedTurns(Turns):
         """`function`, whose CPU seconds count as the phase's. Phases must not call one another."""
 
         def wrapper(*args: Any, **kwargs: Any) -> Result:
-            start = time.process_time()
+            start = clock()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.phases[phase] += time.process_time() - start
+                self.phases[phase] += clock() - start
 
         return wrapper
 
@@ -141,8 +142,23 @@ def train(run: Callable[[], Any]) -> None:
     raise RuntimeError("training ended before the last update was reported")
 
 
+def clock() -> float:
+    """Seconds of the process's CPU time; on a GPU those on the wall, once it has done what it was given."""
+    if not ON_GPU:
+        return time.process_time()
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def reset_peak() -> None:
     """Let `peak_mb` start from the memory that is held now, where the system can do that."""
+    if ON_GPU:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -150,7 +166,11 @@ def reset_peak() -> None:
 
 
 def peak_mb() -> float:
-    """The most memory in MiB that this process held since `reset_peak`."""
+    """The most memory in MiB that this process held since `reset_peak`; on a GPU, the GPU's."""
+    if ON_GPU:
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
