@@ -168,14 +168,11 @@ def sample(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, A
 
 
 def _ours(path: Path, tokenizer: Any, prompts: list[list[int]], length: int) -> tuple[Clock, int]:
-    import torch
-
     from rlhf_lib import generation, hardware, models
 
     policy, sampling = models.load_policy(path), generation.Sampling(length, min_new_tokens=length - 1)
     noise = generation.random_numbers(len(prompts), sampling, 0)
-    dtype = torch.bfloat16 if hardware.precision() == "bf16" else torch.float32
-    with torch.autocast(hardware.device().type, dtype, enabled=dtype != torch.float32):
+    with hardware.autocast():
         generation.generate(policy, tokenizer, prompts[:1], sampling, noise[:1], 1)  # warm-up
         clock = Clock()
         responses = generation.generate(policy, tokenizer, prompts, sampling, noise, len(prompts))

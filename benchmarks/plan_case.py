@@ -144,16 +144,10 @@ def trainer(case: Case, folder: Path) -> Any:
     from datasets import Dataset
 
     from rlhf_lib import dpo, reference, reward, sft
-    from rlhf_lib.checkpoint import CheckpointDir
     from rlhf_lib.ppo import run
     from rlhf_lib.rows import write_jsonl
 
-    class Nowhere(CheckpointDir):
-        """Nothing is saved, so nothing is fingerprinted or locked."""
-
-        def __init__(self) -> None:
-            self.path = folder / "checkpoints"
-
+    nowhere = worker.Nowhere(folder)
     made = tokenizer()
     write_models(case, folder, made)
     params, policy = case.params(), str(folder / "policy")
@@ -161,12 +155,12 @@ def trainer(case: Case, folder: Path) -> Any:
     if case.stage == "ppo":
         rewarding = str(folder / "reward")
         params = dataclasses.replace(params, reward_funcs=[rewarding])
-        return run.build(params, policy, rewarding, made_rows, made_rows[:1], [], Nowhere())
+        return run.build(params, policy, rewarding, made_rows, made_rows[:1], [], nowhere)
     if case.stage == "reward":
         file = folder / "rows.jsonl"
         write_jsonl(file, made_rows)
         params = dataclasses.replace(params, model_name_or_path=policy)
-        return reward.build("reward", params, reward.Splits(str(file), str(file)), None, Nowhere())
+        return reward.build("reward", params, reward.Splits(str(file), str(file)), None, nowhere)
     columns = (
         (*sft.COLUMNS, "length")
         if case.stage == "sft"
@@ -175,8 +169,8 @@ def trainer(case: Case, folder: Path) -> Any:
     data = Dataset.from_list([{name: row[name] for name in columns} for row in made_rows])
     few = data.select(range(1))
     if case.stage == "sft":
-        return sft.build(params, policy, data, few, Nowhere())
-    return dpo.build(params, case.prompt + case.answer, policy, data, few, Nowhere())
+        return sft.build(params, policy, data, few, nowhere)
+    return dpo.build(params, case.prompt + case.answer, policy, data, few, nowhere)
 
 
 def measure(case: Case) -> dict[str, float]:

@@ -70,20 +70,11 @@ def measure(params: Mapping[str, Any], free: float) -> Rates | None:
     return Rates(flops, _sampling_rate(model, ppo["rollout_batch_size"], max(1, width - ppo["response_length"])))
 
 
-def _autocast() -> Any:
-    import torch
-
-    from rlhf_lib import hardware
-
-    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    precision = hardware.precision()
-    return torch.autocast(hardware.device().type, dtype=kinds[precision], enabled=precision != "fp32")
-
-
 def _training_rate(model: Any, of: Shape, batch: Any, compute: Compute) -> float:
     """FLOPs a second of forward and backward passes, and AdamW's steps."""
     import torch
 
+    from rlhf_lib import hardware
     from rlhf_lib.logprobs import Response, collate, response_logprobs
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
@@ -92,7 +83,7 @@ def _training_rate(model: Any, of: Shape, batch: Any, compute: Compute) -> float
     inputs = collate(model, [[1] * prompt] * batch.rows, answers, 0)
 
     def step() -> None:
-        with _autocast():
+        with hardware.autocast():
             loss = -response_logprobs(model, inputs).mean()
         loss.backward()
         optimizer.step()
@@ -107,9 +98,11 @@ def _sampling_rate(model: Any, rows: int, prompt: int) -> float:
     """Tokens a second of decoding, of so many rows after prompts of so many tokens."""
     import torch
 
+    from rlhf_lib import hardware
+
     ids = torch.ones(rows, prompt, dtype=torch.long, device=model.device)
     model.eval()
-    with torch.no_grad(), _autocast():
+    with torch.no_grad(), hardware.autocast():
         cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
 
         def step() -> None:
