@@ -126,6 +126,9 @@ class _Decoding:
     def run(self) -> list[Response]:
         cache = _cache(self.model, self.input_ids.size(1) + self.sampling.max_new_tokens)
         step_ids, positions = self.input_ids, (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+        # An index, not a number: of a slice of the hidden states PyTorch makes a batch of products, for which it
+        # copies the output layer once a row.
+        last = torch.tensor([-1], device=self.input_ids.device)
         for step in range(self.sampling.max_new_tokens):
             logits = self.model(
                 input_ids=step_ids,
@@ -133,7 +136,7 @@ class _Decoding:
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=1,
+                logits_to_keep=last,
             ).logits[:, -1]
             tokens = self._choose(logits.float(), step)
             self._record(tokens)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from test_attention import make
 from torch import tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
 from rlhf_lib.generation import (
@@ -283,6 +284,30 @@ def test_a_stop_string_in_the_prompt_does_not_end_the_response(policy, tokenizer
     prompt = tokenizer("the cat")["input_ids"]
     (response,) = sample(policy, tokenizer, [prompt], Sampling(4, 0.0, stop_strings=("the cat",)))
     assert len(response.ids) == 4 and not response.finished
+
+
+# ---- Memory
+
+
+class BatchedOperands(TorchDispatchMode):
+    """The shapes of what batches of matrix products multiplied."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.shapes |= {tuple(operand.shape) for operand in args}
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_frozen_output_layer_is_not_multiplied_row_by_row(policy, tokenizer):
+    """PyTorch would, if it got a slice of the hidden states: for that it copies the layer once a row."""
+    frozen = deepcopy(policy).requires_grad_(False)
+    with BatchedOperands() as operands:
+        sample(frozen, tokenizer, [tokenizer("the cat")["input_ids"]] * 8, SAMPLING)
+    assert operands.shapes and not any(policy.config.vocab_size in shape for shape in operands.shapes)
 
 
 # ---- Random numbers
