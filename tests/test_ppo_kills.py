@@ -31,8 +31,23 @@ def is_saving(project: Path) -> bool:
     return any(not (c / "trainer_state.json").exists() for c in project.glob("checkpoints/ppo/*/checkpoint-*"))
 
 
-def has_saved(project: Path) -> bool:
-    return bool(list(project.glob("checkpoints/ppo/*/checkpoint-*/trainer_state.json")))
+def saved_steps(project: Path) -> int:
+    """The step of the newest whole checkpoint, 0 where there is none."""
+    files = project.glob("checkpoints/ppo/*/checkpoint-*/trainer_state.json")
+    return max((int(file.parent.name.removeprefix("checkpoint-")) for file in files), default=0)
+
+
+def after_the_next_save(project: Path, delay: float) -> Callable[[], bool]:
+    """A moment so many seconds after the next checkpoint, anywhere in the rollouts that follow it."""
+    before = saved_steps(project)
+
+    def moment() -> bool:
+        reached = saved_steps(project) > before
+        if reached:
+            time.sleep(delay)
+        return reached
+
+    return moment
 
 
 def repro_until(project: Path, moment: Callable[[], bool]) -> bool:
@@ -55,18 +70,15 @@ def test_five_kills_change_nothing(tmp_path: Path) -> None:
     run(project, sys.executable, "-m", "rlhf_lib.preset", "smoke", *SETTINGS)
     run(project, "dvc", "repro", "ppo")
     undisturbed = results(project)
-    start = time.monotonic()
     run(project, *REPRO)
-    duration = time.monotonic() - start
     assert results(project) == undisturbed
 
     draw = random.Random(0)
-    kills = [repro_until(project, lambda: has_saved(project))]
-    kills.append(repro_until(project, lambda: is_saving(project)))
+    assert repro_until(project, lambda: saved_steps(project) > 0)
+    assert repro_until(project, lambda: is_saving(project))
     for _ in range(3):
-        end = time.monotonic() + draw.uniform(0.6, 0.9) * duration
-        kills.append(repro_until(project, lambda end=end: time.monotonic() > end))  # type: ignore[misc]
-    assert all(kills) and has_saved(project)
+        assert repro_until(project, after_the_next_save(project, draw.uniform(0, 0.5)))
+    last = saved_steps(project)
     output = run(project, *REPRO)
-    assert "resuming from" in output
+    assert f"checkpoint-{last}" in output
     assert results(project) == undisturbed
