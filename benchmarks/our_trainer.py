@@ -55,14 +55,16 @@ def measure_reference(task: TrainerTask) -> dict[str, float]:
     a block's few pairs would make it look large.
     """
     from benchmarks import preferences
+    from rlhf_lib.models import load_policy, load_tokenizer
     from rlhf_lib.reference import reference_logprobs
     from rlhf_lib.rows import read_jsonl, write_jsonl
 
-    rows = list(read_jsonl(task.folder / preferences.ROWS))
+    rows, model = list(read_jsonl(task.folder / preferences.ROWS)), str(task.folder / preferences.MODEL)
 
     def seconds(count: int) -> float:
         start = time.process_time()
-        logprobs = reference_logprobs(str(task.folder / preferences.MODEL), rows[:count], task.case.max_length)
+        policy, tokenizer = load_policy(model), load_tokenizer(model)
+        logprobs = reference_logprobs(policy, tokenizer, rows[:count], task.case.max_length)
         took = time.process_time() - start
         write_jsonl(task.folder / REFERENCE, logprobs)
         return took

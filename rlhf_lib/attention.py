@@ -81,6 +81,18 @@ class _Gather(torch.autograd.Function):
         return gradient.new_zeros(ctx.size, *gradient.shape[1:]).index_copy_(0, index, gradient), None, None
 
 
+def packed_inputs(tokens: Tensor, positions: Tensor, lengths: Sequence[int]) -> dict[str, Any]:
+    """Keyword arguments of a forward pass of rows laid end to end: (n,) tokens, and their places in their rows."""
+    return {
+        "input_ids": tokens.unsqueeze(0),
+        "position_ids": positions.unsqueeze(0),
+        # The packing says who attends to whom; a mask of four dimensions keeps transformers from making one.
+        "attention_mask": torch.zeros(1, 1, 1, 1, device=tokens.device),
+        "packing": Packing(lengths, tokens.device),
+        "use_cache": False,
+    }
+
+
 def attention(
     module: nn.Module,
     query: Tensor,

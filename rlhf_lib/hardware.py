@@ -68,6 +68,11 @@ def precision() -> Precision:
     return _chosen.precision
 
 
+def number_bytes() -> int:
+    """Bytes of a number in `precision()`."""
+    return 4 if precision() == "fp32" else 2
+
+
 def autocast() -> AbstractContextManager[Any]:
     """A context in which matrix products are computed in `precision()`, as Trainer computes them."""
     chosen = precision()

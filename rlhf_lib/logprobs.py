@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_lib.attention import Packing, takes_packing
+from rlhf_lib.attention import packed_inputs, takes_packing
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,7 @@ def _packed(
     positions = torch.cat([torch.arange(length) for length in lengths])
     starts = torch.cat([torch.full((length,), len(p) - 1) for p, length in zip(prompts, lengths, strict=True)])
     ends = torch.cat([torch.full((length,), length - 1) for length in lengths])
-    inputs = {
-        "input_ids": torch.tensor([tokens], device=device),
-        "position_ids": positions.unsqueeze(0).to(device),
-        # The packing says who attends to whom; a mask of four dimensions keeps transformers from making one.
-        "attention_mask": torch.zeros(1, 1, 1, 1, device=device),
-        "packing": Packing(lengths, device),
-    }
+    inputs = packed_inputs(torch.tensor(tokens, device=device), positions.to(device), lengths)
     return inputs, ((positions >= starts) & (positions < ends)).unsqueeze(0)
 
 
@@ -94,6 +88,7 @@ def _padded(
         "input_ids": input_ids.to(device),
         "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0).to(device),
         "attention_mask": attention_mask.to(device),
+        "use_cache": False,
     }
     return inputs, predictors
 
@@ -188,7 +183,7 @@ class _LogProbs(torch.autograd.Function):
 
 def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """(n, V) logits of the response tokens' predecessors; none are computed for the rest of the prompts."""
-    return model(**batch.inputs, logits_to_keep=batch.predictors, use_cache=False).logits
+    return model(**batch.inputs, logits_to_keep=batch.predictors).logits
 
 
 def response_logprobs(model: PreTrainedModel, batch: Batch, distribution: Distribution = Distribution()) -> Tensor:

@@ -95,11 +95,10 @@ def _characters(row: Mapping[str, Any]) -> float:
 def compute_of(params: Any) -> Compute:
     """How the device computes, as `rlhf_lib/hardware.py` decides it."""
     from rlhf_lib import hardware
-    from rlhf_lib.memory import FP32, Compute
+    from rlhf_lib.memory import Compute
 
-    value = FP32 if hardware.precision() == "fp32" else FP32 // 2
     fused = hardware.device().type != "cpu" or params.attn_implementation not in ("auto", "eager")
-    return Compute(value, bool(params.gradient_checkpointing), keeps_scores=not fused)
+    return Compute(hardware.number_bytes(), bool(params.gradient_checkpointing), keeps_scores=not fused)
 
 
 def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Compute) -> Planned:

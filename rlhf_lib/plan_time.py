@@ -59,7 +59,7 @@ def measure(params: Mapping[str, Any], free: float) -> Rates | None:
     width = min(sft["max_length"], getattr(config, "max_position_embeddings", None) or sft["max_length"])
     rows = sft["per_device_train_batch_size"]
     of = model_shapes.shape("sft", config, "policy", check(SECTIONS["sft"], {**sft, "lora_r": None}, "sft"))
-    compute = memory.Compute(4 if hardware.precision() == "fp32" else 2)
+    compute = memory.Compute(hardware.number_bytes())
     batch = memory.Batch(rows, width, rows * width)
     peak = memory.in_process(memory.training_peak(of, batch, compute), hardware.device().type)
     if peak.total > free or sft["load_in_4bit"] or sft["load_in_8bit"]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from rlhf_lib import hardware
 from rlhf_lib.chat import Message, dialogue_ids, prompt_ids
 from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
-from rlhf_lib.models import check_length, load_policy, load_tokenizer
+from rlhf_lib.models import check_length
 from rlhf_lib.processes import shared_out
 
 PAIRS = {"train": "data/negatives/preference_train.jsonl", "validation": "data/splits/preference_validation.jsonl"}
@@ -18,14 +20,17 @@ REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 def reference_logprobs(
-    model: str, pairs: Sequence[dict[str, Any]], max_length: int, batch_size: int = 64
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[dict[str, Any]],
+    max_length: int,
+    batch_size: int = 64,
 ) -> list[dict[str, Any]]:
-    """The summed log-probs (nats) of each pair's answers under the model in directory `model`, as DPO computes them.
+    """The summed log-probs (nats) of each pair's answers under the policy, as DPO computes them.
 
     Answers are cut at `max_length` tokens, the prompt's included, as TRL's collator cuts them. Pairs whose prompt alone
     fills `max_length` tokens are left out, as they are in DPO.
     """
-    policy, tokenizer = load_policy(model), load_tokenizer(model)
     check_length("reference.max_length", max_length, policy)
 
     def encoded(pair: dict[str, Any]) -> tuple[list[int], list[Response]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutputWithPast
 
-from rlhf_lib.attention import Packing, takes_packing
+from rlhf_lib.attention import packed_inputs, takes_packing
 from rlhf_lib.logprobs import logprobs_and_entropies
 
 Forward = Callable[..., Any]
@@ -46,17 +46,11 @@ def skip_padding(model: PreTrainedModel) -> None:
         model.forward = MethodType(_classifier_forward, model)
 
 
-def packed_inputs(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
-    """(B, T) padded rows as keyword arguments of a trunk's forward, of one row of all their tokens."""
+def _without_padding(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
+    """(B, T) padded rows as `packed_inputs`."""
     real = attention_mask.bool()
-    return {
-        "input_ids": input_ids[real].unsqueeze(0),
-        "position_ids": (attention_mask.cumsum(dim=1) - 1)[real].unsqueeze(0),
-        # The packing says who attends to whom; a mask of four dimensions keeps transformers from making one.
-        "attention_mask": torch.zeros(1, 1, 1, 1, device=input_ids.device),
-        "packing": Packing(attention_mask.sum(dim=1).tolist(), input_ids.device),
-        "use_cache": False,
-    }
+    positions = (attention_mask.cumsum(dim=1) - 1)[real]
+    return packed_inputs(input_ids[real], positions, attention_mask.sum(dim=1).tolist())
 
 
 def _language_model_forward(padded_forward: Forward) -> Forward:
@@ -77,7 +71,7 @@ def _language_model_forward(padded_forward: Forward) -> Forward:
         assert input_ids is not None and attention_mask is not None and labels is not None
         labelled = labels[:, 1:] != -100
         predictors = torch.nn.functional.pad(labelled, (0, 1))[attention_mask.bool()].unsqueeze(0)
-        packed = packed_inputs(input_ids, attention_mask)
+        packed = _without_padding(input_ids, attention_mask)
         logits = padded_forward(**packed, logits_to_keep=predictors).logits
         return _token_outputs(logits, labels[:, 1:][labelled], labelled, num_items_in_batch)
 
@@ -111,7 +105,7 @@ def _classifier_forward(
     """(B, labels) logits at each row's last token that is not the pad token, as transformers' classifiers read them."""
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
-    hidden = self.base_model(**packed_inputs(input_ids, attention_mask)).last_hidden_state[0]
+    hidden = self.base_model(**_without_padding(input_ids, attention_mask)).last_hidden_state[0]
     pad_id = self.config.get_text_config().pad_token_id
     counts = attention_mask.bool() if pad_id is None else input_ids != pad_id
     last = (torch.arange(input_ids.size(1), device=input_ids.device) * counts).argmax(dim=1)

@@ -11,12 +11,14 @@ def main() -> None:
     environment.prepare()
     with environment.importing():
         from rlhf_lib import hardware, processes, reference
+        from rlhf_lib.models import load_policy, load_tokenizer
         from rlhf_lib.rows import read_jsonl, write_jsonl
 
     hardware.use(compute)
+    policy, tokenizer = load_policy("models/sft"), load_tokenizer("models/sft")
     for split, path in reference.PAIRS.items():
         pairs = read_jsonl(path)
-        rows = reference.reference_logprobs("models/sft", pairs, params.max_length)
+        rows = reference.reference_logprobs(policy, tokenizer, pairs, params.max_length)
         if processes.is_main():
             write_jsonl(f"data/reference/{split}.jsonl", rows)
             print(f"reference: {len(rows)} of {len(pairs)} {split} pairs")

@@ -101,7 +101,8 @@ def dpo_params(**changes):
 def referenced(tiny, rows, path="reference.jsonl"):
     """The pairs with the reference log-probs that the tiny policy gives them."""
     pairs = dataset(rows, COLUMNS)
-    write_jsonl(path, reference_logprobs(str(tiny.policy), pairs, 64, batch_size=4))
+    policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
+    write_jsonl(path, reference_logprobs(policy, tokenizer, pairs, 64, batch_size=4))
     return dpo.with_reference(pairs, path)
 
 
@@ -328,8 +329,8 @@ def test_dpo_raises_the_margin(tiny, checkpoints):
 
 def test_reference_logprobs_are_the_summed_logprobs_of_the_answers(tiny, tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    got = reference_logprobs(str(tiny.policy), dataset(pair_rows(), COLUMNS), 64, batch_size=4)
     model = models.load_policy(tiny.policy)
+    got = reference_logprobs(model, tokenizer, dataset(pair_rows(), COLUMNS), 64, batch_size=4)
     assert [row["id"] for row in got] == [row["id"] for row in pair_rows()]
     for row, i in zip(got, range(9), strict=True):
         for key, answer in (("ref_chosen_logps", CHOSEN[i]), ("ref_rejected_logps", REJECTED[i])):
@@ -356,8 +357,8 @@ def test_a_pair_whose_prompt_fills_the_length_is_dropped_in_both(tiny, checkpoin
     assert list(trainer.train_dataset["id"]) == ["pair-0", "pair-2"]
 
 
-def test_reference_refuses_pairs_longer_than_the_context(tiny, tmp_path, monkeypatch):
+def test_reference_refuses_pairs_longer_than_the_context(tiny, tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pairs = dataset([pair(0, prompt=LONG)], COLUMNS)
     with pytest.raises(ParamsError, match=r"reference\.max_length: 512"):
-        reference_logprobs(str(tiny.policy), pairs, 512)
+        reference_logprobs(models.load_policy(tiny.policy), tokenizer, pairs, 512)

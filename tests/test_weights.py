@@ -95,7 +95,10 @@ def test_dpo_on_adapters_starts_at_the_whole_sft_model(tiny, checkpoints):
     training.run(trainer, checkpoints)
     export(trainer, "sft", "sft")
     pairs = dataset(pair_rows(), reference.COLUMNS)
-    found, before = (reference.reference_logprobs(model, pairs, 64) for model in ("sft", str(tiny.policy)))
+    found, before = (
+        reference.reference_logprobs(models.load_policy(model), models.load_tokenizer(model), pairs, 64)
+        for model in ("sft", tiny.policy)
+    )
     moved = zip(found, before, strict=True)
     assert all(abs(one["ref_chosen_logps"] - other["ref_chosen_logps"]) > 1e-3 for one, other in moved)
     write_jsonl("reference.jsonl", found)

@@ -62,7 +62,7 @@ class ActorCritic(nn.Module):
     def _values(self, batch: Batch) -> Tensor:
         hidden = self._policy_hidden
         if self.critic_trunk is not None:
-            hidden = self.critic_trunk(**batch.inputs, use_cache=False).last_hidden_state
+            hidden = self.critic_trunk(**batch.inputs).last_hidden_state
         assert hidden is not None
         return self.value_head(hidden[batch.predictors].float()).squeeze(-1)
 
