@@ -8,29 +8,56 @@ CPU the products are plain batched matrix products: the backward pass of PyTorch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
 IMPLEMENTATION = "packed"
+# Tokens. In shorter rows, and smaller blocks, more products cost what fewer scores save.
+ONE_BLOCK = 128
+BLOCK = 64
+
+
+class QueryBlock(NamedTuple):
+    """Queries that are worked on together: tokens `start` to `end` of the first `rows` rows, which are that long."""
+
+    start: int
+    end: int
+    rows: int
+
+
+def query_spans(width: int) -> list[tuple[int, int]]:
+    """Starts and ends of the blocks of queries in rows of `width` tokens: one, or several where that is faster."""
+    size = width if width <= ONE_BLOCK else BLOCK
+    return [(start, min(start + size, width)) for start in range(0, width, size)]
 
 
 class Packing:
-    """Where each row of a packed batch lies, and where its tokens would be if the rows were padded on the right."""
+    """Where each row of a packed batch lies, and where its tokens would be if the rows were padded on the right.
+
+    The padded rows are in the order of their lengths, the longest first.
+    """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         sizes = torch.tensor(lengths)
-        self.rows, self.width = len(lengths), int(sizes.max())
-        filled = torch.arange(self.width) < sizes.unsqueeze(1)
-        self.padded_index = filled.flatten().nonzero().squeeze(1).to(device)
         first = sizes.cumsum(0) - sizes
+        order = sizes.argsort(descending=True, stable=True)
+        self.rows, self.width = len(lengths), int(sizes.max())
+        places = torch.arange(self.width)
+        filled = places < sizes[order].unsqueeze(1)
         # A padding position reads its row's first token: finite, and after the causal mask of no effect.
-        self.packed_index = (first.unsqueeze(1) + torch.arange(self.width) * filled).flatten().to(device)
+        packed_index = first[order].unsqueeze(1) + places * filled
+        self.packed_index = packed_index.flatten().to(device)
+        padded_index = torch.empty(int(sizes.sum()), dtype=torch.long)
+        padded_index[packed_index[filled]] = filled.flatten().nonzero().squeeze(1)
+        self.padded_index = padded_index.to(device)
         self.is_dense = bool(filled.all())
+        self.blocks = [QueryBlock(*span, int((sizes > span[0]).sum())) for span in query_spans(self.width)]
         self._masks: dict[tuple[torch.dtype, int | None], Tensor] = {}
 
     def causal_mask(self, dtype: torch.dtype, window: int | None) -> Tensor:
@@ -117,8 +144,13 @@ def attention(
     if packing is None:
         return _attend(module, query, key, value, attention_mask, scaling, dropout, softcap).transpose(1, 2), None
     query, key, value = (packing.pad(x) for x in (query, key, value))
-    mask = packing.causal_mask(query.dtype, sliding_window)
-    return packing.unpad(_attend(module, query, key, value, mask, scaling, dropout, softcap)), None
+    if query.device.type != "cpu" or softcap is not None:
+        mask = packing.causal_mask(query.dtype, sliding_window)
+        return packing.unpad(_attend(module, query, key, value, mask, scaling, dropout, softcap)), None
+    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
+    query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
+    dropout = dropout if module.training else 0.0
+    return packing.unpad(_BlockedAttention.apply(query, key, value, packing, sliding_window, dropout)), None
 
 
 def _attend(
@@ -149,6 +181,72 @@ def _attend(
     weights = functional.dropout(scores.softmax(-1), dropout, module.training)
     outputs = weights.view(batch, key.size(1), groups * length, -1).to(value.dtype) @ value
     return outputs.view(batch, heads, length, -1)
+
+
+class _BlockedAttention(torch.autograd.Function):
+    """Causal attention a block of queries at a time: softmax(query key^T + mask) value.
+
+    A block multiplies no key that it cannot see, and no row that has ended before it. In rows of hundreds of tokens and
+    of different lengths that leaves out most of the scores that a square of them would have. The backward pass is
+    written out, because autograd would fill up the gradient of every slice with zeros.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None, dropout: float
+    ) -> Tensor:
+        query, key, value = (x.contiguous() for x in (query, key, value))
+        outputs, kept = torch.zeros_like(query), []
+        mask = packing.causal_mask(query.dtype, window)
+        for block in packing.blocks:
+            keys = _keys_seen(block, window)
+            queries = _grouped(query, block, key.size(1))
+            scores = queries @ key[: block.rows, :, keys].transpose(-1, -2)
+            # Without a window, the keys before the block are seen by all of it.
+            masked = keys if window is not None else slice(block.start, block.end)
+            by_query = scores.view(block.rows, query.size(1), block.end - block.start, -1)
+            by_query[..., masked.start - keys.start :] += mask[block.start : block.end, masked]
+            weights = scores.softmax(-1).to(value.dtype)
+            dropped, is_kept = torch.native_dropout(weights, dropout, True) if dropout > 0 else (weights, None)
+            mixed = dropped @ value[: block.rows, :, keys]
+            outputs[: block.rows, :, block.start : block.end] = mixed.view(*by_query.shape[:3], -1)
+            kept += [weights, is_kept] if ctx.needs_input_grad[0] else []
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.packing, ctx.window, ctx.dropout = packing, window, dropout
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """With P the weights and D their gradient (of_outputs value^T): that of the scores is P (D - sum(P D))."""
+        query, key, value, *kept = ctx.saved_tensors
+        of_query, of_key, of_value = (torch.zeros_like(x) for x in (query, key, value))
+        of_outputs = of_outputs.contiguous()
+        for block, weights, is_kept in zip(ctx.packing.blocks, kept[::2], kept[1::2], strict=True):
+            rows, keys = slice(block.rows), _keys_seen(block, ctx.window)
+            queries, of_mixed = (_grouped(x, block, key.size(1)) for x in (query, of_outputs))
+            of_weights = of_mixed @ value[rows, :, keys].transpose(-1, -2)
+            dropped = weights
+            if is_kept is not None:
+                scale = 1 / (1 - ctx.dropout)
+                dropped, of_weights = (x * is_kept * scale for x in (weights, of_weights))
+            of_value[rows, :, keys] += dropped.transpose(-1, -2) @ of_mixed
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_queries = of_scores @ key[rows, :, keys]
+            shape = (block.rows, query.size(1), block.end - block.start, query.size(3))
+            of_query[rows, :, block.start : block.end] = of_queries.view(shape)
+            of_key[rows, :, keys] += of_scores.transpose(-1, -2) @ queries
+        return of_query, of_key, of_value, None, None, None
+
+
+def _keys_seen(block: QueryBlock, window: int | None) -> slice:
+    """The keys that a query of the block may see."""
+    return slice(0 if window is None else max(0, block.start + 1 - window), block.end)
+
+
+def _grouped(x: Tensor, block: QueryBlock, groups: int) -> Tensor:
+    """(rows, groups, heads / groups * queries, size) of the block's queries in x, (rows, heads, width, size)."""
+    return x[: block.rows, :, block.start : block.end].reshape(block.rows, groups, -1, x.size(3))
 
 
 AttentionInterface.register(IMPLEMENTATION, attention)

@@ -174,7 +174,14 @@ def copies_bytes(of: Shape, compute: Compute) -> int:
     return compute.value * of.matrices if compute.autocast else 0
 
 
-def activation_bytes(of: Shape, batch: Batch, compute: Compute) -> int:
+def keys_multiplied(width: int) -> float:
+    """By how many keys a query is multiplied in a row of `width` tokens, on average (`attention.query_spans`)."""
+    from rlhf_lib.attention import query_spans
+
+    return sum((end - start) * end for start, end in query_spans(width)) / width
+
+
+def activation_bytes(of: Shape, batch: Batch, compute: Compute) -> float:
     """What autograd keeps of a forward pass through the trunk: n tokens, L layers, D wide.
 
     A layer keeps, of each token, in numbers of b bytes (2 in autocast, else 4):
@@ -182,15 +189,17 @@ def activation_bytes(of: Shape, batch: Batch, compute: Compute) -> int:
         2 D       the inputs of its two norms, in 4 bytes; a norm in plain operations keeps what it normalised too
         I         the inputs of its trained linear layers: `saved_inputs`; 2 D + Q + F where all are trained
         Q + 2 K   queries, keys and values
-        H W       attention's weights in a row of W tokens, where no fused kernel does without them (which keeps its
-                  output Q and one number a head instead)
+        H S       attention's weights of the S keys that a query is multiplied by (`keys_multiplied`), where no fused
+                  kernel does without them (which keeps its output Q and one number a head instead)
         F         the input of the MLP's activation; 3 F where it is gated: both factors too
 
     One layer more is counted for the gradients of all these, which are there of one layer at a time. With
     `checkpointing` each layer keeps its input, 4 D, and one layer at a time all of the above, and their gradients.
     """
     queries, keys = of.heads * of.head_size, of.kv_heads * of.head_size
-    attention = queries + 2 * keys + (of.heads * batch.width if compute.keeps_scores else queries + of.heads)
+    attention = (
+        queries + 2 * keys + (of.heads * keys_multiplied(batch.width) if compute.keeps_scores else queries + of.heads)
+    )
     mlp = of.inner * (3 if of.gated else 1)
     layer = FP32 * of.hidden * (4 if of.rms_norm else 2) + compute.value * (of.saved_inputs + attention + mlp)
     if compute.checkpointing:

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
-from rlhf_lib import models
+from rlhf_lib import attention, models
 from rlhf_lib.attention import Packing, takes_packing
 from rlhf_lib.logprobs import Response, collate, response_logits
 
@@ -117,6 +117,15 @@ def test_who_takes_rows_without_padding(kind):
     assert shape == ((4, width) if width else (1, 35))
 
 
+@pytest.fixture(params=["one block", "blocks"])
+def blocks(request, monkeypatch):
+    """Rows of all widths in one block of queries, or in blocks of four."""
+    if request.param == "blocks":
+        monkeypatch.setattr(attention, "ONE_BLOCK", 0)
+        monkeypatch.setattr(attention, "BLOCK", 4)
+
+
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("shape", SHAPES)
 @torch.no_grad()
 def test_the_fast_model_has_the_logits_of_the_plain_padded_one(pair, shape):
@@ -124,6 +133,7 @@ def test_the_fast_model_has_the_logits_of_the_plain_padded_one(pair, shape):
     close(logits_of(fast, *texts(shape)), logits_of(plain, *texts(shape)))
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("shape", ["all of one length", "different"])
 def test_the_fast_model_has_the_gradients_of_the_plain_padded_one(pair, shape):
     weights = None
@@ -150,6 +160,7 @@ def test_rows_of_a_model_with_layers_of_another_kind_stay_apart(kind):
     close(logits_of(fast, *texts("different")), logits_of(plain, *texts("different")))
 
 
+@pytest.mark.usefixtures("blocks")
 @torch.no_grad()
 def test_a_row_does_not_see_its_neighbours(packed_pair):
     _, fast = packed_pair
@@ -188,12 +199,49 @@ def test_packing_by_hand():
     packing = Packing([2, 1, 3], torch.device("cpu"))
     x = torch.arange(6.0).reshape(1, 1, 6, 1).requires_grad_()
     padded = packing.pad(x)
-    # a padding position holds its row's first token
-    assert padded.reshape(3, 3).tolist() == [[0, 1, 0], [2, 2, 2], [3, 4, 5]]
+    # the longest row first; a padding position holds its row's first token
+    assert padded.reshape(3, 3).tolist() == [[3, 4, 5], [0, 1, 0], [2, 2, 2]]
     assert packing.unpad(padded).flatten().tolist() == [0, 1, 2, 3, 4, 5]
     # only real tokens pass a gradient on
     (packing.unpad(padded).flatten() * torch.arange(1.0, 7.0)).sum().backward()
     assert x.grad.flatten().tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_blocks_by_hand(monkeypatch):
+    monkeypatch.setattr(attention, "ONE_BLOCK", 2)
+    monkeypatch.setattr(attention, "BLOCK", 2)
+    assert Packing([3, 5, 1, 2], torch.device("cpu")).blocks == [(0, 2, 4), (2, 4, 2), (4, 5, 1)]
+    assert Packing([2, 1], torch.device("cpu")).blocks == [(0, 2, 2)]
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_the_gradients_of_attention_are_those_of_finite_differences(dropout, window, kv_heads):
+    packing = Packing([9, 2, 6], torch.device("cpu"))
+    module = torch.nn.Module()
+    given = [torch.randn(1, heads, 17, 3, dtype=torch.float64, requires_grad=True) for heads in (4, kv_heads, kv_heads)]
+
+    def attend(*inputs):
+        torch.manual_seed(0)  # the same weights are dropped every time
+        return attention.attention(module, *inputs, None, dropout=dropout, packing=packing, sliding_window=window)[0]
+
+    torch.autograd.gradcheck(attend, given)
+
+
+def test_attention_drops_weights_in_training_alone():
+    packing, module = Packing([200, 150], torch.device("cpu")), torch.nn.Module()
+    query, key = torch.zeros(2, 1, 1, 350, 1)
+    # each query weighs all that it sees alike: of ones, the sum of the weights
+    sums, again = (
+        attention.attention(
+            module.train(mode), query, key, torch.ones(1, 1, 350, 1), None, dropout=0.5, packing=packing
+        )
+        for mode in (True, False)
+    )
+    assert again[0].allclose(torch.ones(1))
+    assert 0.95 < sums[0].mean() < 1.05 and sums[0].std() > 0.05
 
 
 def test_the_causal_mask_by_hand():
