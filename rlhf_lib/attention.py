@@ -144,7 +144,7 @@ def attention(
     if packing is None:
         return _attend(module, query, key, value, attention_mask, scaling, dropout, softcap).transpose(1, 2), None
     query, key, value = (packing.pad(x) for x in (query, key, value))
-    if query.device.type != "cpu" or softcap is not None:
+    if query.device.type != "cpu" or softcap is not None or torch.compiler.is_compiling():
         mask = packing.causal_mask(query.dtype, sliding_window)
         return packing.unpad(_attend(module, query, key, value, mask, scaling, dropout, softcap)), None
     scaling = query.size(-1) ** -0.5 if scaling is None else scaling

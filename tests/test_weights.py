@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -317,3 +318,20 @@ def test_checkpointed_activations_give_the_same_gradients(tiny, checkpoints):
         hardware.use(before)
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with a C++ compiler")
+def test_a_compiled_model_learns_the_same(tiny, checkpoints):
+    """In rows without padding, whose number of tokens is another one in every batch."""
+    before = hardware._chosen
+    losses = []
+    try:
+        for compiled in (False, True):
+            hardware.use(dataclasses.replace(before, torch_compile=compiled))
+            log = training.run(sft_trainer(tiny, checkpoints, max_steps=3), checkpoints)
+            losses.append([entry["loss"] for entry in log if "loss" in entry])
+            checkpoints.remove()
+    finally:
+        hardware.use(before)
+    assert len(losses[0]) == 3 and losses[1] == pytest.approx(losses[0], abs=1e-3)
