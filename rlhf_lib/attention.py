@@ -210,7 +210,8 @@ class _BlockedAttention(torch.autograd.Function):
             dropped, is_kept = torch.native_dropout(weights, dropout, True) if dropout > 0 else (weights, None)
             mixed = dropped @ value[: block.rows, :, keys]
             outputs[: block.rows, :, block.start : block.end] = mixed.view(*by_query.shape[:3], -1)
-            kept += [weights, is_kept] if ctx.needs_input_grad[0] else []
+            if any(ctx.needs_input_grad):
+                kept += [weights, is_kept]
         ctx.save_for_backward(query, key, value, *kept)
         ctx.packing, ctx.window, ctx.dropout = packing, window, dropout
         return outputs

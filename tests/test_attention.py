@@ -218,10 +218,14 @@ def test_blocks_by_hand(monkeypatch):
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("kv_heads", [2, 4])
-def test_the_gradients_of_attention_are_those_of_finite_differences(dropout, window, kv_heads):
+@pytest.mark.parametrize("trained", [{"query", "key", "value"}, {"value"}], ids=["all", "values alone"])
+def test_the_gradients_of_attention_are_those_of_finite_differences(dropout, window, kv_heads, trained):
     packing = Packing([9, 2, 6], torch.device("cpu"))
     module = torch.nn.Module()
-    given = [torch.randn(1, heads, 17, 3, dtype=torch.float64, requires_grad=True) for heads in (4, kv_heads, kv_heads)]
+    given = [
+        torch.randn(1, heads, 17, 3, dtype=torch.float64, requires_grad=name in trained)
+        for name, heads in (("query", 4), ("key", kv_heads), ("value", kv_heads))
+    ]
 
     def attend(*inputs):
         torch.manual_seed(0)  # the same weights are dropped every time
