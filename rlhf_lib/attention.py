@@ -2,7 +2,7 @@
 
 `packed` is an attention implementation as `eager` and `sdpa` are: `from_pretrained(..., attn_implementation="packed")`.
 A forward pass with the keyword `packing` reads a batch of one long row as many rows; one without it is as usual. On a
-CPU the products are plain batched matrix products: the backward pass of PyTorch's fused attention is slower there.
+GPU the products are PyTorch's fused attention, on a CPU plain batched matrix products.
 """
 
 from __future__ import annotations
@@ -144,13 +144,31 @@ def attention(
     if packing is None:
         return _attend(module, query, key, value, attention_mask, scaling, dropout, softcap).transpose(1, 2), None
     query, key, value = (packing.pad(x) for x in (query, key, value))
-    if query.device.type != "cpu" or softcap is not None or torch.compiler.is_compiling():
+    if _fuses(query.device) and softcap is None and sliding_window is None:
+        outputs = _fused(query, key, value, None, scaling, dropout)
+    elif _fuses(query.device) or softcap is not None or torch.compiler.is_compiling():
         mask = packing.causal_mask(query.dtype, sliding_window)
-        return packing.unpad(_attend(module, query, key, value, mask, scaling, dropout, softcap)), None
-    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
-    query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
-    dropout = dropout if module.training else 0.0
-    return packing.unpad(_BlockedAttention.apply(query, key, value, packing, sliding_window, dropout)), None
+        outputs = _attend(module, query, key, value, mask, scaling, dropout, softcap)
+    else:
+        scaling = query.size(-1) ** -0.5 if scaling is None else scaling
+        query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
+        dropout = dropout if module.training else 0.0
+        outputs = _BlockedAttention.apply(query, key, value, packing, sliding_window, dropout)
+    return packing.unpad(outputs), None
+
+
+def _fuses(device: torch.device) -> bool:
+    """Whether PyTorch's fused attention is the fastest on the device: on a CPU, its backward pass is slow."""
+    return device.type != "cpu"
+
+
+def _fused(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, dropout: float
+) -> Tensor:
+    """PyTorch's fused attention with a mask, or, without one, causal: for that it has its fastest kernels."""
+    return functional.scaled_dot_product_attention(
+        query, key, value, mask, dropout, mask is None, scale=scaling, enable_gqa=query.size(1) != key.size(1)
+    )
 
 
 def _attend(
@@ -164,11 +182,9 @@ def _attend(
     softcap: float | None,
 ) -> Tensor:
     """softmax(query key^T scaling + mask) value; each group of query heads shares a key head [arXiv:2305.13245]."""
+    if _fuses(query.device) and softcap is None and mask is not None:
+        return _fused(query, key, value, mask, scaling, dropout)
     scaling = query.size(-1) ** -0.5 if scaling is None else scaling
-    if query.device.type != "cpu" and softcap is None:
-        return functional.scaled_dot_product_attention(
-            query, key, value, mask, dropout, scale=scaling, enable_gqa=query.size(1) != key.size(1)
-        )
     batch, heads, length, size = query.shape
     groups = heads // key.size(1)
     query = (query * scaling).reshape(batch, key.size(1), groups * length, size)

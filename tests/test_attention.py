@@ -117,15 +117,17 @@ def test_who_takes_rows_without_padding(kind):
     assert shape == ((4, width) if width else (1, 35))
 
 
-@pytest.fixture(params=["one block", "blocks"])
-def blocks(request, monkeypatch):
-    """Rows of all widths in one block of queries, or in blocks of four."""
+@pytest.fixture(params=["one block", "blocks", "fused"])
+def products(request, monkeypatch):
+    """What multiplies: as on a CPU, in one block or in blocks of four, or as on a GPU."""
+    if request.param == "fused":
+        monkeypatch.setattr(attention, "_fuses", lambda device: True)
     if request.param == "blocks":
         monkeypatch.setattr(attention, "ONE_BLOCK", 0)
         monkeypatch.setattr(attention, "BLOCK", 4)
 
 
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("shape", SHAPES)
 @torch.no_grad()
 def test_the_fast_model_has_the_logits_of_the_plain_padded_one(pair, shape):
@@ -133,7 +135,7 @@ def test_the_fast_model_has_the_logits_of_the_plain_padded_one(pair, shape):
     close(logits_of(fast, *texts(shape)), logits_of(plain, *texts(shape)))
 
 
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("shape", ["all of one length", "different"])
 def test_the_fast_model_has_the_gradients_of_the_plain_padded_one(pair, shape):
     weights = None
@@ -160,7 +162,7 @@ def test_rows_of_a_model_with_layers_of_another_kind_stay_apart(kind):
     close(logits_of(fast, *texts("different")), logits_of(plain, *texts("different")))
 
 
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("products")
 @torch.no_grad()
 def test_a_row_does_not_see_its_neighbours(packed_pair):
     _, fast = packed_pair
@@ -214,7 +216,7 @@ def test_blocks_by_hand(monkeypatch):
     assert Packing([2, 1], torch.device("cpu")).blocks == [(0, 2, 2)]
 
 
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("kv_heads", [2, 4])
