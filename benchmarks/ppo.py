@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peer_ppo, results
+from benchmarks import command, peer_ppo, results
 from benchmarks.cases import CASES
 from benchmarks.processes import CACHE, ROOT, Worker, WorkerFailed, take_turns, worker_env
 from benchmarks.worker import THREADS
@@ -62,35 +61,13 @@ def install_peer() -> None:
         shutil.move(target, PEER)
 
 
-def suitable_cases(bf16: bool) -> list[str]:
-    """The cases that run when none is named; without bf16 instructions an update in bf16 can take an hour."""
-    left_out = [name for name, case in CASES.items() if case.needs_bf16 and not bf16]
-    if left_out:
-        print(f"no bf16 instructions, so left out unless named by --cases: {', '.join(left_out)}", file=sys.stderr)
-    return [name for name in CASES if name not in left_out]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ppo", description="Our PPO against TRL's, on one thread."
-    )
-    parser.add_argument(
-        "--cases",
-        nargs="+",
-        choices=CASES,
-        metavar="CASE",
-        help=f"default: all that suit the machine of {', '.join(CASES)}",
-    )
-    parser.add_argument("--pairs", type=int, default=5, help="measured updates of each side (default: 5)")
-    parser.add_argument("--output", type=Path, help="results file, in which only the cases that run are replaced")
-    parser.add_argument("--quick", action="store_true", help="toy sizes: shows that both sides run, measures nothing")
-    arguments = parser.parse_args()
-    if arguments.pairs < 1:
-        parser.error("--pairs: must be at least 1")
+    parser = command.parser("benchmarks.ppo", "Our PPO against TRL's, on one thread.", CASES, "updates", "results file")
+    arguments = command.parse(parser)
     environment.prepare()
     output = arguments.output or (QUICK_OUTPUT if arguments.quick else OUTPUT)
     machine = results.machine(THREADS, peer_ppo.VERSION)
-    names = arguments.cases or suitable_cases(machine["bf16_instructions"] or arguments.quick)
+    names = arguments.cases or command.suitable_cases(CASES, machine["bf16_instructions"] or arguments.quick)
     results.check_mergeable(results.read(output), machine, names)
     CACHE.mkdir(exist_ok=True)
     install_peer()

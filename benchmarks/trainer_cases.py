@@ -43,7 +43,6 @@ class TrainerCase:
     peer: dict[str, Any] = dataclasses.field(default_factory=dict)  # over TRL's defaults
     precision: Literal["auto", "fp32"] = "auto"  # ours
     sampling: Literal["random", "group_by_length"] = "random"  # ours; TRL's is random
-    by_default: bool = True  # whether it is measured where no case is named
     size: str = "tiny"
     batch: int = 16  # rows or pairs
     steps: int = 3  # to a block
@@ -112,7 +111,6 @@ CASES: dict[str, TrainerCase] = {
     "tiny_grouped": TrainerCase(
         about="4 layers, 256 wide; TRL as it comes, our batches of rows of like length",
         sampling="group_by_length",
-        by_default=False,
     ),
     "gpt2": TrainerCase(about="GPT-2 of 124 million parameters; TRL as it comes", **GPT2),
     "gpt2_fp32": TrainerCase(

@@ -3,7 +3,6 @@ benchmarks/README.md."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks import results
+from benchmarks import command, results
 from benchmarks.processes import CACHE, ROOT, Worker, WorkerFailed, take_turns, worker_env
 from benchmarks.trainer_cases import CASES, TASKS, TrainerCase
 from benchmarks.trainer_worker import name_of
@@ -94,42 +93,15 @@ def loss_differences(peer: Sequence[float], ours: Sequence[float]) -> dict[str, 
     }
 
 
-def suitable_cases(bf16: bool) -> list[str]:
-    """The cases that run when none is named; without bf16 instructions a step in bf16 takes minutes."""
-    left_out = [name for name, case in CASES.items() if case.needs_bf16 and not bf16]
-    if left_out:
-        print(f"no bf16 instructions, so left out unless named by --cases: {', '.join(left_out)}", file=sys.stderr)
-    return [name for name, case in CASES.items() if case.by_default and name not in left_out]
-
-
-def parse() -> argparse.Namespace:
-    """The command line's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.trainers", description="Our SFT, reward and DPO trainers against TRL's."
-    )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    parser.add_argument(
-        "--cases",
-        nargs="+",
-        choices=CASES,
-        metavar="CASE",
-        help=f"default: those that suit the machine of {', '.join(CASES)}",
-    )
-    parser.add_argument("--pairs", type=int, default=5, help="measured blocks of each side (default: 5)")
-    parser.add_argument("--output", type=Path, help="folder of the results; only the cases that run are replaced")
-    parser.add_argument("--quick", action="store_true", help="toy sizes: shows that both sides run, measures nothing")
-    arguments = parser.parse_args()
-    if arguments.pairs < 1:
-        parser.error("--pairs: must be at least 1")
-    return arguments
-
-
 def main() -> None:
-    arguments = parse()
+    about = "Our SFT, reward and DPO trainers against TRL's."
+    parser = command.parser("benchmarks.trainers", about, CASES, "blocks", "folder of the results")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    arguments = command.parse(parser)
     environment.prepare()
     folder = arguments.output or (QUICK_OUTPUT if arguments.quick else OUTPUT)
     machine = results.machine(THREADS, version("trl"))
-    names = arguments.cases or suitable_cases(machine["bf16_instructions"] or arguments.quick)
+    names = arguments.cases or command.suitable_cases(CASES, machine["bf16_instructions"] or arguments.quick)
     outputs = {task: folder / f"{task}.json" for task in arguments.tasks}
     for output in outputs.values():
         results.check_mergeable(results.read(output), machine, names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +32,15 @@ def in_fp32() -> None:
     """The tests' models compute in fp32 on the CPU, whatever the machine has: numbers are compared to 1e-5."""
     from rlhf_lib import hardware
 
+    hardware.use(IN_FP32)
+
+
+@pytest.fixture
+def compute() -> Iterator[Callable[..., None]]:
+    """Chooses other hardware settings for the rest of a test."""
+    from rlhf_lib import hardware
+
+    yield lambda **changes: hardware.use(dataclasses.replace(IN_FP32, **changes))
     hardware.use(IN_FP32)
 
 

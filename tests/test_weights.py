@@ -1,6 +1,5 @@
 """Adapters, frozen parts and exports of every trainer; forward passes without padding against padded ones."""
 
-import dataclasses
 import json
 import math
 import shutil
@@ -27,7 +26,6 @@ from trl import SFTConfig, SFTTrainer
 
 from rlhf_lib import dpo, hardware, models, reference, reward_base, sft, training
 from rlhf_lib import weights as weights_module
-from rlhf_lib.params.compute import AUTO
 from rlhf_lib.params.reward import JudgeParams
 from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.params.sft import SFTParams
@@ -276,62 +274,46 @@ def test_batches_hold_rows_of_like_length_and_every_row_once():
         ({"device": "cuda"}, "compute.device: PyTorch finds no cuda here"),
     ],
 )
-def test_what_a_cpu_cannot_do_is_told_in_one_line(monkeypatch, changes, told):
+def test_what_a_cpu_cannot_do_is_told_in_one_line(compute, monkeypatch, changes, told):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    before = hardware._chosen
-    try:
-        with pytest.raises(ParamsError, match=f"^params.yaml: {told}") as error:
-            hardware.use(dataclasses.replace(AUTO, **changes))
-        assert "\n" not in str(error.value)
-    finally:
-        hardware.use(before)
+    with pytest.raises(ParamsError, match=f"^params.yaml: {told}") as error:
+        compute(**changes)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_an_attention_of_ones_choice_gives_the_same_loss(tiny, checkpoints, attention):
+def test_an_attention_of_ones_choice_gives_the_same_loss(compute, tiny, checkpoints, attention):
     expected = sft_trainer(tiny, checkpoints)
-    before = hardware._chosen
-    try:
-        hardware.use(dataclasses.replace(before, attn_implementation=attention))
-        trainer = sft_trainer(tiny, checkpoints)
-        assert trainer.model.config._attn_implementation == attention
-        losses = [t.compute_loss(t.model.eval(), batch_of(t, range(9))).item() for t in (trainer, expected)]
-        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    finally:
-        hardware.use(before)
+    compute(attn_implementation=attention)
+    trainer = sft_trainer(tiny, checkpoints)
+    assert trainer.model.config._attn_implementation == attention
+    losses = [t.compute_loss(t.model.eval(), batch_of(t, range(9))).item() for t in (trainer, expected)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_checkpointed_activations_give_the_same_gradients(tiny, checkpoints):
-    before = hardware._chosen
+def test_checkpointed_activations_give_the_same_gradients(compute, tiny, checkpoints):
     gradients = []
-    try:
-        for checkpointing in (False, True):
-            hardware.use(dataclasses.replace(before, gradient_checkpointing=checkpointing))
-            trainer = sft_trainer(tiny, checkpoints, max_steps=1, learning_rate=0.0, eval_steps=9)
-            trainer.train()
-            assert trainer.model.is_gradient_checkpointing is checkpointing
-            trainer.model.train()
-            trainer.compute_loss(trainer.model, batch_of(trainer, range(9))).backward()
-            gradients.append({name: p.grad.clone() for name, p in trainer.model.named_parameters()})
-    finally:
-        hardware.use(before)
+    for checkpointing in (False, True):
+        compute(gradient_checkpointing=checkpointing)
+        trainer = sft_trainer(tiny, checkpoints, max_steps=1, learning_rate=0.0, eval_steps=9)
+        trainer.train()
+        assert trainer.model.is_gradient_checkpointing is checkpointing
+        trainer.model.train()
+        trainer.compute_loss(trainer.model, batch_of(trainer, range(9))).backward()
+        gradients.append({name: p.grad.clone() for name, p in trainer.model.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=0)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with a C++ compiler")
-def test_a_compiled_model_learns_the_same(tiny, checkpoints):
+def test_a_compiled_model_learns_the_same(compute, tiny, checkpoints):
     """In rows without padding, whose number of tokens is another one in every batch."""
-    before = hardware._chosen
     losses = []
-    try:
-        for compiled in (False, True):
-            hardware.use(dataclasses.replace(before, torch_compile=compiled))
-            log = training.run(sft_trainer(tiny, checkpoints, max_steps=3), checkpoints)
-            losses.append([entry["loss"] for entry in log if "loss" in entry])
-            checkpoints.remove()
-    finally:
-        hardware.use(before)
+    for compiled in (False, True):
+        compute(torch_compile=compiled)
+        log = training.run(sft_trainer(tiny, checkpoints, max_steps=3), checkpoints)
+        losses.append([entry["loss"] for entry in log if "loss" in entry])
+        checkpoints.remove()
     assert len(losses[0]) == 3 and losses[1] == pytest.approx(losses[0], abs=1e-3)
