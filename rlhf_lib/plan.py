@@ -1,7 +1,7 @@
 """What a run will need, before it is started: `python -m rlhf_lib.plan`, or `make plan`.
 
 Of each stage that trains: parameters, memory of one device by part, tokens, FLOPs, and the time on this machine, from
-a measurement of at most about 20 seconds. The memory is that of `rlhf_lib/memory.py`, FLOPs and time are those of
+a measurement of about 20 seconds. The memory is that of `rlhf_lib/memory.py`, FLOPs and time are those of
 `rlhf_lib/plan_time.py`.
 """
 
@@ -32,6 +32,8 @@ FILES = {
     "dpo": ("data/negatives/preference_train.jsonl", "data/splits/preference_train.jsonl"),
     "ppo": ("data/splits/prompts_train.jsonl",),
 }
+VALIDATION = {stage: f"data/splits/{stage}_validation.jsonl" for stage in ("sft", "reward", "judge")}
+VALIDATION["dpo"] = "data/splits/preference_validation.jsonl"
 ASSUMED_ROWS = 1000
 CHARACTERS = 4  # to a token, where there is no tokenizer yet
 PAIRS = ("reward", "judge", "dpo")
@@ -50,7 +52,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Planned:
-    """What is known of a stage before it runs. `tokens` go through the model in training, `sampled` are decoded."""
+    """What is known of a stage before it runs. `tokens` go through the model in training, `sampled` are decoded.
+
+    `batch`: a forward pass in training, of rows of the mean length; `optimizer_steps` are all, `decoding_steps` those
+    of one rollout.
+    """
 
     stage: str
     trained: int
@@ -61,7 +67,9 @@ class Planned:
     flops: float
     advice: str
     assumed: bool
-    steps: int = 0  # of decoding, at once
+    batch: Batch
+    optimizer_steps: float
+    decoding_steps: int = 0
 
 
 # ---- data
@@ -78,6 +86,12 @@ def data_of(stage: str, max_length: int) -> Data:
     if not lengths:
         return Data(0, 0.0, max_length, False)
     return Data(len(lengths), statistics.fmean(lengths), max(8, round(max(lengths))), False)
+
+
+def rows_in(file: str) -> int:
+    """Rows of a JSON Lines file; 0 where it is not there."""
+    path = Path(file)
+    return len(path.read_bytes().splitlines()) if path.is_file() else 0
 
 
 def _characters(row: Mapping[str, Any]) -> float:
@@ -119,10 +133,15 @@ def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Co
     seen = data.rows * params.num_train_epochs
     if params.max_steps > 0:
         seen = params.max_steps * params.per_device_train_batch_size * accumulation
+    steps = seen / (params.per_device_train_batch_size * accumulation)
     tokens = seen * sides * data.mean
     flops = plan_time.training_flops(of, tokens, tokens / 2, data.mean, compute)
+    validated = (steps // params.eval_steps) * rows_in(VALIDATION[stage]) * sides * data.mean
+    flops += plan_time.forward_flops(of, validated, validated / 2, data.mean)
+    mean = max(8, round(data.mean))
+    typical = memory.Batch(rows, mean, rows * mean // 2)
     advice = advise(stage, params, compute, batch.rows > sides)
-    return Planned(stage, of.trained, of.parameters, parts, tokens, 0, flops, advice, data.assumed)
+    return Planned(stage, of.trained, of.parameters, parts, tokens, 0, flops, advice, data.assumed, typical, steps)
 
 
 def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute) -> Planned:
@@ -170,6 +189,8 @@ def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute) -> Planne
         flops,
         advice,
         data.assumed,
+        ppo_batch(params, max(8, round(data.mean)))[0],
+        params.total_rollouts * params.steps_per_rollout,
         params.response_length,
     )
 
@@ -262,7 +283,7 @@ def number(value: float) -> str:
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    if seconds < 90:
+    if seconds < 300:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
@@ -305,10 +326,12 @@ def main() -> None:
     device = hardware.device()
     free = free_bytes()
     planned = [
-        dataclasses.replace(plan, parts=memory.in_process(plan.parts, device.type, plan.steps)) for plan in planned
+        dataclasses.replace(plan, parts=memory.in_process(plan.parts, device.type, plan.decoding_steps))
+        for plan in planned
     ]
-    rates = None if arguments.no_measure else plan_time.measure(params, free)
-    seconds = [None if rates is None else rates.seconds(plan.flops, plan.sampled) for plan in planned]
+    batches = {plan.stage: plan.batch for plan in planned}
+    rates = plan_time.NO_RATES if arguments.no_measure else plan_time.measure(params, free, batches)
+    seconds = [rates.seconds(plan.stage, plan.flops, plan.sampled, plan.optimizer_steps) for plan in planned]
     print(f"On one {device.type}, {hardware.precision()}, {free / GIB:.1f} GiB free; memory at the peak in MiB:\n")
     print(table(planned, seconds) + "\n")
     if any(plan.assumed for plan in planned):

@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_lib.memory import Compute, Shape
+from rlhf_lib.memory import Batch, Compute, Shape
 
-SECONDS = 8.0  # of each of the two measurements, less its first step
+SECONDS = 3.0  # of each measurement, less its first step
+# Measured on a server CPU (benchmarks/README.md)
+STARTUP = 4.0  # seconds, of a stage that trains
+TRAINER = 0.02  # seconds, that Trainer and TRL take for an optimizer step beside the model's passes
 
 
 def forward_flops(of: Shape, tokens: float, labelled: float, width: float) -> float:
@@ -34,19 +37,27 @@ def training_flops(of: Shape, tokens: float, labelled: float, width: float, comp
 
 @dataclass(frozen=True)
 class Rates:
-    """What this device does in a second: FLOPs of training, and tokens of sampling."""
+    """What this device does in a second: FLOPs of each stage's training, and tokens of sampling."""
 
-    flops: float
+    flops: Mapping[str, float]
     sampled: float
 
-    def seconds(self, flops: float, sampled: float) -> float:
-        """How long a stage takes of so many FLOPs, and tokens that are sampled."""
-        return flops / self.flops + sampled / self.sampled
+    def seconds(self, stage: str, flops: float, sampled: float, steps: float) -> float | None:
+        """How long a stage takes of so many FLOPs, tokens that are sampled, and optimizer steps, if that is known."""
+        if stage not in self.flops:
+            return None
+        return STARTUP + flops / self.flops[stage] + sampled / self.sampled + TRAINER * steps
 
 
-def measure(params: Mapping[str, Any], free: float) -> Rates | None:
-    """Rates of the base model's shape at random weights, in SFT's batches and PPO's rollouts; None where SFT would not
-    fit."""
+NO_RATES = Rates({}, 0.0)
+
+
+def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Batch]) -> Rates:
+    """Rates of the base model's shape at random weights, in the stages' batches and PPO's rollouts.
+
+    None of a stage whose batch would not fit into `free` bytes, and none at all where weights are quantised. Where one
+    pass takes longer than `SECONDS`, the arithmetic takes all the time, and the rate is that of the other stages too.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -54,24 +65,33 @@ def measure(params: Mapping[str, Any], free: float) -> Rates | None:
     from rlhf_lib.params.check import SECTIONS
     from rlhf_lib.params.schema import check
 
-    config = model_shapes.base_config(check(SECTIONS["base"], params["base"], "base"))
     sft, ppo = params["sft"], params["ppo"]
-    width = min(sft["max_length"], getattr(config, "max_position_embeddings", None) or sft["max_length"])
-    rows = sft["per_device_train_batch_size"]
+    if sft["load_in_4bit"] or sft["load_in_8bit"]:
+        return NO_RATES
+    config = model_shapes.base_config(check(SECTIONS["base"], params["base"], "base"))
     of = model_shapes.shape("sft", config, "policy", check(SECTIONS["sft"], {**sft, "lora_r": None}, "sft"))
     compute = memory.Compute(hardware.number_bytes())
-    batch = memory.Batch(rows, width, rows * width)
-    peak = memory.in_process(memory.training_peak(of, batch, compute), hardware.device().type)
-    if peak.total > free or sft["load_in_4bit"] or sft["load_in_8bit"]:
-        return None
+
+    def fits(batch: Batch) -> bool:
+        return memory.in_process(memory.training_peak(of, batch, compute), hardware.device().type).total <= free
+
+    measured = {stage: batch for stage, batch in batches.items() if fits(batch)}
+    if not measured:
+        return NO_RATES
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     models.run_fast(model.to(hardware.device()))
-    flops = _training_rate(model, of, batch, compute)
-    return Rates(flops, _sampling_rate(model, ppo["rollout_batch_size"], max(1, width - ppo["response_length"])))
+    rates: dict[str, float] = {}
+    rate, seconds = 0.0, 0.0
+    for stage, batch in measured.items():
+        if seconds <= SECONDS:
+            rate, seconds = _training_rate(model, of, batch, compute)
+        rates[stage] = rate
+    prompt = batches["ppo"].width - ppo["response_length"]
+    return Rates(rates, _sampling_rate(model, ppo["rollout_batch_size"], prompt))
 
 
-def _training_rate(model: Any, of: Shape, batch: Any, compute: Compute) -> float:
-    """FLOPs a second of forward and backward passes, and AdamW's steps."""
+def _training_rate(model: Any, of: Shape, batch: Batch, compute: Compute) -> tuple[float, float]:
+    """FLOPs a second of forward and backward passes and AdamW's steps, and the seconds of one."""
     import torch
 
     from rlhf_lib import hardware
@@ -91,7 +111,8 @@ def _training_rate(model: Any, of: Shape, batch: Any, compute: Compute) -> float
         loss.item()  # waits for a GPU
 
     labelled = batch.rows * (batch.width - prompt)
-    return training_flops(of, batch.tokens, labelled, batch.width, compute) / _seconds(step)
+    seconds = _seconds(step)
+    return training_flops(of, batch.tokens, labelled, batch.width, compute) / seconds, seconds
 
 
 def _sampling_rate(model: Any, rows: int, prompt: int) -> float:

@@ -92,6 +92,23 @@ def test_flops_of_training_are_three_times_those_forwards():
     assert plan_time.training_flops(of, 30, 6, 10, Compute()) == 3 * forward
 
 
+def test_a_stage_takes_its_start_its_flops_its_samples_and_its_steps(monkeypatch):
+    monkeypatch.setattr(plan_time, "STARTUP", 4.0)
+    monkeypatch.setattr(plan_time, "TRAINER", 0.5)
+    rates = plan_time.Rates({"sft": 100.0}, sampled=10.0)
+    assert rates.seconds("sft", 300.0, 20.0, 6) == 4 + 3 + 2 + 3
+    assert rates.seconds("dpo", 300.0, 20.0, 6) is None and plan_time.NO_RATES.seconds("sft", 1.0, 0.0, 1) is None
+
+
+def test_rates_are_measured_of_what_fits(project, monkeypatch):
+    monkeypatch.setattr(plan_time, "SECONDS", 0.1)
+    params = load_yaml(project / "params.yaml")
+    batches = {"sft": Batch(2, 16, 16), "dpo": Batch(10**9, 16, 10**9), "ppo": Batch(2, 64, 64)}
+    rates = plan_time.measure(params, 8e9, batches)
+    assert rates.flops.keys() == {"sft", "ppo"} and min(rates.flops.values()) > 0 and rates.sampled > 0
+    assert plan_time.measure(params, 0.0, batches) == plan_time.NO_RATES
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     shutil.copy(ROOT / "params.yaml", tmp_path)
