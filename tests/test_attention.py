@@ -233,7 +233,7 @@ def test_the_gradients_of_attention_are_those_of_finite_differences(dropout, win
         torch.manual_seed(0)  # the same weights are dropped every time
         return attention.attention(module, *inputs, None, dropout=dropout, packing=packing, sliding_window=window)[0]
 
-    torch.autograd.gradcheck(attend, given)
+    torch.autograd.gradcheck(attend, given, fast_mode=True)
 
 
 def test_attention_drops_weights_in_training_alone():
