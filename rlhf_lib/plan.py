@@ -337,7 +337,8 @@ def main() -> None:
     if any(plan.assumed for plan in planned):
         print(f"No data yet (make data): {ASSUMED_ROWS} rows or pairs of the greatest length are assumed.")
     print(
-        f"Lengths are characters / {CHARACTERS}. FLOP: 6 a weight and token (4 if frozen, 2 forwards), and attention."
+        f"Lengths are characters / {CHARACTERS}. FLOP: 6 a weight and token (4 if frozen, 2 forwards), and attention.\n"
+        "Validation is in them, but for PPO's."
     )
     print("Tokens, FLOP and time are of all processes together, memory is of one.")
     for line in warnings(planned, free):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlhf_lib.memory import Batch, Compute, Shape
@@ -75,6 +75,8 @@ def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Batch]
     def fits(batch: Batch) -> bool:
         return memory.in_process(memory.training_peak(of, batch, compute), hardware.device().type).total <= free
 
+    context = getattr(config, "max_position_embeddings", None) or max(batch.width for batch in batches.values())
+    batches = {stage: replace(batch, width=min(batch.width, context)) for stage, batch in batches.items()}
     measured = {stage: batch for stage, batch in batches.items() if fits(batch)}
     if not measured:
         return NO_RATES
@@ -86,7 +88,7 @@ def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Batch]
         if seconds <= SECONDS:
             rate, seconds = _training_rate(model, of, batch, compute)
         rates[stage] = rate
-    prompt = batches["ppo"].width - ppo["response_length"]
+    prompt = max(1, batches["ppo"].width - ppo["response_length"])
     return Rates(rates, _sampling_rate(model, ppo["rollout_batch_size"], prompt))
 
 

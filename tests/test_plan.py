@@ -107,6 +107,8 @@ def test_rates_are_measured_of_what_fits(project, monkeypatch):
     rates = plan_time.measure(params, 8e9, batches)
     assert rates.flops.keys() == {"sft", "ppo"} and min(rates.flops.values()) > 0 and rates.sampled > 0
     assert plan_time.measure(params, 0.0, batches) == plan_time.NO_RATES
+    beyond_the_context = {"ppo": Batch(2, 1000, 1000)}
+    assert plan_time.measure(params, 8e9, beyond_the_context).flops.keys() == {"ppo"}
 
 
 @pytest.fixture
