@@ -130,10 +130,9 @@ def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Co
     batch = memory.Batch(rows, data.longest, rows * data.longest // 2)
     accumulation = params.gradient_accumulation_steps
     parts = memory.training_peak(of, batch, compute, accumulation, _bits(params))
-    seen = data.rows * params.num_train_epochs
-    if params.max_steps > 0:
-        seen = params.max_steps * params.per_device_train_batch_size * accumulation
-    steps = seen / (params.per_device_train_batch_size * accumulation)
+    step_rows = params.per_device_train_batch_size * accumulation
+    steps = params.max_steps if params.max_steps > 0 else data.rows * params.num_train_epochs / step_rows
+    seen = steps * step_rows
     tokens = seen * sides * data.mean
     flops = plan_time.training_flops(of, tokens, tokens / 2, data.mean, compute)
     validated = (steps // params.eval_steps) * rows_in(VALIDATION[stage]) * sides * data.mean
@@ -145,6 +144,7 @@ def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Co
 
 
 def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute) -> Planned:
+    """ppo, with all the models that it holds; responses are taken to fill `response_length`."""
     from rlhf_lib import memory, model_shapes, plan_time
     from rlhf_lib.params.reward_source import parse
 
@@ -171,13 +171,12 @@ def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute) -> Planne
     tokens = responses * width
     learning = plan_time.training_flops(policy, tokens, sampled, width, compute)
     learning += plan_time.training_flops(critic, tokens, 0, width, compute) if critic else 0
+    models = (policy, *([critic] if critic else []), *frozen)
     # once more forwards, of all models, for log-probs, values and rewards
-    scoring = sum(
-        plan_time.forward_flops(m, tokens, sampled, width) for m in (policy, *([critic] if critic else frozen))
-    )
+    scoring = sum(plan_time.forward_flops(model, tokens, sampled, width) for model in models)
     flops = learning * params.num_ppo_epochs + scoring + plan_time.forward_flops(policy, tokens, sampled, width)
     trained = policy.trained + (critic.trained if critic else 0)
-    everything = sum(m.parameters for m in (policy, *([critic] if critic else []), *frozen))
+    everything = sum(model.parameters for model in models)
     advice = advise("ppo", params, compute, params.per_device_train_batch_size > 1)
     return Planned(
         "ppo",

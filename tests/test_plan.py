@@ -131,6 +131,22 @@ def test_the_plan_of_the_demo(project):
     assert "No data yet" in said and "does not fit" not in said
 
 
+def test_a_critic_of_its_own_adds_its_own_flops_and_takes_none_away(project):
+    params = load_yaml(project / "params.yaml")
+    plans = []
+    for critic in ("shared", "separate"):
+        params["ppo"] |= {"critic": critic}
+        plans.append(plan.plans(params)[-1])
+    section = check(SECTIONS["ppo"], params["ppo"], "ppo")
+    base = model_shapes.base_config(check(SECTIONS["base"], params["base"], "base"))
+    critic = model_shapes.shape("ppo", base, "trunk", section)
+    tokens, epochs = plans[0].tokens / section.num_ppo_epochs, section.num_ppo_epochs
+    width = tokens / (section.total_rollouts * section.rollout_batch_size)
+    learns = plan_time.training_flops(critic, tokens, 0, width, Compute())
+    scores = plan_time.forward_flops(critic, tokens, 0, width)
+    assert plans[1].flops - plans[0].flops == pytest.approx(epochs * learns + scores)
+
+
 def test_each_stage_that_does_not_fit_is_one_line_that_says_what_to_change(project):
     planned = plan.plans(load_yaml(project / "params.yaml"))
     found = plan.warnings(planned, max(p.parts.total for p in planned) - 1)
