@@ -19,12 +19,11 @@ from typing import Any
 
 from benchmarks import results, worker
 from benchmarks.cases import CASES as PPO_CASES
+from benchmarks.processes import CACHE, ROOT
 from benchmarks.trainer_cases import CASES, TASKS
 from rlhf_lib import environment
 from rlhf_lib.tracking import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
-CACHE = ROOT / ".bench"
 OUTPUT = ROOT / "benchmarks" / "results" / "gpu.json"
 PPO_OUTPUT = ROOT / "benchmarks" / "results" / "gpu_ppo.json"
 STAGES = (*TASKS, "ppo")

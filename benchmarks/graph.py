@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import graph_shim, results
+from benchmarks.processes import CACHE, ROOT
 from rlhf_lib.tracking import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
-CACHE = ROOT / ".bench"
 OUTPUT = ROOT / "benchmarks" / "results" / "graph.json"
 SHIM = Path(graph_shim.__file__)
 

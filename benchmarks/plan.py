@@ -14,12 +14,12 @@ from typing import Any
 from benchmarks import results
 from benchmarks.cases import SIZES
 from benchmarks.plan_case import CASES, Case
+from benchmarks.processes import ROOT
 from benchmarks.worker import THREADS
 from rlhf_lib import environment
 from rlhf_lib.params.schema import ParamsError
 from rlhf_lib.tracking import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "results" / "plan.json"
 
 
