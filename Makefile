@@ -25,12 +25,12 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: $(VENV)/run.stamp ## run the whole pipeline, or what changed of it, and print the comparison
-	@python -m rlhf_lib.params.check
+	@python -m rlhf_lib.check
 	dvc repro
 	@python -m stages.report --show
 
 data: $(VENV)/run.stamp ## read, filter and split the data, and show what there is and what was dropped
-	@python -m rlhf_lib.params.check
+	@python -m rlhf_lib.check
 	dvc repro --quiet prepare
 	@python -m rlhf_lib.data.show
 
@@ -41,9 +41,9 @@ report: $(VENV)/run.stamp ## write the page of the last run and open it in a bro
 	@python -m stages.report --open
 
 sweep: $(VENV)/run.stamp ## run KL coefficients and betas with several seeds, and draw the reward-KL frontier
-	@python -m rlhf_lib.sweep --ppo="$(PPO_KL_COEFS)" --dpo="$(DPO_BETAS)" --seeds="$(SEEDS)"
+	@python -m rlhf_lib.experiments.sweep --ppo="$(PPO_KL_COEFS)" --dpo="$(DPO_BETAS)" --seeds="$(SEEDS)"
 	dvc exp run --run-all -j $(JOBS)
-	@python -m rlhf_lib.frontier
+	@python -m rlhf_lib.experiments.frontier
 
 experiments: $(VENV)/run.stamp ## list the experiments with their coefficients, seeds and headline numbers
 	@python -m rlhf_lib.experiments

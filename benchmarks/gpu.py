@@ -17,12 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results, worker
-from benchmarks.cases import CASES as PPO_CASES
+from benchmarks import results
+from benchmarks.ppo import worker
+from benchmarks.ppo.cases import CASES as PPO_CASES
 from benchmarks.processes import CACHE, ROOT
-from benchmarks.trainer_cases import CASES, TASKS
-from rlhf_lib import environment
-from rlhf_lib.tracking import write_json
+from benchmarks.trainers.cases import CASES, TASKS
+from rlhf_lib.common import environment
+from rlhf_lib.common.files import write_json
 
 OUTPUT = ROOT / "benchmarks" / "results" / "gpu.json"
 PPO_OUTPUT = ROOT / "benchmarks" / "results" / "gpu_ppo.json"
@@ -52,7 +53,7 @@ class Clock:
     def __init__(self) -> None:
         import torch
 
-        from rlhf_lib import hardware
+        from rlhf_lib.models import hardware
 
         self.cuda = torch.cuda if hardware.device().type == "cuda" else None
         worker.reset_peak()
@@ -103,8 +104,9 @@ def train_stage(stage: str, arguments: argparse.Namespace, folder: Path) -> dict
 
 def _trainer(stage: str, arguments: argparse.Namespace, folder: Path) -> tuple[Any, Callable[[], int], int]:
     """The trainer, the real tokens of a pass over its rows, and the steps of a pass."""
-    from benchmarks import our_trainer, preferences
-    from benchmarks.trainer_worker import TrainerTask
+    from benchmarks.trainers import ours as our_trainer
+    from benchmarks.trainers import preferences
+    from benchmarks.trainers.worker import TrainerTask
 
     case = dataclasses.replace(CASES[arguments.size], batch=arguments.batch, steps=arguments.steps)
     case = case.quick() if arguments.quick else case
@@ -125,7 +127,8 @@ def _lengths(row: dict[str, Any]) -> int:
 
 def _ppo(stage: str, arguments: argparse.Namespace, folder: Path) -> tuple[Any, Callable[[], int], int]:
     """PPO's trainer, the tokens that its updates see in a rollout, and the optimizer steps of a rollout."""
-    from benchmarks import our_ppo, workload
+    from benchmarks.ppo import ours as our_ppo
+    from benchmarks.ppo import workload
 
     case = PPO_CASES["gpt2_bf16" if arguments.size == "gpt2" else "bf16"]
     case = case.quick() if arguments.quick else dataclasses.replace(case, batch=arguments.rollout_batch)
@@ -145,8 +148,9 @@ def _ppo(stage: str, arguments: argparse.Namespace, folder: Path) -> tuple[Any, 
 
 def sample(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
     """New tokens a second of each generator, for the same prompts and as many new tokens each."""
-    from benchmarks import workload
-    from rlhf_lib import generation, models
+    from benchmarks.ppo import workload
+    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.models import loading as models
 
     case = dataclasses.replace(PPO_CASES["gpt2_bf16"], batch=arguments.rollout_batch, eos_probability=None)
     case = case.quick() if arguments.quick else case
@@ -167,7 +171,9 @@ def sample(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, A
 
 
 def _ours(path: Path, tokenizer: Any, prompts: list[list[int]], length: int) -> tuple[Clock, int]:
-    from rlhf_lib import generation, hardware, models
+    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.models import hardware
+    from rlhf_lib.models import loading as models
 
     policy, sampling = models.load_policy(path), generation.Sampling(length, min_new_tokens=length - 1)
     noise = generation.random_numbers(len(prompts), sampling, 0)
@@ -182,7 +188,7 @@ def _continuous(path: Path, tokenizer: Any, prompts: list[list[int]], length: in
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    from rlhf_lib import hardware
+    from rlhf_lib.models import hardware
 
     dtype = torch.bfloat16 if hardware.precision() == "bf16" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").to(hardware.device())
@@ -220,7 +226,7 @@ def table(measured: dict[str, dict[str, Any]]) -> str:
 def device_name() -> str:
     import torch
 
-    from rlhf_lib import hardware
+    from rlhf_lib.models import hardware
 
     return torch.cuda.get_device_name() if hardware.device().type == "cuda" else results.cpu_model()
 
@@ -240,7 +246,7 @@ def parse() -> argparse.Namespace:
 
 def against_trl(quick: bool) -> None:
     """`benchmarks.ppo` on the GPU, by the wall's clock: our PPO and TRL 1.12's in turn, GPT-2 in bf16."""
-    from rlhf_lib import hardware
+    from rlhf_lib.models import hardware
 
     if hardware.device().type != "cuda":
         raise SystemExit("benchmarks.gpu ppo: needs a CUDA GPU; on a CPU it is python -m benchmarks.ppo")
@@ -254,8 +260,8 @@ def against_trl(quick: bool) -> None:
 def main() -> None:
     arguments = parse()
     environment.prepare()
-    from rlhf_lib import hardware
-    from rlhf_lib.params.compute import AUTO
+    from rlhf_lib.models import hardware
+    from rlhf_lib.models.params import AUTO
 
     hardware.use(AUTO)
     if arguments.what == "ppo":

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.worker import ON_GPU, THREADS
+from benchmarks.ppo.worker import ON_GPU, THREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".bench"

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.common.yaml import ParamsError
 
 Update = Mapping[str, Any]  # what a worker reports of one update
 Results = dict[str, Any]

@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 
 from benchmarks import results
-from rlhf_lib.params.schema import ParamsError, load_yaml
+from rlhf_lib.common.files import write_json
+from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.preset import Leaf, overlay, parse_setting
-from rlhf_lib.tracking import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "results" / "reward_kinds.json"

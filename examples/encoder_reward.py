@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlhf_lib import environment
+from rlhf_lib.common import environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,8 +27,8 @@ def main() -> None:
     environment.prepare()
     from transformers import set_seed
 
-    from rlhf_lib import models
-    from rlhf_lib.rows import read_jsonl
+    from rlhf_lib.common.rows import read_jsonl
+    from rlhf_lib.models import loading as models
 
     tokenizer = word_piece(texts(read_jsonl(PAIRS)), args.vocab_size, args.context)
     set_seed(args.seed)

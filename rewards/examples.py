@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_lib.gold import gold
+from rlhf_lib.demo.gold import gold
 
 Messages = list[dict[str, str]]
 

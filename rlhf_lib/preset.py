@@ -20,8 +20,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from rlhf_lib.params.check import check_all
-from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, load_yaml, parse_value, parse_yaml
+from rlhf_lib.check import check_all
+from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.yaml import ParamsError, load_yaml, parse_value, parse_yaml
 
 PRESETS = Path("presets")
 OPEN = ("prepare", "mixture")  # the one mapping whose names are the user's own

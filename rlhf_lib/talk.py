@@ -18,15 +18,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlhf_lib import environment
-from rlhf_lib.params.evaluate import EvaluateParams
-from rlhf_lib.params.schema import read
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import read
+from rlhf_lib.evaluation.params import EvaluateParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from rlhf_lib.chat import Message
-    from rlhf_lib.rewards import RewardModel
+    from rlhf_lib.models.chat import Message
+    from rlhf_lib.scoring.reward_model import RewardModel
 
 NARROW = 80  # columns of a terminal below which answers are shown one after another
 SCORERS = ("reward", "judge")
@@ -41,7 +41,7 @@ class Policy(NamedTuple):
 
     def room(self, max_new_tokens: int) -> int | None:
         """Tokens that a prompt may have, where the model's context is known; a `SystemExit` where that is none."""
-        from rlhf_lib.models import context_length
+        from rlhf_lib.models.loading import context_length
 
         context = context_length(self.model)
         if context is not None and max_new_tokens >= context:
@@ -66,8 +66,8 @@ def load(path: str) -> Policy:
     config = Path(path, "config.json")
     if not config.is_file():
         raise SystemExit(f"{path}: no model in it (no config.json); name a directory such as models/sft")
-    from rlhf_lib import models
-    from rlhf_lib.hub import one_line
+    from rlhf_lib.common.hub import one_line
+    from rlhf_lib.models import loading as models
 
     try:
         architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
@@ -110,7 +110,7 @@ def lines(question: str) -> Iterator[str]:
 
 def fit(policy: Policy, messages: list[Message], room: int | None) -> list[Message]:
     """The messages without the oldest turns that do not fit; empty where the last message alone does not."""
-    from rlhf_lib.chat import prompt_ids
+    from rlhf_lib.models.chat import prompt_ids
 
     while messages and room is not None and len(prompt_ids(policy.tokenizer, messages)) > room:
         messages = messages[2:]
@@ -122,7 +122,7 @@ def say(policy: Policy, messages: list[Message], temperature: float, max_new_tok
     import torch
     from transformers import TextStreamer
 
-    from rlhf_lib.chat import prompt_ids
+    from rlhf_lib.models.chat import prompt_ids
 
     class Streamer(TextStreamer):
         def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
@@ -174,7 +174,7 @@ def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:
 
 def load_scorers() -> dict[str, RewardModel]:
     """The pipeline's reward models, as far as they are there."""
-    from rlhf_lib.rewards import RewardModel
+    from rlhf_lib.scoring.reward_model import RewardModel
 
     return {name: RewardModel.load(f"models/{name}") for name in SCORERS if Path(f"models/{name}").is_dir()}
 
@@ -183,8 +183,8 @@ def answers(
     policy: Policy, prompt: str, arguments: argparse.Namespace, scorers: dict[str, RewardModel]
 ) -> list[Answer]:
     """Samples of a policy, each with its rewards and length; all policies draw with the same random numbers."""
-    from rlhf_lib import generation
-    from rlhf_lib.chat import prompt_ids
+    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.models.chat import prompt_ids
 
     messages = [{"role": "user", "content": prompt}]
     ids, room = prompt_ids(policy.tokenizer, messages), policy.room(arguments.max_new_tokens)

@@ -1,16 +1,17 @@
 """The base model and tokenizer -> models/base."""
 
-from rlhf_lib import environment
-from rlhf_lib.params.base import BaseParams
-from rlhf_lib.params.schema import read
+from rlhf_lib.base.params import BaseParams
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import read
 
 
 def main() -> None:
     params = read("base", BaseParams)
     environment.prepare(offline=params.model_name_or_path is None)
     with environment.importing():
-        from rlhf_lib import base, models
-        from rlhf_lib.rows import read_jsonl
+        from rlhf_lib.base import model as base
+        from rlhf_lib.common.rows import read_jsonl
+        from rlhf_lib.models import loading as models
 
     if params.model_name_or_path is None:
         rows = read_jsonl("data/splits/sft_train.jsonl")

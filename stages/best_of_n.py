@@ -1,12 +1,12 @@
 """The best of n answers of the SFT model -> data/samples/best_of_n.jsonl and metrics/eval/best_of_n.json."""
 
-from rlhf_lib import environment
-from rlhf_lib.params.best_of_n import BestOfNParams
-from rlhf_lib.params.compute import ComputeParams
-from rlhf_lib.params.evaluate import EvaluateParams
-from rlhf_lib.params.schema import PARAMS_FILE, ParamsError, read
-from rlhf_lib.rows import read_jsonl, write_jsonl
-from rlhf_lib.tracking import write_json
+from rlhf_lib.common import environment
+from rlhf_lib.common.files import write_json
+from rlhf_lib.common.rows import read_jsonl, write_jsonl
+from rlhf_lib.common.schema import PARAMS_FILE, read
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
+from rlhf_lib.models.params import ComputeParams
 
 SAMPLES, METRICS = "data/samples/best_of_n.jsonl", "metrics/eval/best_of_n.json"
 
@@ -26,10 +26,12 @@ def main() -> None:
     compute = read("compute", ComputeParams)
     environment.prepare()
     with environment.importing():
-        from rlhf_lib import evaluation, hardware, models, processes
-        from rlhf_lib.best_of_n import MODE, best_of_n_metrics
-        from rlhf_lib.comparison import DATASET, in_mode, mode_name
-        from rlhf_lib.rewards import RewardModel
+        from rlhf_lib.evaluation import sampling as evaluation
+        from rlhf_lib.evaluation.best_of_n import MODE, best_of_n_metrics
+        from rlhf_lib.evaluation.samples import DATASET, in_mode, mode_name
+        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models import loading as models
+        from rlhf_lib.scoring.reward_model import RewardModel
 
     hardware.use(compute)
     rows = evaluation.held_out_rows("data/splits/test.jsonl", params.max_prompts)

@@ -2,11 +2,10 @@
 
 from functools import partial
 
-from rlhf_lib import environment
-from rlhf_lib.params.compute import ComputeParams
-from rlhf_lib.params.dpo import DPOParams
-from rlhf_lib.params.reference import ReferenceParams
-from rlhf_lib.params.schema import read
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import read
+from rlhf_lib.dpo.params import DPOParams, ReferenceParams
+from rlhf_lib.models.params import ComputeParams
 
 
 def main() -> None:
@@ -14,10 +13,14 @@ def main() -> None:
     reference = read("reference", ReferenceParams)
     environment.prepare()
     with environment.importing():
-        from rlhf_lib import dpo, hardware, models, training, weights
-        from rlhf_lib.checkpoint import CheckpointDir
-        from rlhf_lib.reference import COLUMNS, PAIRS
-        from rlhf_lib.tracking import write_json
+        from rlhf_lib.common.files import write_json
+        from rlhf_lib.dpo import trainer as dpo
+        from rlhf_lib.dpo.reference import COLUMNS, PAIRS
+        from rlhf_lib.models import hardware
+        from rlhf_lib.models import loading as models
+        from rlhf_lib.training import trainer as training
+        from rlhf_lib.training import weights
+        from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(compute)
     checkpoints = CheckpointDir("dpo")

@@ -2,10 +2,10 @@
 
 import sys
 
-from rlhf_lib import environment
-from rlhf_lib.params.compute import ComputeParams
-from rlhf_lib.params.evaluate import EvaluateParams
-from rlhf_lib.params.schema import policy_argument, read
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import policy_argument, read
+from rlhf_lib.evaluation.params import EvaluateParams
+from rlhf_lib.models.params import ComputeParams
 
 
 def main() -> None:
@@ -13,13 +13,14 @@ def main() -> None:
     compute, params = read("compute", ComputeParams), read("evaluate", EvaluateParams)
     environment.prepare()
     with environment.importing():
-        from rlhf_lib import hardware, models, processes
-        from rlhf_lib.comparison import mode_name
-        from rlhf_lib.evaluation import Evaluator, held_out_rows
-        from rlhf_lib.policy_metrics import policy_metrics
-        from rlhf_lib.rewards import RewardModel
-        from rlhf_lib.rows import read_jsonl, write_jsonl
-        from rlhf_lib.tracking import write_json
+        from rlhf_lib.common.files import write_json
+        from rlhf_lib.common.rows import read_jsonl, write_jsonl
+        from rlhf_lib.evaluation.policy_metrics import policy_metrics
+        from rlhf_lib.evaluation.samples import mode_name
+        from rlhf_lib.evaluation.sampling import Evaluator, held_out_rows
+        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models import loading as models
+        from rlhf_lib.scoring.reward_model import RewardModel
 
     hardware.use(compute)
     sft = models.load_policy("models/sft")

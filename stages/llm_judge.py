@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Any
 
-from rlhf_lib import llm_client, llm_judge
-from rlhf_lib.comparison import mode_name
-from rlhf_lib.params.evaluate import EvaluateParams
-from rlhf_lib.params.llm_judge import LLMJudgeParams
-from rlhf_lib.params.schema import read
-from rlhf_lib.rows import read_jsonl, write_jsonl
-from rlhf_lib.tracking import write_json
+from rlhf_lib.common.files import write_json
+from rlhf_lib.common.rows import read_jsonl, write_jsonl
+from rlhf_lib.common.schema import read
+from rlhf_lib.evaluation.params import EvaluateParams
+from rlhf_lib.evaluation.samples import mode_name
+from rlhf_lib.llm_judge import client as llm_client
+from rlhf_lib.llm_judge import judge as llm_judge
+from rlhf_lib.llm_judge.params import LLMJudgeParams
 
 
 def main() -> None:

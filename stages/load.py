@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from rlhf_lib import environment
-from rlhf_lib.data.load import load
-from rlhf_lib.params import schema
-from rlhf_lib.params.load import LoadParams
+from rlhf_lib.common import environment, schema
+from rlhf_lib.data.load.load import load
+from rlhf_lib.data.load.params import LoadParams
 
 
 def main() -> None:

@@ -4,12 +4,13 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from rlhf_lib import environment, negatives
-from rlhf_lib.params.compute import ComputeParams
-from rlhf_lib.params.negatives import NegativesParams
-from rlhf_lib.params.schema import read
-from rlhf_lib.rows import read_values, write_jsonl
-from rlhf_lib.tracking import write_json
+from rlhf_lib.common import environment
+from rlhf_lib.common.files import write_json
+from rlhf_lib.common.rows import read_values, write_jsonl
+from rlhf_lib.common.schema import read
+from rlhf_lib.models.params import ComputeParams
+from rlhf_lib.negatives import sampling as negatives
+from rlhf_lib.negatives.params import NegativesParams
 
 FILES = ("preference_train", "reward_train")
 SPLITS = [Path(f"data/splits/{name}.jsonl") for name in FILES]
@@ -23,8 +24,8 @@ def main() -> None:
         return
     compute = read("compute", ComputeParams)
     environment.prepare(offline=params.name_and_revision[1] is None)
-    from rlhf_lib import hardware
-    from rlhf_lib.checkpoint import CheckpointDir
+    from rlhf_lib.models import hardware
+    from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(compute)
     checkpoints = CheckpointDir("negatives")

@@ -2,29 +2,32 @@
 
 from functools import partial
 
-from rlhf_lib import environment
-from rlhf_lib.params.compute import ComputeParams
-from rlhf_lib.params.ppo import PPOParams
-from rlhf_lib.params.reward_source import needs_hub
-from rlhf_lib.params.schema import read
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import read
+from rlhf_lib.models.params import ComputeParams
+from rlhf_lib.ppo.params import PPOParams
+from rlhf_lib.scoring.source import needs_hub
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("ppo", PPOParams)
     environment.prepare(offline=not needs_hub(params.reward_funcs))
     with environment.importing():
-        from rlhf_lib import hardware, models, training, weights
-        from rlhf_lib.checkpoint import CheckpointDir
-        from rlhf_lib.ppo import run
-        from rlhf_lib.rows import read_jsonl, write_jsonl
-        from rlhf_lib.tracking import write_json
+        from rlhf_lib.common.files import write_json
+        from rlhf_lib.common.rows import read_jsonl, write_jsonl
+        from rlhf_lib.models import hardware
+        from rlhf_lib.models import loading as models
+        from rlhf_lib.ppo import build as ppo
+        from rlhf_lib.training import trainer as training
+        from rlhf_lib.training import weights
+        from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(compute)
     checkpoints = CheckpointDir("ppo")
     train, validation, ptx = (
         list(read_jsonl(f"data/splits/{split}.jsonl")) for split in ("prompts_train", "prompts_validation", "sft_train")
     )
-    trainer = run.build(params, "models/sft", "models/reward", train, validation, ptx, checkpoints)
+    trainer = ppo.build(params, "models/sft", "models/reward", train, validation, ptx, checkpoints)
     log = training.run(trainer, checkpoints)
     if not trainer.accelerator.is_main_process:
         return

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from rlhf_lib import environment
-from rlhf_lib.data import language, prepare
-from rlhf_lib.params import schema
-from rlhf_lib.params.prepare import PrepareParams
-from rlhf_lib.tracking import write_json
+from rlhf_lib.common import environment, schema
+from rlhf_lib.common.files import write_json
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.data.prepare import language, prepare
+from rlhf_lib.data.prepare.params import PrepareParams
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     try:
         language.check_languages(params.languages)
     except ValueError as error:
-        raise schema.ParamsError(f"{schema.PARAMS_FILE}: prepare.languages: {error}") from None
+        raise ParamsError(f"{schema.PARAMS_FILE}: prepare.languages: {error}") from None
     report = prepare.prepare(Path("data/raw"), Path("data/splits"), Path("data/rejected.jsonl"), params)
     write_json("metrics/data.json", report)
 

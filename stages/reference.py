@@ -1,18 +1,19 @@
 """The SFT model's log-probs of the preference pairs -> data/reference."""
 
-from rlhf_lib import environment
-from rlhf_lib.params.compute import ComputeParams
-from rlhf_lib.params.reference import ReferenceParams
-from rlhf_lib.params.schema import read
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import read
+from rlhf_lib.dpo.params import ReferenceParams
+from rlhf_lib.models.params import ComputeParams
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("reference", ReferenceParams)
     environment.prepare()
     with environment.importing():
-        from rlhf_lib import hardware, processes, reference
-        from rlhf_lib.models import load_policy, load_tokenizer
-        from rlhf_lib.rows import read_jsonl, write_jsonl
+        from rlhf_lib.common.rows import read_jsonl, write_jsonl
+        from rlhf_lib.dpo import reference
+        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models.loading import load_policy, load_tokenizer
 
     hardware.use(compute)
     policy, tokenizer = load_policy("models/sft"), load_tokenizer("models/sft")

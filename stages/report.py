@@ -9,11 +9,12 @@ import textwrap
 import webbrowser
 from pathlib import Path
 
-from rlhf_lib.params.report import ReportParams
-from rlhf_lib.params.schema import ParamsError, read
+from rlhf_lib.common.files import write_json
+from rlhf_lib.common.schema import read
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.report import inputs, page, tables
+from rlhf_lib.report.params import ReportParams
 from rlhf_lib.report.verdict import comparison_metrics, verdict
-from rlhf_lib.tracking import write_json
 
 NEXT = """
 The page:        report/index.html (make report writes it again and opens it)

@@ -1,9 +1,9 @@
 """The reward model: models/sft, or another base -> models/reward."""
 
-from rlhf_lib import environment
-from rlhf_lib.params.compute import ComputeParams
-from rlhf_lib.params.reward import RewardParams
-from rlhf_lib.params.schema import read
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import read
+from rlhf_lib.models.params import ComputeParams
+from rlhf_lib.reward.params import RewardParams
 
 
 def main() -> None:
@@ -11,7 +11,8 @@ def main() -> None:
     target_range = read("prepare.target_range", list[float])
     environment.prepare(offline=params.source.kind != "hub")
     with environment.importing():
-        from rlhf_lib import hardware, reward
+        from rlhf_lib.models import hardware
+        from rlhf_lib.reward import trainer as reward
 
     splits = reward.Splits(
         "data/negatives/reward_train.jsonl",

@@ -4,10 +4,10 @@ import json
 import sys
 from pathlib import Path
 
-from rlhf_lib.comparison import mode_name
-from rlhf_lib.params.evaluate import EvaluateParams
-from rlhf_lib.params.schema import policy_argument, read
-from rlhf_lib.tracking import write_curve, write_json
+from rlhf_lib.common.files import write_curve, write_json
+from rlhf_lib.common.schema import policy_argument, read
+from rlhf_lib.evaluation.params import EvaluateParams
+from rlhf_lib.evaluation.samples import mode_name
 
 # few: `dvc exp show` has a column for each
 HEADLINE = (

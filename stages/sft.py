@@ -3,20 +3,24 @@
 import math
 from functools import partial
 
-from rlhf_lib import environment
-from rlhf_lib.params.compute import ComputeParams
-from rlhf_lib.params.schema import read
-from rlhf_lib.params.sft import SFTParams
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import read
+from rlhf_lib.models.params import ComputeParams
+from rlhf_lib.sft.params import SFTParams
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("sft", SFTParams)
     environment.prepare()
     with environment.importing():
-        from rlhf_lib import hardware, models, sft, training, weights
-        from rlhf_lib.checkpoint import CheckpointDir
-        from rlhf_lib.rows import read_jsonl
-        from rlhf_lib.tracking import write_json
+        from rlhf_lib.common.files import write_json
+        from rlhf_lib.common.rows import read_jsonl
+        from rlhf_lib.models import hardware
+        from rlhf_lib.models import loading as models
+        from rlhf_lib.sft import trainer as sft
+        from rlhf_lib.training import trainer as training
+        from rlhf_lib.training import weights
+        from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(compute)
     checkpoints = CheckpointDir("sft")

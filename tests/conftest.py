@@ -14,13 +14,13 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZE
 
 import pytest
 
-from rlhf_lib.params.compute import AUTO
+from rlhf_lib.models.params import AUTO
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from rlhf_lib.checkpoint import CheckpointDir
     from rlhf_lib.ppo.trainer import PPOTrainer
+    from rlhf_lib.training.checkpoint import CheckpointDir
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,7 +30,7 @@ IN_FP32 = dataclasses.replace(AUTO, device="cpu", precision="fp32")
 @pytest.fixture(autouse=True, scope="session")
 def in_fp32() -> None:
     """The tests' models compute in fp32 on the CPU, whatever the machine has: numbers are compared to 1e-5."""
-    from rlhf_lib import hardware
+    from rlhf_lib.models import hardware
 
     hardware.use(IN_FP32)
 
@@ -38,7 +38,7 @@ def in_fp32() -> None:
 @pytest.fixture
 def compute() -> Iterator[Callable[..., None]]:
     """Chooses other hardware settings for the rest of a test."""
-    from rlhf_lib import hardware
+    from rlhf_lib.models import hardware
 
     yield lambda **changes: hardware.use(dataclasses.replace(IN_FP32, **changes))
     hardware.use(IN_FP32)
@@ -84,9 +84,10 @@ def save_tiny(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, factor
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from rlhf_lib import base, models
-    from rlhf_lib.rewards import STATISTICS_FILE
-    from rlhf_lib.tracking import write_json
+    from rlhf_lib.base import model as base
+    from rlhf_lib.common.files import write_json
+    from rlhf_lib.models import loading as models
+    from rlhf_lib.scoring.reward_model import STATISTICS_FILE
 
     with torch.no_grad():
         for weight in model.parameters():
@@ -103,8 +104,8 @@ def save_tiny(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, factor
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    from rlhf_lib import base
-    from rlhf_lib.params.base import BaseParams
+    from rlhf_lib.base import model as base
+    from rlhf_lib.base.params import BaseParams
 
     params = BaseParams(
         model_name_or_path=None,
@@ -122,14 +123,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 @pytest.fixture(scope="module")
 def policy(tiny: Tiny) -> PreTrainedModel:
-    from rlhf_lib import models
+    from rlhf_lib.models import loading as models
 
     return models.load_policy(tiny.policy)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny: Tiny) -> PreTrainedTokenizerBase:
-    from rlhf_lib import models
+    from rlhf_lib.models import loading as models
 
     return models.load_tokenizer(tiny.policy)
 
@@ -142,7 +143,7 @@ def ending(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny policy, which here ends its response with any token with a probability of about a tenth."""
     import torch
 
-    from rlhf_lib import models
+    from rlhf_lib.models import loading as models
 
     path = tmp_path_factory.mktemp("ending")
     policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
@@ -156,7 +157,7 @@ def ending(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointDir:
     """A directory for the checkpoints of a stage (ppo), in a project of its own, where the test runs."""
-    from rlhf_lib.checkpoint import CheckpointDir
+    from rlhf_lib.training.checkpoint import CheckpointDir
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -170,8 +171,8 @@ def build(tiny: Tiny, ending: Path, checkpoints: CheckpointDir) -> Callable[...,
     """A function of params that gives a trainer. `functions`, with their weights, take the place of reward_funcs."""
     from test_ppo_rollout import ppo_params
 
-    from rlhf_lib.ppo import run
-    from rlhf_lib.reward_functions import RewardFunctions
+    from rlhf_lib.ppo import build as ppo
+    from rlhf_lib.ppo.rewards import RewardFunctions
 
     defaults = {"temperature": 0.8, "eval_rollouts": 100, "save_rollouts": 100, "max_grad_norm": 0.0}
 
@@ -183,7 +184,7 @@ def build(tiny: Tiny, ending: Path, checkpoints: CheckpointDir) -> Callable[...,
         **changes: Any,
     ) -> PPOTrainer:
         params = ppo_params(**{**defaults, "reward_funcs": [str(reward)], **changes})
-        trainer = run.build(params, str(policy), str(reward), TRAIN_ROWS, EVAL_ROWS, PTX_ROWS, checkpoints)
+        trainer = ppo.build(params, str(policy), str(reward), TRAIN_ROWS, EVAL_ROWS, PTX_ROWS, checkpoints)
         if functions is not None:
             trainer.sampler.reward = RewardFunctions(functions, weights or [1.0] * len(functions))
         return trainer

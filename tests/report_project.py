@@ -12,9 +12,9 @@ from typing import Any
 
 from conftest import ROOT
 
-from rlhf_lib.comparison import by_prompt, mean_and_se
-from rlhf_lib.rows import read_jsonl, write_jsonl
-from rlhf_lib.tracking import write_curve, write_json
+from rlhf_lib.common.files import write_curve, write_json
+from rlhf_lib.common.rows import read_jsonl, write_jsonl
+from rlhf_lib.evaluation.samples import by_prompt, mean_and_se
 
 MODES = {"t1": 2, "t0_7": 2, "greedy": 1}  # draws
 SHIFT = {"sft": 0.0, "ppo": 0.5, "dpo": 0.25}  # in reward; true quality moves by a fifth of it

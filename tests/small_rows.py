@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, NamedTuple
 
-from rlhf_lib.data import prepare
-from rlhf_lib.data.records import FILES, recipes
-from rlhf_lib.data.split import Entry, SourceInfo, assign
-from rlhf_lib.data.tally import Tally
-from rlhf_lib.params.prepare import PrepareParams
-from rlhf_lib.rows import Row, make_row, normalise, write_jsonl
+from rlhf_lib.common.rows import Row, make_row, normalise, write_jsonl
+from rlhf_lib.data.prepare import prepare
+from rlhf_lib.data.prepare.params import PrepareParams
+from rlhf_lib.data.prepare.records import FILES, recipes
+from rlhf_lib.data.prepare.split import Entry, SourceInfo, assign
+from rlhf_lib.data.prepare.tally import Tally
 
 ROLES = ("sft", "preference", "prompts")
 PARAMS = PrepareParams(

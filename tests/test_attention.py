@@ -5,9 +5,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
-from rlhf_lib import attention, models
-from rlhf_lib.attention import Packing, takes_packing
-from rlhf_lib.logprobs import Response, collate, response_logits
+from rlhf_lib.models import attention
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.attention import Packing, takes_packing
+from rlhf_lib.models.logprobs import Response, collate, response_logits
 
 LLAMA = {
     "hidden_size": 32,

@@ -3,11 +3,11 @@
 import json
 from collections import Counter
 
-from benchmarks import ultrafeedback
-from rlhf_lib.data.reader import Rejected
-from rlhf_lib.data.readers import READERS
-from rlhf_lib.params.load import SourceParams
-from rlhf_lib.rows import normalise
+from benchmarks.data import ultrafeedback
+from rlhf_lib.common.rows import normalise
+from rlhf_lib.data.load.params import SourceParams
+from rlhf_lib.data.load.reader import Rejected
+from rlhf_lib.data.load.readers import READERS
 
 
 def written(tmp_path, rows, seed=0):

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import command, our_ppo, peer_ppo, ppo, results
-from benchmarks.cases import CASES, LIKE_FOR_LIKE
-from rlhf_lib.params.ppo import PPOParams
-from rlhf_lib.params.schema import ParamsError
+from benchmarks import command, results
+from benchmarks.ppo import __main__ as ppo
+from benchmarks.ppo import ours as our_ppo
+from benchmarks.ppo import peer as peer_ppo
+from benchmarks.ppo.cases import CASES, LIKE_FOR_LIKE
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.ppo.params import PPOParams
 
 FIELDS = {field.name for field in dataclasses.fields(PPOParams)}
 
@@ -176,7 +179,7 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(cache, tmp_path_factory) -> Path:
-    from benchmarks import workload
+    from benchmarks.ppo import workload
 
     folder = tmp_path_factory.mktemp("models")
     workload.write(CASES["early_eos"].quick(), folder, cache)
@@ -184,8 +187,8 @@ def models(cache, tmp_path_factory) -> Path:
 
 
 def test_templated_prompts_are_as_long_as_asked(cache, models):
-    from benchmarks import workload
-    from rlhf_lib.chat import prompt_ids
+    from benchmarks.ppo import workload
+    from rlhf_lib.models.chat import prompt_ids
 
     tokenizer = workload.fresh_tokenizer(512, cache)
     tokenizer.chat_template = workload.AutoTokenizer.from_pretrained(models / workload.POLICY).chat_template
@@ -197,8 +200,8 @@ def test_templated_prompts_are_as_long_as_asked(cache, models):
 def test_eos_comes_as_often_as_the_case_says(models):
     import torch
 
-    from benchmarks import workload
-    from rlhf_lib.models import load_policy
+    from benchmarks.ppo import workload
+    from rlhf_lib.models.loading import load_policy
 
     case = CASES["early_eos"]
     policy = load_policy(models / workload.POLICY)
@@ -211,7 +214,7 @@ def test_eos_comes_as_often_as_the_case_says(models):
 def test_our_worker_reports_a_warm_up_and_an_update(models):
     arguments = ["--case", "early_eos", "--quick", "--updates", "2", "--models", str(models)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.our_ppo", *arguments],
+        [sys.executable, "-m", "benchmarks.ppo.ours", *arguments],
         cwd=ppo.ROOT,
         env=ppo.worker_env([]),
         input="go\ngo\n",

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from rlhf_lib.best_of_n import best_of_n_metrics, kl_bound, subsets
+from rlhf_lib.evaluation.best_of_n import best_of_n_metrics, kl_bound, subsets
 
 
 def by_brute_force(rewards, values, n):

@@ -3,9 +3,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, set_seed
 
-from rlhf_lib import base, models
-from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.base import model as base
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
 
 SPECIALS = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"]
 

@@ -1,7 +1,7 @@
 import pytest
 
-from rlhf_lib.checkpoint import CheckpointDir, fingerprint
-from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.training.checkpoint import CheckpointDir, fingerprint
 
 DVC = """\
 stages:

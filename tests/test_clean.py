@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_rows import FRENCH, PARAMS, responses, row, run
 
-from rlhf_lib.data.clean import clean, clean_lines
-from rlhf_lib.data.length import Tokens, load_tokens
-from rlhf_lib.rows import make_row
+from rlhf_lib.common.rows import make_row
+from rlhf_lib.data.prepare.clean import clean, clean_lines
+from rlhf_lib.data.prepare.length import Tokens, load_tokens
 
 ENGLISH = replace(PARAMS, languages=["en"])
 DIALOGUE = [

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_lib.data.columns import parse
-from rlhf_lib.data.messages import answer, as_messages, last_answer, user_prompt
-from rlhf_lib.data.reader import Rejected
-from rlhf_lib.params.load import COLUMNS as NAMES
-from rlhf_lib.params.load import SourceParams
-from rlhf_lib.rows import ROLES, is_text, row_id
+from rlhf_lib.common.rows import ROLES, is_text, row_id
+from rlhf_lib.data.load.columns import parse
+from rlhf_lib.data.load.messages import answer, as_messages, last_answer, user_prompt
+from rlhf_lib.data.load.params import COLUMNS as NAMES
+from rlhf_lib.data.load.params import SourceParams
+from rlhf_lib.data.load.reader import Rejected
 
 
 def source(**columns):

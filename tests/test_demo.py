@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf_lib import demo
-from rlhf_lib.demo_grammar import (
+from rlhf_lib.data.load import demo
+from rlhf_lib.demo.gold import ASPECTS, answer_format, gold
+from rlhf_lib.demo.grammar import (
     CATEGORIES,
     CLOSERS,
     FORMAT_SENTENCES,
@@ -25,7 +26,6 @@ from rlhf_lib.demo_grammar import (
     find_task,
     normal_form,
 )
-from rlhf_lib.gold import ASPECTS, answer_format, gold
 
 SEED = 7
 SOME = 300  # instructions of a small build

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_rows import responses
 
-from rlhf_lib.data.derive import PairRule, group, pairs, sft_responses, target, why_no_pair
+from rlhf_lib.data.prepare.derive import PairRule, group, pairs, sft_responses, target, why_no_pair
 
 SCORED = responses(("a", 7.1), ("b", 9.0), ("none", None), ("c", 6.6), ("d", 7.1))
 FIVE = responses(("p", 1.0), ("q", 5.0), ("r", 3.0), ("s", 4.0), ("t", 2.0))

@@ -9,9 +9,10 @@ from statistics import stdev
 import numpy as np
 import pytest
 
-from rlhf_lib import comparison, estimates, text_metrics
-from rlhf_lib.estimates import jackknife_se, mean_and_se, of_sums
-from rlhf_lib.self_bleu import self_bleu
+from rlhf_lib.evaluation import estimates, text_metrics
+from rlhf_lib.evaluation import samples as comparison
+from rlhf_lib.evaluation.estimates import jackknife_se, mean_and_se, of_sums
+from rlhf_lib.evaluation.self_bleu import self_bleu
 
 REPETITIONS = 1000
 

@@ -4,14 +4,15 @@ import json
 import pytest
 import torch
 
-from rlhf_lib import evaluation, models
-from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.comparison import in_mode
-from rlhf_lib.evaluation import Evaluator
-from rlhf_lib.generation import Sampling, generate, random_numbers
-from rlhf_lib.params.evaluate import EvaluateParams
-from rlhf_lib.policy_metrics import dataset_summary, summary
-from rlhf_lib.rewards import RewardModel
+from rlhf_lib.evaluation import sampling as evaluation
+from rlhf_lib.evaluation.params import EvaluateParams
+from rlhf_lib.evaluation.policy_metrics import dataset_summary, summary
+from rlhf_lib.evaluation.samples import in_mode
+from rlhf_lib.evaluation.sampling import Evaluator
+from rlhf_lib.generation.decoding import Sampling, generate, random_numbers
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.scoring.reward_model import RewardModel
 
 TASK = "Name the sound of a wolf. Finish with a good wish."
 ROWS = [

@@ -9,7 +9,7 @@ from conftest import ROOT, TEXTS
 from test_reward_base import load
 from transformers import AutoTokenizer
 
-from rlhf_lib.rows import write_jsonl
+from rlhf_lib.common.rows import write_jsonl
 
 FLAGS = ("--width", "16", "--layers", "1", "--vocab-size", "120")
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlhf_lib.data import files
-from rlhf_lib.data.files import parse_line, read
+from rlhf_lib.data.load import files
+from rlhf_lib.data.load.files import parse_line, read
 
 RECORDS = [
     {"prompt": "Q1?", "score": 1.5},

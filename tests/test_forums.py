@@ -1,7 +1,7 @@
 import pytest
 from upstream import SHP, STACK_EXCHANGE, answer, parse, row_of
 
-from rlhf_lib.data.forums import html_text
+from rlhf_lib.data.load.forums import html_text
 
 
 @pytest.mark.parametrize(

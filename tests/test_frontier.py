@@ -8,9 +8,10 @@ import sys
 import pytest
 from conftest import ROOT
 
-from rlhf_lib import experiments, frontier
-from rlhf_lib.params.schema import load_yaml
-from rlhf_lib.tracking import write_json
+from rlhf_lib.common.files import write_json
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.experiments import __main__ as experiments
+from rlhf_lib.experiments import frontier
 
 # As DVC prints it: the workspace and the commit, then the newest experiment first. Columns that nothing reads are cut.
 TABLE = """\

@@ -8,7 +8,8 @@ from torch import tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
-from rlhf_lib.generation import (
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.generation.decoding import (
     Response,
     Sampling,
     _draw,
@@ -19,8 +20,7 @@ from rlhf_lib.generation import (
     seeded,
     text,
 )
-from rlhf_lib.logprobs import Distribution, collate, response_logprobs
-from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.models.logprobs import Distribution, collate, response_logprobs
 
 ALMOST_1 = torch.nextafter(tensor(1.0), tensor(0.0)).item()
 

@@ -18,11 +18,11 @@ COMMIT, OTHER = "a" * 40, "b" * 40
 
 READ = """
 import json, sys
-from rlhf_lib import environment
+from rlhf_lib.common import environment
 environment.prepare(offline=False)
-from rlhf_lib.data import hub
-from rlhf_lib.data.reader import Hub
-from rlhf_lib.params.load import SourceParams
+from rlhf_lib.data.load import hub
+from rlhf_lib.data.load.reader import Hub
+from rlhf_lib.data.load.params import SourceParams
 
 def outcome(fields, place):
     try:
@@ -40,13 +40,13 @@ FAIL = READ.partition("def outcome")[0] + 'list(hub.read(SourceParams("file", hu
 MODELS = """
 import json
 from dataclasses import replace
-from rlhf_lib.params.base import BaseParams
-from rlhf_lib.params.schema import read
+from rlhf_lib.base.params import BaseParams
+from rlhf_lib.common.schema import read
 from stages import base as stage
 
 stage.main()
-from rlhf_lib import base
-from rlhf_lib.reward_functions import RewardFunctions
+from rlhf_lib.base import model as base
+from rlhf_lib.ppo.rewards import RewardFunctions
 
 try:
     base.pretrained(replace(read("base", BaseParams), model_name_or_path="o/nothing"))
@@ -380,7 +380,7 @@ def test_a_model_of_the_hub_and_then_of_the_cache(models, tiny):
 
 
 def test_a_reward_model_of_the_hub_and_then_of_the_cache(models, tiny):
-    from rlhf_lib.rewards import RewardModel
+    from rlhf_lib.scoring.reward_model import RewardModel
 
     local = RewardModel.load(tiny.reward, normalize=False)([[{"role": "user", "content": "Name the cat."}]], ["Cat."])
     for _, _, rewards in models:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_lib.data.language import check_languages, foreign_language, foreign_response
+from rlhf_lib.data.prepare.language import check_languages, foreign_language, foreign_response
 
 FRENCH = "Quelle est la capitale de la France et combien d'habitants compte-t-elle aujourd'hui ?"
 ENGLISH = "What is the capital of France, and how many people live there today?"

@@ -6,9 +6,9 @@ import pytest
 from standin_llm import answers
 from test_params import check, check_fault
 
-from rlhf_lib import llm_judge
-from rlhf_lib.llm_client import Reply, cache_key, parse, request
-from rlhf_lib.llm_judge import Pair
+from rlhf_lib.llm_judge import judge as llm_judge
+from rlhf_lib.llm_judge.client import Reply, cache_key, parse, request
+from rlhf_lib.llm_judge.judge import Pair
 
 URL = {"base_url": "http://127.0.0.1:1/v1", "model": "judge"}
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import TEXTS
 from test_llm_judge_server import metrics, write_project
 
-from rlhf_lib.rows import read_jsonl
+from rlhf_lib.common.rows import read_jsonl
 from stages import llm_judge as stage
 
 ADDRESS = re.compile(r"Uvicorn running on (http://127\.0\.0\.1:\d+) ")
@@ -23,9 +23,10 @@ def save_model_that_says_a(path: Path) -> None:
     """A random model, long enough for the questions, whose every token is A."""
     import torch
 
-    from rlhf_lib import base, models
-    from rlhf_lib.params.base import BaseParams
-    from rlhf_lib.params.schema import read
+    from rlhf_lib.base import model as base
+    from rlhf_lib.base.params import BaseParams
+    from rlhf_lib.common.schema import read
+    from rlhf_lib.models import loading as models
 
     params = read("base", BaseParams, Path(__file__).parents[1] / "params.yaml")
     small = {"vocab_size": 320, "n_positions": 2048, "n_embd": 32, "n_layer": 2, "n_head": 2}

@@ -19,7 +19,7 @@ from conftest import ROOT
 from standin_llm import StandInLLM, answers, longer
 from test_params import shipped
 
-from rlhf_lib.rows import read_jsonl, write_jsonl
+from rlhf_lib.common.rows import read_jsonl, write_jsonl
 from stages import llm_judge as stage
 
 SHIPPED = shipped()

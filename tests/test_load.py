@@ -3,10 +3,10 @@ import json
 import pytest
 from upstream import HH, HH_PROMPTS, SFT_STATIC, SHP, ULTRACHAT, ULTRAFEEDBACK, completion
 
-from rlhf_lib.data.load import load, parse_records
-from rlhf_lib.data.reader import Record
-from rlhf_lib.params.load import LoadParams, SourceParams
-from rlhf_lib.rows import EXCERPT, parse_row, row_id, write_jsonl
+from rlhf_lib.common.rows import EXCERPT, parse_row, row_id, write_jsonl
+from rlhf_lib.data.load.load import load, parse_records
+from rlhf_lib.data.load.params import LoadParams, SourceParams
+from rlhf_lib.data.load.reader import Record
 
 ALL = ["sft", "preference", "prompts"]
 

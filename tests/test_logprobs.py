@@ -5,8 +5,8 @@ import torch
 from torch import tensor
 from transformers import AutoModelForCausalLM
 
-from rlhf_lib import logprobs
-from rlhf_lib.logprobs import (
+from rlhf_lib.models import logprobs
+from rlhf_lib.models.logprobs import (
     Batch,
     Distribution,
     Response,

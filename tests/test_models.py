@@ -3,10 +3,10 @@ import torch
 from conftest import TEXTS
 from transformers import AutoModelForSequenceClassification
 
-from rlhf_lib import models
-from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.params.schema import ParamsError
-from rlhf_lib.rewards import RewardModel
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.scoring.reward_model import RewardModel
 
 ANSWERS = ["Cat.", "The sky is in one word, the dog.", "", "dog dog dog", "<|end|><|pad|>", "Paint", "é", "cat", "A."]
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TEXTS
 
-from rlhf_lib import negatives
-from rlhf_lib.negatives import Sample
-from rlhf_lib.params.compute import AUTO
-from rlhf_lib.params.negatives import NegativesParams
-from rlhf_lib.params.schema import ParamsError, check
-from rlhf_lib.rows import read_jsonl, write_jsonl
+from rlhf_lib.common.rows import read_jsonl, write_jsonl
+from rlhf_lib.common.schema import check
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.params import AUTO
+from rlhf_lib.negatives import sampling as negatives
+from rlhf_lib.negatives.params import NegativesParams
+from rlhf_lib.negatives.sampling import Sample
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PARAMS = {
@@ -181,9 +182,9 @@ def test_samples_depend_on_the_prompt_and_the_seed_alone(project):
 
 
 def test_a_single_token_to_draw_from_is_the_likeliest(project, tokenizer):
-    from rlhf_lib import models
-    from rlhf_lib.chat import prompt_ids
-    from rlhf_lib.generation import Sampling, generate, random_numbers, text
+    from rlhf_lib.generation.decoding import Sampling, generate, random_numbers, text
+    from rlhf_lib.models import loading as models
+    from rlhf_lib.models.chat import prompt_ids
 
     policy = models.load_policy("models/sft")
     ids = [prompt_ids(tokenizer, prompt) for prompt in prompts().values()]

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from rlhf_lib import scorers
-from rlhf_lib.overoptimisation import COLUMNS, curve
-from rlhf_lib.params.compute import AUTO
-from rlhf_lib.rewards import RewardModel
-from rlhf_lib.rows import write_jsonl
-from rlhf_lib.tracking import write_curve
+from rlhf_lib.common.files import write_curve
+from rlhf_lib.common.rows import write_jsonl
+from rlhf_lib.evaluation.overoptimisation import COLUMNS, curve
+from rlhf_lib.models.params import AUTO
+from rlhf_lib.scoring import true_quality
+from rlhf_lib.scoring.reward_model import RewardModel
 
 FILE = Path("data/samples/ppo_training.jsonl")
 PLAIN = "What is the capital of France?"  # the demo has a rule for what a good answer is
@@ -52,7 +52,7 @@ def test_a_row_an_evaluation_by_hand():
 def test_true_quality_is_there_where_every_source_has_a_rule():
     right, wrong = "The capital of France is Paris.", "Go away."
     prompt = [{"role": "user", "content": PLAIN}]
-    golds = scorers.gold([prompt, prompt], [right, wrong])
+    golds = true_quality.gold([prompt, prompt], [right, wrong])
     assert golds[0] > golds[1]
     demo = [completion(0, right), completion(0, wrong)]
     (row,) = curve(demo, length)

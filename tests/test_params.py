@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT
 
 from rlhf_lib import preset
-from rlhf_lib.params import schema
-from rlhf_lib.params.check import SECTIONS, check_all
-from rlhf_lib.params.sft import SFTParams
+from rlhf_lib.check import SECTIONS, check_all
+from rlhf_lib.common import schema
+from rlhf_lib.sft.params import SFTParams
 
 PARAMS = ROOT / "params.yaml"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_lib.rows import normalise, read_jsonl
+from rlhf_lib.common.rows import normalise, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {
@@ -175,7 +175,7 @@ def test_ppo_against_dpo_is_one_metrics_diff_away(clean: Path) -> None:
 def test_a_missing_policy_is_told_before_anything_runs(clean: Path) -> None:
     params = clean / "params.yaml"
     params.write_text(params.read_text().replace("policy: ppo", "policy: pop"))
-    output = run(clean, sys.executable, "-m", "rlhf_lib.params.check", check=False).strip()
+    output = run(clean, sys.executable, "-m", "rlhf_lib.check", check=False).strip()
     assert output == "params.yaml: policy: no policy 'pop'; set it to one of sft, ppo, dpo"
 
 

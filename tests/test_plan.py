@@ -9,10 +9,13 @@ import pytest
 from conftest import ROOT
 from transformers import GPT2Config
 
-from rlhf_lib import memory, model_shapes, plan, plan_time
-from rlhf_lib.memory import Batch, Compute, Rollout
-from rlhf_lib.params.check import SECTIONS
-from rlhf_lib.params.schema import ParamsError, check, load_yaml
+from rlhf_lib.check import SECTIONS
+from rlhf_lib.common.schema import check
+from rlhf_lib.common.yaml import ParamsError, load_yaml
+from rlhf_lib.plan import __main__ as plan
+from rlhf_lib.plan import shapes, speed
+from rlhf_lib.training import memory
+from rlhf_lib.training.memory import Batch, Compute, Rollout
 
 SIZES = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 16, "n_positions": 12}
 BATCH = Batch(rows=3, width=10, labelled=6)
@@ -20,7 +23,7 @@ BATCH = Batch(rows=3, width=10, labelled=6)
 
 def shape(kind="policy", **settings):
     params = check(SECTIONS["sft"], {**load_yaml(ROOT / "params.yaml")["sft"], **settings}, "sft")
-    return model_shapes.shape("sft", GPT2Config(**SIZES, bos_token_id=0, eos_token_id=0), kind, params)
+    return shapes.shape("sft", GPT2Config(**SIZES, bos_token_id=0, eos_token_id=0), kind, params)
 
 
 def test_the_shape_of_a_small_gpt2():
@@ -87,28 +90,28 @@ def test_a_critic_of_its_own_and_a_reference_add_their_weights():
 
 def test_flops_of_training_are_three_times_those_forwards():
     of = shape()
-    forward = plan_time.forward_flops(of, 30, 6, 10)
+    forward = speed.forward_flops(of, 30, 6, 10)
     assert forward == 2 * of.trunk_matrices * 30 + 2 * 128 * 6 + 4 * 10 * 8 * 2 * 30
-    assert plan_time.training_flops(of, 30, 6, 10, Compute()) == 3 * forward
+    assert speed.training_flops(of, 30, 6, 10, Compute()) == 3 * forward
 
 
 def test_a_stage_takes_its_start_its_flops_its_samples_and_its_steps(monkeypatch):
-    monkeypatch.setattr(plan_time, "STARTUP", 4.0)
-    monkeypatch.setattr(plan_time, "TRAINER", 0.5)
-    rates = plan_time.Rates({"sft": 100.0}, sampled=10.0)
+    monkeypatch.setattr(speed, "STARTUP", 4.0)
+    monkeypatch.setattr(speed, "TRAINER", 0.5)
+    rates = speed.Rates({"sft": 100.0}, sampled=10.0)
     assert rates.seconds("sft", 300.0, 20.0, 6) == 4 + 3 + 2 + 3
-    assert rates.seconds("dpo", 300.0, 20.0, 6) is None and plan_time.NO_RATES.seconds("sft", 1.0, 0.0, 1) is None
+    assert rates.seconds("dpo", 300.0, 20.0, 6) is None and speed.NO_RATES.seconds("sft", 1.0, 0.0, 1) is None
 
 
 def test_rates_are_measured_of_what_fits(project, monkeypatch):
-    monkeypatch.setattr(plan_time, "SECONDS", 0.1)
+    monkeypatch.setattr(speed, "SECONDS", 0.1)
     params = load_yaml(project / "params.yaml")
     batches = {"sft": Batch(2, 16, 16), "dpo": Batch(10**9, 16, 10**9), "ppo": Batch(2, 64, 64)}
-    rates = plan_time.measure(params, 8e9, batches)
+    rates = speed.measure(params, 8e9, batches)
     assert rates.flops.keys() == {"sft", "ppo"} and min(rates.flops.values()) > 0 and rates.sampled > 0
-    assert plan_time.measure(params, 0.0, batches) == plan_time.NO_RATES
+    assert speed.measure(params, 0.0, batches) == speed.NO_RATES
     beyond_the_context = {"ppo": Batch(2, 1000, 1000)}
-    assert plan_time.measure(params, 8e9, beyond_the_context).flops.keys() == {"ppo"}
+    assert speed.measure(params, 8e9, beyond_the_context).flops.keys() == {"ppo"}
 
 
 @pytest.fixture
@@ -138,12 +141,12 @@ def test_a_critic_of_its_own_adds_its_own_flops_and_takes_none_away(project):
         params["ppo"] |= {"critic": critic}
         plans.append(plan.plans(params)[-1])
     section = check(SECTIONS["ppo"], params["ppo"], "ppo")
-    base = model_shapes.base_config(check(SECTIONS["base"], params["base"], "base"))
-    critic = model_shapes.shape("ppo", base, "trunk", section)
+    base = shapes.base_config(check(SECTIONS["base"], params["base"], "base"))
+    critic = shapes.shape("ppo", base, "trunk", section)
     tokens, epochs = plans[0].tokens / section.num_ppo_epochs, section.num_ppo_epochs
     width = tokens / (section.total_rollouts * section.rollout_batch_size)
-    learns = plan_time.training_flops(critic, tokens, 0, width, Compute())
-    scores = plan_time.forward_flops(critic, tokens, 0, width)
+    learns = speed.training_flops(critic, tokens, 0, width, Compute())
+    scores = speed.forward_flops(critic, tokens, 0, width)
     assert plans[1].flops - plans[0].flops == pytest.approx(epochs * learns + scores)
 
 
@@ -155,7 +158,7 @@ def test_each_stage_that_does_not_fit_is_one_line_that_says_what_to_change(proje
 
 
 def test_rows_are_counted_where_there_are_data(project):
-    from rlhf_lib.rows import write_jsonl
+    from rlhf_lib.common.rows import write_jsonl
 
     prompt = [{"role": "user", "content": "a" * 40}]
     rows = [{"prompt": prompt, "completion": [{"role": "assistant", "content": "b" * n}]} for n in (8, 40)]
@@ -175,7 +178,7 @@ def test_a_config_that_is_not_at_hand_is_one_line(project):
 
 
 def test_the_benchmark_predicts_every_case_without_a_measurement():
-    from benchmarks.plan import CASES, compared, table
+    from benchmarks.plan.__main__ import CASES, compared, table
 
     cases = {name: compared(case, 1000.0) for name, case in CASES.items()}
     assert all(case["ratio"] > 0 for case in cases.values())

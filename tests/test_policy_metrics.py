@@ -7,8 +7,8 @@ from statistics import fmean, stdev
 
 import pytest
 
-from rlhf_lib import comparison
-from rlhf_lib.policy_metrics import dataset_summary, policy_metrics, summary
+from rlhf_lib.evaluation import samples as comparison
+from rlhf_lib.evaluation.policy_metrics import dataset_summary, policy_metrics, summary
 from stages import select
 
 

@@ -15,14 +15,16 @@ from transformers import (
     set_seed,
 )
 
-from rlhf_lib import base, models, training
-from rlhf_lib.chat import prompt_ids
-from rlhf_lib.logprobs import Distribution, Response, collate
-from rlhf_lib.params.schema import ParamsError
-from rlhf_lib.ppo import run
+from rlhf_lib.base import model as base
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import prompt_ids
+from rlhf_lib.models.logprobs import Distribution, Response, collate
+from rlhf_lib.ppo import build as ppo
 from rlhf_lib.ppo.model import with_shared_critic
-from rlhf_lib.rewards import RewardModel
-from rlhf_lib.weights import ADAPTER, save
+from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training.weights import ADAPTER, save
 
 LORA = {"lora_r": 4, "lora_alpha": 8}
 
@@ -43,7 +45,7 @@ def states(prompts, responses):
 
 @pytest.mark.parametrize("critic", [{"critic": "separate"}, {"critic": "lora", **LORA}], ids=["separate", "lora"])
 def test_a_critic_of_its_own_starts_as_the_normalised_reward_model(ending, tiny, critic):
-    model, _ = run.policy_and_reference(ppo_params(**critic), str(ending), str(tiny.reward))
+    model, _ = ppo.policy_and_reference(ppo_params(**critic), str(ending), str(tiny.reward))
     reward, tokenizer = RewardModel.load(tiny.reward), models.load_tokenizer(tiny.reward)
     prompts, responses = dialogues(tokenizer)
     with torch.no_grad():
@@ -56,7 +58,7 @@ def test_a_critic_of_its_own_starts_as_the_normalised_reward_model(ending, tiny,
 
 @pytest.mark.parametrize("lora", [{}, LORA], ids=["full", "lora"])
 def test_a_shared_critic_is_a_head_on_the_policys_last_hidden_state(ending, tiny, lora):
-    model, _ = run.policy_and_reference(ppo_params(critic="shared", **lora), str(ending), str(tiny.reward))
+    model, _ = ppo.policy_and_reference(ppo_params(critic="shared", **lora), str(ending), str(tiny.reward))
     tokenizer = models.load_tokenizer(ending)
     prompts, responses = dialogues(tokenizer)
     batch = collate(model.policy, prompts, responses, tokenizer.pad_token_id)
@@ -86,9 +88,9 @@ def test_a_separate_critic_needs_the_policys_tokenizer(tiny, ending, tmp_path):
     tokenizer = base.fresh_tokenizer(["other words entirely"], 300)
     models.save(AutoModelForSequenceClassification.from_pretrained(tiny.reward), tokenizer, tmp_path)
     with pytest.raises(ParamsError, match=r"^params.yaml: ppo\.critic: .*set it to shared$") as error:
-        run.policy_and_reference(ppo_params(critic="separate"), str(ending), str(tmp_path))
+        ppo.policy_and_reference(ppo_params(critic="separate"), str(ending), str(tmp_path))
     assert "\n" not in str(error.value)
-    run.policy_and_reference(ppo_params(critic="shared"), str(ending), str(tmp_path))
+    ppo.policy_and_reference(ppo_params(critic="shared"), str(ending), str(tmp_path))
 
 
 def test_a_critic_by_adapters_needs_their_rank():

@@ -11,7 +11,8 @@ from conftest import EVAL_ROWS, IN_FP32, PTX_ROWS, ROOT, TRAIN_ROWS, column, row
 from test_ppo_rollout import ppo_params
 from test_ppo_trainer import Gradients, gradients
 
-from rlhf_lib import hardware, training
+from rlhf_lib.models import hardware
+from rlhf_lib.training import trainer as training
 
 pytestmark = pytest.mark.slow
 
@@ -39,14 +40,14 @@ class Killed(Exception):
 
 def in_this_process(changes, policy, reward, out):
     """What a process of a launched run does; writes what it saw to a file of its rank."""
-    from rlhf_lib.checkpoint import CheckpointDir
-    from rlhf_lib.ppo import run
+    from rlhf_lib.ppo import build as ppo
+    from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(IN_FP32)
     changes = json.loads(changes)
     kill_at = changes.pop("kill_at", None)
     params, checkpoints = ppo_params(**changes), CheckpointDir("ppo")
-    trainer = run.build(params, policy, reward, TRAIN_ROWS, EVAL_ROWS, PTX_ROWS, checkpoints)
+    trainer = ppo.build(params, policy, reward, TRAIN_ROWS, EVAL_ROWS, PTX_ROWS, checkpoints)
     seen = Gradients()
     trainer.add_callback(seen)
     if kill_at is not None:

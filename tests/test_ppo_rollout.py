@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import tensor
 
-from rlhf_lib.logprobs import Response
-from rlhf_lib.params.ppo import PPOParams
+from rlhf_lib.models.logprobs import Response
+from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.rollout import Rollout, minibatches, update_inputs
 
 PARAMS = {

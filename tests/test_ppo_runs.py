@@ -9,10 +9,10 @@ from conftest import EVAL_ROWS, TRAIN_ROWS, column, rows, same, weights
 from test_ppo_trainer import contains_e
 from transformers import TrainerCallback
 
-from rlhf_lib import training
-from rlhf_lib.chat import prompt_ids
-from rlhf_lib.generation import text
+from rlhf_lib.generation.decoding import text
+from rlhf_lib.models.chat import prompt_ids
 from rlhf_lib.ppo.algos import adapt_kl_coef
+from rlhf_lib.training import trainer as training
 
 CONSTANT = {"lr_scheduler_type": "constant"}
 

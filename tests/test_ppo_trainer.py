@@ -8,11 +8,12 @@ import torch
 from conftest import PTX_ROWS, TRAIN_ROWS, column, rows, same, weights
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from rlhf_lib import hardware, models
-from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.generation import text
-from rlhf_lib.logprobs import Response
-from rlhf_lib.params.schema import ParamsError
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.generation.decoding import text
+from rlhf_lib.models import hardware
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.models.logprobs import Response
 from rlhf_lib.ppo.algos import kl_estimate
 from rlhf_lib.ppo.model import frozen_copy
 from rlhf_lib.ppo.rollout import minibatches, update_inputs

@@ -9,7 +9,7 @@ import torch
 from test_ppo_rollout import ppo_params
 from torch import tensor
 
-from rlhf_lib.logprobs import Response
+from rlhf_lib.models.logprobs import Response
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.rollout import Rollout, update_inputs
 

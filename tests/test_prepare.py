@@ -9,9 +9,9 @@ import yaml
 from conftest import ROOT
 from small_rows import FRENCH, PARAMS, as_loaded, places, row, source, user
 
-from rlhf_lib.data.prepare import prepare
-from rlhf_lib.data.records import FILES
-from rlhf_lib.rows import normalise, write_jsonl
+from rlhf_lib.common.rows import normalise, write_jsonl
+from rlhf_lib.data.prepare.prepare import prepare
+from rlhf_lib.data.prepare.records import FILES
 
 REAL = ROOT.parent / "shared/data/ultrafeedback_binarized_1k.jsonl"
 ENGLISH = replace(PARAMS, languages=["en"])

@@ -26,10 +26,15 @@ from transformers import (
 )
 from trl import DPOConfig, RewardConfig, SFTConfig
 
-from rlhf_lib import base, environment, models, preset, training
-from rlhf_lib.params.check import SECTIONS, check_all
-from rlhf_lib.params.schema import check, load_yaml
-from rlhf_lib.rows import write_jsonl
+from rlhf_lib import preset
+from rlhf_lib.base import model as base
+from rlhf_lib.check import SECTIONS, check_all
+from rlhf_lib.common import environment
+from rlhf_lib.common.rows import write_jsonl
+from rlhf_lib.common.schema import check
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.models import loading as models
+from rlhf_lib.training import trainer as training
 
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 TRAINERS = ("sft", "reward", "judge", "dpo", "ppo")

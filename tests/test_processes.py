@@ -13,8 +13,9 @@ from test_ppo_processes import launch
 from test_trl_stages import CHOSEN, REJECTED, dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
 from test_trl_stages import dpo as dpo_module
 
-from rlhf_lib import hardware, processes, training
-from rlhf_lib.checkpoint import CheckpointDir
+from rlhf_lib.models import hardware, processes
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training.checkpoint import CheckpointDir
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +76,7 @@ def seen(trainer):
 
 def named_rewards(count, reward):
     """Texts that name their row, with what a reward model and a function of texts give in these processes."""
-    from rlhf_lib.rewards import RewardModel, shared
+    from rlhf_lib.scoring.reward_model import RewardModel, shared
 
     texts = [f"row {i} {'cat ' * (i % 5)}" for i in range(count)]
     model = RewardModel.load(reward)

@@ -28,10 +28,10 @@ from upstream import (
     row_of,
 )
 
-from rlhf_lib.data.reader import Rejected
-from rlhf_lib.data.readers import READERS, score_range
-from rlhf_lib.params.load import ReaderName, SourceParams
-from rlhf_lib.rows import is_blank, is_messages, is_text
+from rlhf_lib.common.rows import is_blank, is_messages, is_text
+from rlhf_lib.data.load.params import ReaderName, SourceParams
+from rlhf_lib.data.load.reader import Rejected
+from rlhf_lib.data.load.readers import READERS, score_range
 
 
 @pytest.mark.parametrize(

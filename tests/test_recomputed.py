@@ -106,7 +106,7 @@ def check_gold(told, samples, sft):
     assert ("gold" in told) == all(s["source"].startswith("demo/") for s in samples)
     if "gold" not in told:
         return
-    from rlhf_lib import gold
+    from rlhf_lib.demo import gold
 
     truth = {id(s): gold.gold(s["prompt"][-1]["content"], s["response"]) for s in samples}
     assert all(s["gold"] == pytest.approx(truth[id(s)]) for s in samples)
@@ -181,7 +181,7 @@ def teach(model, tokenizer, answers, steps):
     """Fit a tiny model to (prompt, answer) pairs, so that what it says has words in it."""
     import torch
 
-    from rlhf_lib.chat import dialogue_ids
+    from rlhf_lib.models.chat import dialogue_ids
 
     rows = [dialogue_ids(tokenizer, [{"role": "user", "content": prompt}], answer) for prompt, answer in answers]
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
@@ -197,7 +197,8 @@ def tiny_run(tiny, tmp_path_factory):
     """The files that stages evaluate and best_of_n write. SFT has learnt all answers, PPO more of the best."""
     import torch
 
-    from rlhf_lib import environment, models
+    from rlhf_lib.common import environment
+    from rlhf_lib.models import loading as models
     from stages import best_of_n, evaluate
 
     folder = tmp_path_factory.mktemp("run")

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 from small_rows import FRENCH, PARAMS, ROLES, row, run, source
 
-from rlhf_lib.data.prepare import check_mixture
-from rlhf_lib.data.records import FILES, recipes
-from rlhf_lib.params.prepare import MixtureParams
-from rlhf_lib.rows import normalise
+from rlhf_lib.common.rows import normalise
+from rlhf_lib.data.prepare.params import MixtureParams
+from rlhf_lib.data.prepare.prepare import check_mixture
+from rlhf_lib.data.prepare.records import FILES, recipes
 
 SHARED = replace(PARAMS, sft_share=None, preference_share=0.7)
 

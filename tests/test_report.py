@@ -12,6 +12,8 @@ import pytest
 from conftest import ROOT
 from report_project import make_project, overoptimisation, run_report
 
+from rlhf_lib.common.files import write_json
+from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.report import inputs, tables
 from rlhf_lib.report.inputs import Inputs
 from rlhf_lib.report.verdict import (
@@ -27,8 +29,6 @@ from rlhf_lib.report.verdict import (
     verdict,
 )
 from rlhf_lib.report.verdict import overoptimisation as told_of_overoptimisation
-from rlhf_lib.rows import read_jsonl
-from rlhf_lib.tracking import write_json
 
 
 @pytest.fixture

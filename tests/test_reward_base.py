@@ -9,9 +9,11 @@ from test_rewards import PROMPTS, save_encoder
 from test_trl_stages import CHOSEN, TRAINER
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
-from rlhf_lib import models, reward_base
-from rlhf_lib.params.reward import JudgeParams, RewardParams
-from rlhf_lib.params.schema import ParamsError, check, read
+from rlhf_lib.common.schema import check, read
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import loading as models
+from rlhf_lib.reward import base as reward_base
+from rlhf_lib.reward.params import JudgeParams, RewardParams
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -13,14 +13,14 @@ from conftest import ROOT
 from trl.rewards import think_format_reward
 
 from rewards import examples
-from rlhf_lib.data.readers import READERS
-from rlhf_lib.demo import build_rows
-from rlhf_lib.gold import gold
-from rlhf_lib.params.load import SourceParams
-from rlhf_lib.params.reward_source import RewardSource, needs_hub, parse
-from rlhf_lib.params.schema import ParamsError
-from rlhf_lib.reward_functions import RewardFunctions
-from rlhf_lib.rewards import RewardModel
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.data.load.demo import build_rows
+from rlhf_lib.data.load.params import SourceParams
+from rlhf_lib.data.load.readers import READERS
+from rlhf_lib.demo.gold import gold
+from rlhf_lib.ppo.rewards import RewardFunctions
+from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.scoring.source import RewardSource, needs_hub, parse
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROMPTS = [[{"role": "user", "content": text}] for text in ("Name the cat.", "Paint the sky.", "Describe the dog.")]
@@ -114,7 +114,7 @@ def test_the_network_is_needed_for_hub_models_alone():
 
 
 def test_an_entry_is_read_without_heavy_libraries():
-    code = "import sys, rlhf_lib.params.reward_source; print({'torch', 'transformers', 'trl'} & set(sys.modules))"
+    code = "import sys, rlhf_lib.scoring.source; print({'torch', 'transformers', 'trl'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -12,12 +12,15 @@ from test_trl_stages import CHOSEN, REJECTED, TRAINER, CountSteps, KillAfterSave
 from torch import tensor
 
 from benchmarks import reward_kinds
-from rlhf_lib import reward, reward_losses, training
-from rlhf_lib.checkpoint import CheckpointDir
-from rlhf_lib.params.reward import JudgeParams, RewardParams
-from rlhf_lib.params.schema import ParamsError, check, load_yaml
-from rlhf_lib.rewards import STATISTICS_FILE, RewardModel, raw_scores
-from rlhf_lib.rows import read_jsonl, write_jsonl
+from rlhf_lib.common.rows import read_jsonl, write_jsonl
+from rlhf_lib.common.schema import check
+from rlhf_lib.common.yaml import ParamsError, load_yaml
+from rlhf_lib.reward import losses as reward_losses
+from rlhf_lib.reward import trainer as reward
+from rlhf_lib.reward.params import JudgeParams, RewardParams
+from rlhf_lib.scoring.reward_model import STATISTICS_FILE, RewardModel, raw_scores
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training.checkpoint import CheckpointDir
 
 ANSWERS = ["cat", "the dog", "sky sky", "one word"]
 # of each prompt four answers, best first, two of them equal

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import tensor
 
-from rlhf_lib.reward_losses import count_right, ordered_pairs, ranking_loss, regression_loss
+from rlhf_lib.reward.losses import count_right, ordered_pairs, ranking_loss, regression_loss
 
 
 def softplus(x):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from rlhf_lib import reward_metrics
-from rlhf_lib.comparison import order_accuracy
-from rlhf_lib.reward_metrics import accuracy, accuracy_se, calibration_error, fitted_mse, pairs, regression, reliability
+from rlhf_lib.evaluation.samples import order_accuracy
+from rlhf_lib.reward import metrics as reward_metrics
+from rlhf_lib.reward.metrics import accuracy, accuracy_se, calibration_error, fitted_mse, pairs, regression, reliability
 
 
 def row(prompt, score, reward, target=0.0, source="a", **gold):

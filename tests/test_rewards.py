@@ -17,11 +17,12 @@ from transformers import (
     RobertaConfig,
 )
 
-from rlhf_lib import generation, models
-from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.params.schema import ParamsError
-from rlhf_lib.reward_functions import RewardFunctions
-from rlhf_lib.rewards import STATISTICS_FILE, RewardModel
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.generation import decoding as generation
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.ppo.rewards import RewardFunctions
+from rlhf_lib.scoring.reward_model import STATISTICS_FILE, RewardModel
 
 CONTEXT = 24
 SIZES = {

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_lib.rows import (
+from rlhf_lib.common.files import replacing, write_curve, write_json
+from rlhf_lib.common.rows import (
     as_score,
     clean_text,
     is_blank,
@@ -17,7 +18,6 @@ from rlhf_lib.rows import (
     stream_jsonl,
     write_jsonl,
 )
-from rlhf_lib.tracking import replacing, write_curve, write_json
 
 
 def user(text):

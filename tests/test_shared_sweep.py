@@ -44,7 +44,7 @@ def stored(clones: dict[str, Path]) -> int:
 
 def sweep(folder: Path, values: str) -> list[str]:
     """Run half a sweep as `make sweep` does, push it, and give the stages that ran."""
-    run(folder, sys.executable, "-m", "rlhf_lib.sweep", values)
+    run(folder, sys.executable, "-m", "rlhf_lib.experiments.sweep", values)
     ran = executed(run(folder, "dvc", "exp", "run", "--run-all", "-j", "1"))
     run(folder, "dvc", "exp", "push", "origin")
     return ran
@@ -67,7 +67,7 @@ def test_two_clones_run_half_a_sweep_each_and_a_third_compares_and_trains_nothin
     run(third, "dvc", "exp", "pull", "origin")
     table = run(third, sys.executable, "-m", "rlhf_lib.experiments")
     assert all(f"| {name} " in table for name in NAMES)
-    frontier = run(third, sys.executable, "-m", "rlhf_lib.frontier")
+    frontier = run(third, sys.executable, "-m", "rlhf_lib.experiments.frontier")
     points = [line.split("|")[1:4] for line in frontier.splitlines() if line.startswith(("| PPO", "| DPO"))]
     assert [[cell.strip() for cell in point] for point in points] == [
         *[["PPO (kl_coef)", "0.05", "1"], ["PPO (kl_coef)", "0.2", "1"]],
@@ -83,8 +83,8 @@ def test_two_clones_run_half_a_sweep_each_and_a_third_compares_and_trains_nothin
     # The whole sweep asked for again, once from a fresh state of the commit: all of it is there, and nothing is queued.
     run(third, "git", "checkout", "-q", "--force", "--", ".")
     shutil.rmtree(third / "models")
-    said = run(third, sys.executable, "-m", "rlhf_lib.sweep", *HALVES.values(), check=False)
+    said = run(third, sys.executable, "-m", "rlhf_lib.experiments.sweep", *HALVES.values(), check=False)
     assert "dvc pull" in said
     run(third, "dvc", "pull")
-    said = run(third, sys.executable, "-m", "rlhf_lib.sweep", *HALVES.values())
+    said = run(third, sys.executable, "-m", "rlhf_lib.experiments.sweep", *HALVES.values())
     assert said.splitlines() == [f"{name}: there already" for name in NAMES]

@@ -5,10 +5,10 @@ import sys
 import pytest
 from conftest import ROOT
 
+from rlhf_lib.common import schema
 from rlhf_lib.data import show
-from rlhf_lib.params import schema
-from rlhf_lib.params.load import LoadParams
-from rlhf_lib.params.prepare import PrepareParams
+from rlhf_lib.data.load.params import LoadParams
+from rlhf_lib.data.prepare.params import PrepareParams
 
 
 def shown(capsys, monkeypatch, *arguments):
@@ -22,9 +22,9 @@ def made(tmp_path, monkeypatch):
     """A folder in which the data stages have run on a small demo."""
     from dataclasses import replace
 
-    from rlhf_lib.data.load import load
-    from rlhf_lib.data.prepare import prepare
-    from rlhf_lib.tracking import write_json
+    from rlhf_lib.common.files import write_json
+    from rlhf_lib.data.load.load import load
+    from rlhf_lib.data.prepare.prepare import prepare
 
     monkeypatch.chdir(tmp_path)
     raw, splits = tmp_path / "data/raw", tmp_path / "data/splits"

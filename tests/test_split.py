@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_rows import PARAMS, ROLES, places, row, run, source, user
 
-from rlhf_lib.data.split import digest, minhash, quota, split_of
-from rlhf_lib.params.prepare import MixtureParams
-from rlhf_lib.rows import normalise
+from rlhf_lib.common.rows import normalise
+from rlhf_lib.data.prepare.params import MixtureParams
+from rlhf_lib.data.prepare.split import digest, minhash, quota, split_of
 
 ALL = set(ROLES)
 KEYS = [digest(f"user question {number}", 0) for number in range(4000)]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_rows import PARAMS, ROLES, places, responses, row, run, source
 
-from rlhf_lib.data.clean import clean
-from rlhf_lib.params.prepare import MixtureParams
-from rlhf_lib.rows import normalise
+from rlhf_lib.common.rows import normalise
+from rlhf_lib.data.prepare.clean import clean
+from rlhf_lib.data.prepare.params import MixtureParams
 
 TEXTS = st.sampled_from(
     [

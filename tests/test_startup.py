@@ -14,7 +14,7 @@ TRAINERS = ("trl", "transformers.trainer", "datasets", "pandas")
 # Imports all that the stage's file does, inside its functions too, once its environment is prepared.
 CODE = """
 import sys
-from rlhf_lib import environment
+from rlhf_lib.common import environment
 environment.prepare()
 {imports}
 print(*[name for name in {unwanted} if name in sys.modules])

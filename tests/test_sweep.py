@@ -7,8 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from rlhf_lib import sweep
-from rlhf_lib.sweep import Point
+from rlhf_lib.experiments import sweep
+from rlhf_lib.experiments.sweep import Point
 
 QUEUE = """Task     Name                     Created    Status
 ee164e3  sweep-ppo-kl0.3-seed0    09:36 AM   Running

@@ -9,7 +9,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from rlhf_lib import environment, talk
+from rlhf_lib import talk
+from rlhf_lib.common import environment
 from rlhf_lib.talk import Answer
 
 
@@ -102,7 +103,7 @@ def test_the_oldest_turns_go_first_and_the_newest_message_stays(policy, tokenize
 
 
 def test_streaming_says_what_the_pipelines_own_sampling_says_greedily(policy, tokenizer, capsys):
-    from rlhf_lib import generation
+    from rlhf_lib.generation import decoding as generation
 
     messages = [{"role": "user", "content": "Name the cat."}]
     said = talk.say(talk.Policy("x", policy, tokenizer), messages, 0.0, 12)

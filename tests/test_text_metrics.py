@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from rlhf_lib import text_metrics
-from rlhf_lib.self_bleu import MAX_PROMPTS, self_bleu
+from rlhf_lib.evaluation import text_metrics
+from rlhf_lib.evaluation.self_bleu import MAX_PROMPTS, self_bleu
 
 WORDS = ["the", "a", "cat", "dog", "sky", "is", "blue,", "green", "and", "3", ".", "Yes!", "it's", "one-two"]
 

@@ -8,10 +8,13 @@ import sys
 
 import pytest
 
-from benchmarks import command, our_trainer, peer_trainer, trainers
+from benchmarks import command
 from benchmarks.processes import ROOT
-from benchmarks.trainer_cases import CASES, TASKS
-from benchmarks.trainer_worker import TrainerTask
+from benchmarks.trainers import __main__ as trainers
+from benchmarks.trainers import ours as our_trainer
+from benchmarks.trainers import peer as peer_trainer
+from benchmarks.trainers.cases import CASES, TASKS
+from benchmarks.trainers.worker import TrainerTask
 
 
 def turn(seconds, losses, peak=100.0):
@@ -70,10 +73,11 @@ def test_both_sides_have_the_same_settings(task, name, tmp_path):
 
 
 def test_rows_are_as_long_as_the_case_says(tmp_path):
-    from benchmarks import preferences, workload
-    from rlhf_lib.chat import dialogue_ids, prompt_ids
-    from rlhf_lib.models import load_tokenizer
-    from rlhf_lib.rows import read_jsonl
+    from benchmarks.ppo import workload
+    from benchmarks.trainers import preferences
+    from rlhf_lib.common.rows import read_jsonl
+    from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+    from rlhf_lib.models.loading import load_tokenizer
 
     case = CASES["tiny"].quick()
     preferences.write(case, "sft", tmp_path, tmp_path)

@@ -9,16 +9,21 @@ from conftest import TEXTS
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
-from rlhf_lib import dpo, hardware, models, reward, sft, training
-from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.checkpoint import CheckpointDir
-from rlhf_lib.params.dpo import DPOParams
-from rlhf_lib.params.reward import JudgeParams
-from rlhf_lib.params.schema import ParamsError
-from rlhf_lib.params.sft import SFTParams
-from rlhf_lib.reference import COLUMNS, reference_logprobs
-from rlhf_lib.rewards import RewardModel
-from rlhf_lib.rows import write_jsonl
+from rlhf_lib.common.rows import write_jsonl
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.dpo import trainer as dpo
+from rlhf_lib.dpo.params import DPOParams
+from rlhf_lib.dpo.reference import COLUMNS, reference_logprobs
+from rlhf_lib.models import hardware
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.reward import trainer as reward
+from rlhf_lib.reward.params import JudgeParams
+from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.sft import trainer as sft
+from rlhf_lib.sft.params import SFTParams
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training.checkpoint import CheckpointDir
 
 CHOSEN = ["Cat.", "The dog.", "sky", "Paint the cat dog sky.", "one", "A word.", "dog", "in one word", "the"]
 REJECTED = ["word word word", "sky", "Name the cat.", "dog", "cat cat", "one.", "the sky in one", "cat", "Paint it."]

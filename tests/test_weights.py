@@ -24,13 +24,19 @@ from test_trl_stages import (
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from rlhf_lib import dpo, hardware, models, reference, reward_base, sft, training
-from rlhf_lib import weights as weights_module
-from rlhf_lib.params.reward import JudgeParams
-from rlhf_lib.params.schema import ParamsError
-from rlhf_lib.params.sft import SFTParams
-from rlhf_lib.rewards import RewardModel
-from rlhf_lib.rows import write_jsonl
+from rlhf_lib.common.rows import write_jsonl
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.dpo import reference
+from rlhf_lib.dpo import trainer as dpo
+from rlhf_lib.models import hardware
+from rlhf_lib.models import loading as models
+from rlhf_lib.reward import base as reward_base
+from rlhf_lib.reward.params import JudgeParams
+from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.sft import trainer as sft
+from rlhf_lib.sft.params import SFTParams
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training import weights as weights_module
 
 LORA = {"lora_r": 4, "lora_alpha": 8}
 RUN = {"max_steps": 3, "eval_steps": 3, "save_steps": 3}

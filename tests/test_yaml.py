@@ -7,11 +7,11 @@ import yaml
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from rlhf_lib.params import schema
+from rlhf_lib.common.yaml import Loader
 
 
 def parse(text):
-    return yaml.load(text, schema.Loader)  # noqa: S506 -- a SafeLoader
+    return yaml.load(text, Loader)  # noqa: S506 -- a SafeLoader
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Records of the upstream datasets, with all the columns that upstream has, and what the readers make of them."""
 
-from rlhf_lib.data.reader import Rejected
-from rlhf_lib.data.readers import READERS
-from rlhf_lib.params.load import SourceParams
+from rlhf_lib.data.load.params import SourceParams
+from rlhf_lib.data.load.reader import Rejected
+from rlhf_lib.data.load.readers import READERS
 
 HELLO = "\n\nHuman: Hi\n\nAssistant: Hello"
 

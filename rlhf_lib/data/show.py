@@ -14,8 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rlhf_lib.data.records import FILES
-from rlhf_lib.rows import stream_jsonl
+from rlhf_lib.common.rows import stream_jsonl
+from rlhf_lib.data.prepare.records import FILES
 
 SPLITS = Path("data/splits")
 METRICS = Path("metrics/data.json")

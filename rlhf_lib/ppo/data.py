@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_lib.chat import dialogue_ids, prompt_ids
-from rlhf_lib.generation import encode_prompts
-from rlhf_lib.logprobs import Response
-from rlhf_lib.seeds import seeded
+from rlhf_lib.generation.decoding import encode_prompts
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.models.logprobs import Response
+from rlhf_lib.models.seeds import seeded
 
 Row = dict[str, Any]
 Item = TypeVar("Item")

@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
-from rlhf_lib.logprobs import Batch, Distribution, response_logits, response_logprobs
-from rlhf_lib.rewards import RewardModel
-from rlhf_lib.weights import Model, base_model, with_lora
+from rlhf_lib.models.logprobs import Batch, Distribution, response_logits, response_logprobs
+from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.training.weights import Model, base_model, with_lora
 
 # A context in which the reference can be called.
 Reference: TypeAlias = Callable[[], AbstractContextManager[Model]]

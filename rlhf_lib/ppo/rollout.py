@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_lib.logprobs import Response, collate
-from rlhf_lib.params.ppo import PPOParams
+from rlhf_lib.models.logprobs import Response, collate
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.data import chunks
+from rlhf_lib.ppo.params import PPOParams
 
 Micro = Sequence[int]  # the rows of one forward pass
 Minibatch = list[Micro]  # the rows of one optimizer step

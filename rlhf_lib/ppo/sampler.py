@@ -7,13 +7,13 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_lib import generation
-from rlhf_lib.generation import Sampling
-from rlhf_lib.logprobs import Distribution, Response, sequence_logprobs
+from rlhf_lib.generation import decoding as generation
+from rlhf_lib.generation.decoding import Sampling
+from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
+from rlhf_lib.models.processes import shared_out
 from rlhf_lib.ppo.data import Prompts
 from rlhf_lib.ppo.model import Model, Reference
-from rlhf_lib.processes import shared_out
-from rlhf_lib.reward_functions import RewardFunctions, Rewards
+from rlhf_lib.ppo.rewards import RewardFunctions, Rewards
 
 
 class Sampler:

@@ -24,18 +24,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerControl, TrainingArguments
 
-from rlhf_lib.generation import Sampling
-from rlhf_lib.logprobs import Distribution, Response, collate, response_logprobs
-from rlhf_lib.models import context_length
-from rlhf_lib.params.ppo import PPOParams
+from rlhf_lib.generation.decoding import Sampling
+from rlhf_lib.models.loading import context_length
+from rlhf_lib.models.logprobs import Distribution, Response, collate, response_logprobs
+from rlhf_lib.models.seeds import seeded
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.callbacks import RolloutEnd, RolloutProgress
 from rlhf_lib.ppo.data import Completions, Prompts, Row, chunks, walk
 from rlhf_lib.ppo.model import ActorCritic, Reference
+from rlhf_lib.ppo.params import PPOParams
+from rlhf_lib.ppo.rewards import RewardFunctions
 from rlhf_lib.ppo.rollout import Minibatch, Rollout, minibatches, update_inputs
 from rlhf_lib.ppo.sampler import Sampler, mean_rewards
-from rlhf_lib.reward_functions import RewardFunctions
-from rlhf_lib.seeds import seeded
 
 _WEIGHTS = "actor_critic.safetensors"
 _STATE = "rollout.json"

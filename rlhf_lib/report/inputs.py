@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from rlhf_lib.comparison import DATASET, mode_name
-from rlhf_lib.params.schema import PARAMS_FILE, POLICIES, load_yaml
-from rlhf_lib.rows import read_jsonl
+from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.common.schema import PARAMS_FILE, POLICIES
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.evaluation.samples import DATASET, mode_name
 
 Metrics = Mapping[str, Any]
 Sample = dict[str, Any]

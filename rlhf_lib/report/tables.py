@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_lib.comparison import by_prompt, mean_and_se
+from rlhf_lib.evaluation.samples import by_prompt, mean_and_se
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
 from rlhf_lib.report.verdict import LABELS, Difference, comparisons, mode_label, number
 

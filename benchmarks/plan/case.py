@@ -1,0 +1,213 @@
+"""One configuration of the plan's check in a process of its own: `python -m benchmarks.plan.case NAME`.
+
+Trains a few steps at random weights on rows of known lengths, as the stage would, and prints the peak memory as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.ppo import worker
+from benchmarks.ppo.cases import LIKE_TRL, LORA, SIZES
+from rlhf_lib.check import SECTIONS
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import PARAMS_FILE, check
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.models.params import AUTO, Choice
+
+PARAMS = Path(__file__).resolve().parents[1] / PARAMS_FILE
+STEPS = 2  # the optimizer's moments are there in the second
+
+
+@dataclass(frozen=True)
+class Case:
+    about: str
+    stage: Literal["sft", "reward", "dpo", "ppo"]
+    size: str
+    rows: int  # to a forward pass; pairs where the stage learns from pairs
+    prompt: int  # tokens of each row's prompt, the role tokens included
+    answer: int  # tokens of each row's answer, its end included
+    precision: Choice = "fp32"
+    checkpointing: bool = False
+    accumulation: int = 1
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def params(self) -> Any:
+        """The stage's section of params.yaml, with what the case sets."""
+        settings: dict[str, Any] = {**self.overrides, "per_device_train_batch_size": self.rows}
+        if self.stage == "ppo":
+            settings = {**LIKE_TRL, **settings, "response_length": self.answer, "total_rollouts": 2}
+            settings |= {"eval_rollouts": 10**6, "save_rollouts": 10**6, "num_completions_to_log": 0}
+            settings |= {"rollout_batch_size": 2 * self.rows * self.accumulation, "num_minibatches": 2}
+            settings |= {"num_ppo_epochs": 1}
+        else:
+            settings |= {"gradient_accumulation_steps": self.accumulation, "max_steps": STEPS}
+            settings |= {} if self.stage == "dpo" else {"max_length": self.prompt + self.answer}
+            settings |= {"eval_steps": 10**6, "save_steps": 10**6}
+        values = {**load_yaml(PARAMS)[self.stage], **settings}
+        return check(SECTIONS[self.stage], values, self.stage, PARAMS_FILE)
+
+
+_LORA = {"lora_r": 8, "lora_target_modules": ["c_attn"]}
+CASES: dict[str, Case] = {
+    "sft_tiny": Case("SFT, 4 layers, 256 wide", "sft", "tiny", 16, 64, 192),
+    "sft_gpt2_bf16": Case("SFT, GPT-2, bf16", "sft", "gpt2", 4, 64, 192, "bf16"),
+    "sft_gpt2_lora": Case("SFT, GPT-2, LoRA", "sft", "gpt2", 4, 64, 192, overrides=_LORA),
+    "sft_gpt2_checkpointing": Case(
+        "SFT, GPT-2, activations computed again, 2 micro-batches", "sft", "gpt2", 4, 64, 192, "fp32", True, 2
+    ),
+    "reward_tiny": Case("reward model, 4 layers, 256 wide", "reward", "tiny", 16, 64, 192),
+    "dpo_gpt2": Case("DPO, GPT-2", "dpo", "gpt2", 2, 64, 192),
+    "ppo_gpt2": Case("PPO, GPT-2, a critic of its own", "ppo", "gpt2", 8, 64, 64, overrides=LIKE_TRL),
+    "ppo_gpt2_lora": Case("PPO, GPT-2, LoRA, shared critic", "ppo", "gpt2", 8, 64, 64, overrides=LORA),
+    "ppo_tiny_bf16": Case(
+        "PPO, 4 layers, 256 wide, shared critic, bf16",
+        "ppo",
+        "tiny",
+        32,
+        64,
+        64,
+        "bf16",
+        overrides={"critic": "shared"},
+    ),
+}
+
+
+def tokenizer() -> Any:
+    """A tokenizer of bytes: one token a letter, so that a row has the tokens that the case says."""
+    from rlhf_lib.base import model as base
+    from rlhf_lib.models.chat import ROLES, chat_template
+
+    made = base.fresh_tokenizer([], 256 + 2 + len(ROLES))
+    made.chat_template = chat_template([token.content for token in made.added_tokens_decoder.values()])
+    return made
+
+
+def write_models(case: Case, folder: Path, made: Any) -> None:
+    """Random weights of the case's size, as `policy` and as `reward`."""
+    import torch
+    from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+
+    from rlhf_lib.common.files import write_json
+    from rlhf_lib.models import loading as models
+    from rlhf_lib.scoring.reward_model import STATISTICS_FILE
+
+    ids = {name: getattr(made, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout"), 0.0)
+    config = GPT2Config(**SIZES[case.size], **ids, **dropouts, num_labels=1)
+    torch.manual_seed(0)
+    models.save(GPT2LMHeadModel(config), made, folder / "policy")
+    models.save(GPT2ForSequenceClassification(config), made, folder / "reward")
+    write_json(folder / "reward" / STATISTICS_FILE, {"mean": 0.0, "std": 1.0})
+
+
+def rows(case: Case, made: Any, count: int) -> list[dict[str, Any]]:
+    """Prompts and answers of random letters, of exactly the case's lengths in tokens."""
+    from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+
+    draw = random.Random(0)
+    empty = [{"role": "user", "content": ""}]
+    around = len(prompt_ids(made, empty))
+    end = len(dialogue_ids(made, empty, "")) - around
+
+    def text(length: int) -> str:
+        return "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=length))
+
+    def message(role: str, length: int) -> list[dict[str, str]]:
+        return [{"role": role, "content": text(length)}]
+
+    return [
+        {
+            "prompt": message("user", case.prompt - around),
+            "completion": message("assistant", case.answer - end),
+            "chosen": message("assistant", case.answer - end),
+            "rejected": message("assistant", case.answer - end),
+            "ref_chosen_logps": -100.0,
+            "ref_rejected_logps": -100.0,
+            "length": case.prompt + case.answer,
+            "id": str(i),
+        }
+        for i in range(count)
+    ]
+
+
+def trainer(case: Case, folder: Path) -> Any:
+    """The stage's trainer on the case's models and rows."""
+    from datasets import Dataset
+
+    from rlhf_lib.common.rows import write_jsonl
+    from rlhf_lib.dpo import reference
+    from rlhf_lib.dpo import trainer as dpo
+    from rlhf_lib.ppo import build as ppo
+    from rlhf_lib.reward import trainer as reward
+    from rlhf_lib.sft import trainer as sft
+
+    nowhere = worker.Nowhere(folder)
+    made = tokenizer()
+    write_models(case, folder, made)
+    params, policy = case.params(), str(folder / "policy")
+    made_rows = rows(case, made, 2 * case.rows * case.accumulation * STEPS)
+    if case.stage == "ppo":
+        rewarding = str(folder / "reward")
+        params = dataclasses.replace(params, reward_funcs=[rewarding])
+        return ppo.build(params, policy, rewarding, made_rows, made_rows[:1], [], nowhere)
+    if case.stage == "reward":
+        file = folder / "rows.jsonl"
+        write_jsonl(file, made_rows)
+        params = dataclasses.replace(params, model_name_or_path=policy)
+        return reward.build("reward", params, reward.Splits(str(file), str(file)), None, nowhere)
+    columns = (
+        (*sft.COLUMNS, "length")
+        if case.stage == "sft"
+        else (*reference.COLUMNS, *reference.REFERENCE_COLUMNS, "length")
+    )
+    data = Dataset.from_list([{name: row[name] for name in columns} for row in made_rows])
+    few = data.select(range(1))
+    if case.stage == "sft":
+        return sft.build(params, policy, data, few, nowhere)
+    return dpo.build(params, case.prompt + case.answer, policy, data, few, nowhere)
+
+
+def measure(case: Case) -> dict[str, float]:
+    """MiB that the process held at most while it trained, and before."""
+    import torch
+    from transformers import TrainerCallback
+
+    from rlhf_lib.models import hardware
+
+    torch.set_num_threads(worker.THREADS)
+    hardware.use(
+        dataclasses.replace(AUTO, device="cpu", precision=case.precision, gradient_checkpointing=case.checkpointing)
+    )
+    before: list[float] = []
+
+    class Reset(TrainerCallback):
+        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+            worker.reset_peak()
+            before.append(worker.peak_mb())
+
+    with tempfile.TemporaryDirectory(prefix="plan-case-") as folder:
+        built = trainer(case, Path(folder))
+        built.add_callback(Reset())
+        built.train()
+        return {"peak_mb": worker.peak_mb(), "before_mb": before[0]}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")  # what libraries print goes to stderr
+    os.dup2(2, 1)
+    environment.prepare()
+    answers.write(json.dumps(measure(CASES[sys.argv[1]])) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Read and check params.yaml: one frozen dataclass a section, one line an error.
+
+A section's class says what its fields may hold with plain annotations:
+
+    learning_rate: Annotated[float, Above(0)]
+    kl_estimator: Literal["k1", "k3"]
+    max_steps: int | None
+    sources: list[SourceParams]  # a dataclass again; of one, only the fields without a default must be given
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from rlhf_lib.common.yaml import ParamsError, load_yaml
+
+PARAMS_FILE = Path("params.yaml")
+POLICIES = ("sft", "ppo", "dpo")
+
+Section = TypeVar("Section")
+
+
+@dataclasses.dataclass(frozen=True)
+class AtLeast:
+    low: float
+
+    def fault(self, value: Any) -> str | None:
+        return None if value >= self.low else f"must be at least {self.low:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Above:
+    low: float
+
+    def fault(self, value: Any) -> str | None:
+        return None if value > self.low else f"must be above {self.low:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class AtMost:
+    high: float
+
+    def fault(self, value: Any) -> str | None:
+        return None if value <= self.high else f"must be at most {self.high:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class NotEmpty:
+    def fault(self, value: Any) -> str | None:
+        return None if len(value) else "must not be empty"
+
+
+Positive = Annotated[float, Above(0)]
+Fraction = Annotated[float, AtLeast(0), AtMost(1)]
+Count = Annotated[int, AtLeast(1)]
+MaxLength = Annotated[int, AtLeast(8)]  # of a row, in tokens
+
+
+def read(name: str, section: type[Section], path: Path = PARAMS_FILE) -> Section:
+    """Section `name` of params.yaml as a checked instance of the dataclass `section`.
+
+    A name as DVC writes it, `section.key`, gives that one value, checked against its type.
+    """
+    params = load_yaml(path)
+    check_policy(params, path)
+    return _value(section, setting(params, name, path), name, path)
+
+
+def setting(params: Mapping[str, Any], name: str, path: Path = PARAMS_FILE) -> Any:
+    """What `section` or `section.key` names in `params`; a `ParamsError` where it is missing."""
+    found: Any = params
+    for key in name.split("."):
+        if not isinstance(found, Mapping) or key not in found:
+            what = "key" if "." in name else "section"
+            raise ParamsError(f"{path}: {name}: the {what} is missing; put it back (git checkout {path})")
+        found = found[key]
+    return found
+
+
+def check_policy(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
+    """The top-level `policy`, which `select` reports; a `ParamsError` unless it is one of `POLICIES`."""
+    policy = params.get("policy")
+    if policy not in POLICIES:
+        raise ParamsError(f"{path}: policy: no policy {policy!r}; set it to one of {', '.join(POLICIES)}")
+    return policy
+
+
+def check_launch(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
+    """The top-level `launch`, which starts the stages' modules; a `ParamsError` unless it can."""
+    launch = params.get("launch")
+    launch = launch if isinstance(launch, str) else repr(launch)
+    words = launch.split()
+    if words[:1] not in (["python"], ["accelerate"], ["torchrun"], ["bash"]):
+        raise ParamsError(
+            f"{path}: launch: must be python, or accelerate launch --config_file launch/<name>.yaml, got {launch}"
+        )
+    if (
+        "--config_file" in words
+        and not (file := Path(words[(words.index("--config_file") + 1) % len(words)])).is_file()
+    ):
+        raise ParamsError(f"{path}: launch: {file}: no such file; launch/ has those that come with the project")
+    return launch
+
+
+def policy_argument(arguments: Sequence[str]) -> str:
+    """The policy that a stage's command line names: `python -m stages.evaluate ppo`."""
+    if len(arguments) != 2 or arguments[1] not in POLICIES:
+        raise ParamsError(
+            f"usage: python -m stages.<stage> <policy>, with a policy of {', '.join(POLICIES)}; got {arguments[1:]}"
+        )
+    return arguments[1]
+
+
+def check(section: type[Section], values: Any, name: str, path: Path = PARAMS_FILE) -> Section:
+    """An instance of the dataclass `section` from a plain mapping; a `ParamsError` names the first fault."""
+    if not isinstance(values, Mapping):
+        raise ParamsError(f"{path}: {name}: must be a mapping of params, got {values!r}")
+    hints = get_type_hints(section, include_extras=True)
+    for key in values:
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
+            way_out = f"did you mean {name}.{near[0]}?" if near else f"known keys: {', '.join(hints)}"
+            raise ParamsError(f"{path}: {name}.{key}: unknown key; {way_out}")
+    for key in _required(section):
+        if key not in values:
+            raise ParamsError(f"{path}: {name}.{key}: missing; add it (git diff {path} shows what was removed)")
+    checked = {key: _value(hints[key], value, f"{name}.{key}", path) for key, value in values.items()}
+    try:
+        return section(**checked)
+    except ValueError as error:  # raised by a section's __post_init__ for faults between fields
+        raise ParamsError(f"{path}: {name}.{error}") from None
+
+
+def _required(section: type) -> list[str]:
+    """The fields without a default; only the entries of a list or a mapping have fields with one."""
+    return [
+        field.name
+        for field in dataclasses.fields(section)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+
+
+def _value(hint: Any, value: Any, name: str, path: Path) -> Any:
+    """`value` as `hint` wants it (an int may stand for a float), or a `ParamsError` that names the param."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    where = f"{path}: {name}"
+    if origin is Annotated:
+        value = _value(arguments[0], value, name, path)
+        for bound in arguments[1:] if value is not None else ():
+            if fault := bound.fault(value):
+                raise ParamsError(f"{where}: {fault}, got {value!r}")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _value(next(a for a in arguments if a is not type(None)), value, name, path)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            raise ParamsError(f"{where}: must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        return value
+    if origin is list:
+        if not isinstance(value, list):
+            raise ParamsError(f"{where}: must be a list, got {value!r}")
+        return [_value(arguments[0], item, f"{name}[{i}]", path) for i, item in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise ParamsError(f"{where}: must be a mapping of names, got {value!r}")
+        return {key: _value(arguments[1], item, f"{name}.{key}", path) for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return check(cast(type, hint), value, name, path)
+    if hint is float and type(value) is int:
+        value = float(value)
+    if hint is float and type(value) is float and not math.isfinite(value):
+        raise ParamsError(f"{where}: must be finite, got {value!r}")
+    if type(value) is not hint:
+        raise ParamsError(f"{where}: must be {_TYPE_NAMES[hint]}, got {value!r}")
+    return value
+
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -1,0 +1,86 @@
+"""YAML as DVC reads it: version 1.2.
+
+PyYAML alone follows YAML 1.1 and reads `2e-05` (which is what `dvc exp run -S sft.learning_rate=2e-5` writes) as a
+string and `no` as false.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ParamsError(SystemExit):
+    """A fault in the params, told in one line; ends the process with exit code 1."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.splitlines()))
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the floats and booleans of YAML 1.2, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"{key} stands twice in the block at line {line}; remove one")
+        return super().construct_mapping(node, deep)
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("float", "bool", "int")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?(0b[01_]+|0o?[0-7_]+|[0-9][0-9_]*|0x[0-9a-fA-F_]+)$"),
+    list("-+0123456789"),
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def _int(loader: Loader, node: yaml.ScalarNode) -> int:
+    text = node.value.replace("_", "")
+    return int(text, 0 if text.lstrip("+-")[:2] in ("0b", "0o", "0x") else 10)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", _int)
+
+
+def parse_value(text: str) -> Any:
+    """The value that a YAML text holds."""
+    return yaml.load(text, Loader)  # noqa: S506 -- a SafeLoader
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """The mapping that the text of the YAML file `path` holds; a broken one is a `ParamsError`."""
+    try:
+        parsed = parse_value(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(parsed, dict):
+        raise ParamsError(f"{path}: must hold a mapping of sections")
+    return parsed
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a missing or broken file is a `ParamsError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's root") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read: {error}") from None
+    return parse_yaml(text, path)

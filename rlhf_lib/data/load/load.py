@@ -1,0 +1,156 @@
+"""Every source's records as rows of the one row type: data/raw."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Flag, auto
+from functools import partial, reduce
+from itertools import islice
+from operator import or_
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from tqdm import tqdm
+
+from rlhf_lib.common.files import replacing, write_json
+from rlhf_lib.common.rows import EXCERPT, Row
+from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.data.load import files, hub
+from rlhf_lib.data.load.demo import build_rows
+from rlhf_lib.data.load.params import LoadParams, SourceParams
+from rlhf_lib.data.load.reader import Reader, Record, Rejected
+from rlhf_lib.data.load.readers import READERS, score_range
+from rlhf_lib.data.parallel import chunks, ordered_map
+
+CHUNK = 64  # records that go to a worker process at once
+
+
+class Has(Flag):
+    """What there is in the rows of a source."""
+
+    RESPONSES = auto()
+    SCORES = auto()
+    GRADES = auto()  # scores other than 1 and 0, which only say what was preferred
+    SEVERAL = auto()  # rows with several responses
+
+
+class Parsed(NamedTuple):
+    """What became of some records."""
+
+    rows: list[str]  # lines of JSON
+    rejected: list[dict[str, str]]
+    has: Has
+
+
+def load(out: Path, params: LoadParams) -> None:
+    """Write rows.jsonl, rejected.jsonl and sources.json into `out`; after a `SystemExit` of one line, none of them."""
+    described: list[dict[str, Any]] = []
+    counts: dict[str, Counter[str]] = {}
+    with replacing(out / "rows.jsonl") as rows, replacing(out / "rejected.jsonl") as rejected:
+        for number, source in enumerate(params.sources):
+            described.append(_load_source(number, source, params, rows, rejected, counts))
+    write_json(out / "sources.json", {"sources": described, "rejected": counts})
+
+
+def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
+    """The rows of a source's records, and what is rejected; a `SystemExit` where a line is no JSON."""
+    rows: list[str] = []
+    rejected: list[dict[str, str]] = []
+    has = Has(0)
+    for record in records:
+        value = files.parse_line(record.place, record.value) if isinstance(record.value, bytes) else record.value
+        for item in READERS[source.reader].parse(value, source):
+            if isinstance(item, Rejected):
+                rejected.append(
+                    {
+                        "stage": "load",
+                        "source": _with_subset(item.source, record),
+                        "reason": item.reason,
+                        "place": record.place,
+                        "text": item.text[:EXCERPT],
+                    }
+                )
+                continue
+            item["source"] = _with_subset(item["source"], record)
+            item["split"] = "test" if record.test or source.test else "train"
+            has |= _has(item)
+            rows.append(json.dumps(item, ensure_ascii=False, allow_nan=False))
+    return Parsed(rows, rejected, has)
+
+
+def _has(row: Row) -> Has:
+    scores = {response["score"] for response in row["responses"]} - {None}
+    found = {
+        Has.RESPONSES: row["responses"],
+        Has.SCORES: scores,
+        Has.GRADES: scores - {0, 1},
+        Has.SEVERAL: row["responses"][1:],
+    }
+    return reduce(or_, (flag for flag, those in found.items() if those), Has(0))
+
+
+def read_records(source: SourceParams, params: LoadParams) -> Iterator[Record]:
+    """The records of a source as it has them; a `SystemExit` of one line where they cannot be read."""
+    if source.reader == "demo":
+        made = enumerate(build_rows(instructions=params.instructions, seed=params.seed), start=1)
+        yield from islice((Record(f"demo: row {number}", value) for number, value in made), source.max_records)
+    elif source.path is not None:
+        yield from files.read(source.path, source.max_records)
+    else:
+        yield from hub.read(source, READERS[source.reader].hub)
+
+
+def _load_source(
+    number: int,
+    source: SourceParams,
+    params: LoadParams,
+    rows: TextIO,
+    rejected: TextIO,
+    counts: dict[str, Counter[str]],
+) -> dict[str, Any]:
+    """Read one source to its end; its entry for sources.json."""
+    reasons: Counter[str] = Counter()
+    kept, has, first = 0, Has(0), ""
+    records = tqdm(read_records(source, params), desc=f"Loading {source.name}", unit="record", disable=None)
+    for parsed in _parsed(source, records, params):
+        kept, has = kept + len(parsed.rows), has | parsed.has
+        rows.writelines(f"{line}\n" for line in parsed.rows)
+        for item in parsed.rejected:
+            first = first or f"{item['place']}: {item['reason']}: {item['text']}"
+            reasons[item["reason"]] += 1
+            counts.setdefault(item["reason"], Counter())[item["source"]] += 1
+            rejected.write(json.dumps(item, ensure_ascii=False) + "\n")
+    lost = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+    if not kept:
+        raise ParamsError(
+            f"{PARAMS_FILE}: load.sources[{number}]: no usable row for reader {source.reader} "
+            f"(rejected: {lost or 'none'}; first: {first or 'no record'}); check reader, path and columns"
+        )
+    print(f"{source.name}: {kept:,} rows" + (f"; rejected: {lost}" if lost else ""))
+    return {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
+
+
+def _good_for(reader: Reader, has: Has) -> dict[str, Any]:
+    """What the rows of a source can be used for."""
+    needs = {"sft": Has.RESPONSES, "preference": Has.SCORES, "prompts": Has(0)}
+    graded = Has.GRADES in has
+    return {
+        "roles": [role for role in reader.roles if needs[role] in has],
+        "labels": not graded,
+        # two labelled pairs of one prompt say nothing of an answer of one beside an answer of the other
+        "merges": reader.merges and (graded or Has.SEVERAL not in has),
+    }
+
+
+def _parsed(source: SourceParams, records: Iterable[Record], params: LoadParams) -> Iterator[Parsed]:
+    try:
+        yield from ordered_map(partial(parse_records, source), chunks(records, CHUNK), params.num_proc)
+    except RecursionError:
+        raise SystemExit(f"{source.path}: a record has lists or objects that are nested too deeply") from None
+
+
+def _with_subset(name: str, record: Record) -> str:
+    return f"{name}/{record.subset}" if record.subset and "/" not in name else name

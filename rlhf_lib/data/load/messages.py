@@ -1,0 +1,95 @@
+"""Prompts and answers out of texts and message lists; what several readers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rlhf_lib.common.rows import Message, Response, Row, is_blank, is_messages, is_text, make_row
+from rlhf_lib.data.load.reader import Rejected
+
+PROMPT_RULE = "a prompt must be a text, or messages that end on the user's turn"
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+
+
+def as_messages(value: Any) -> list[Message] | None:
+    """The messages of a list of {role, content} or {from, value} (ShareGPT); None where it is no such list."""
+    if not isinstance(value, list):
+        return None
+    messages: list[Any] = [_message(item) for item in value]
+    return messages if is_messages(messages) else None
+
+
+def last_answer(value: Any) -> tuple[list[Message], str] | None:
+    """The messages before the last assistant message, and its text; None where there is none (or no message list).
+
+    What comes after that message is left out. The messages before it may be none, and may end on any role.
+    """
+    messages = as_messages(value) or []
+    place = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=None)
+    return None if place is None else (messages[:place], messages[place]["content"])
+
+
+def answer(value: Any) -> tuple[list[Message], str] | None:
+    """As `last_answer`; a text too is an answer, with no messages before it."""
+    return ([], value) if is_text(value) else last_answer(value)
+
+
+def user_prompt(value: Any) -> list[Message] | None:
+    """A text as the user's message, or a message list that ends on the user's turn; None for anything else."""
+    messages = [Message(role="user", content=value)] if is_text(value) else as_messages(value)
+    return messages if messages and messages[-1]["role"] == "user" else None
+
+
+def response_fault(text: str | None, score: float | None, scored: bool = True) -> str | None:
+    """Why a response is not used, or None; `scored`: whether it must have a score."""
+    if text is None:
+        return "response_malformed"
+    if is_blank(text):
+        return "response_empty"
+    return "response_no_score" if scored and score is None else None
+
+
+def usable_row(
+    source: str, prompt: list[Message], responses: Sequence[tuple[str | None, float | None]], scored: bool = True
+) -> Iterator[Row | Rejected]:
+    """The row of the responses (text, score) without a fault, and a rejection of each of the others."""
+    if is_blank(prompt[-1]["content"]):
+        yield Rejected("empty_prompt", source)
+        return
+    usable: list[Response] = []
+    for text, score in responses:
+        if fault := response_fault(text, score, scored):
+            yield Rejected(fault, source, text or "")
+        elif text is not None:
+            usable.append({"content": text, "score": score})
+    yield make_row(source, prompt, usable) if usable else Rejected("no_usable_response", source)
+
+
+def pair_row(
+    source: str, prompt: Any, answers: Sequence[Any], scores: Sequence[float | None], scored: bool = True
+) -> Iterator[Row | Rejected]:
+    """The row of answers to one prompt, each a text or a message list, and what was rejected of it.
+
+    The messages before the last assistant message of the lists are the prompt; `prompt` is where they have none.
+    """
+    found = [pair for pair in map(answer, answers) if pair is not None]
+    befores = [before for before, _ in found if before]
+    messages = user_prompt(befores[0] if befores else prompt)
+    if len(found) < len(answers):
+        yield Rejected("malformed", source, "an answer must be a text, or messages with one of the assistant")
+    elif any(before != befores[0] for before in befores):
+        yield Rejected("prompts_differ", source)  # answers to different dialogues are not a comparison
+    elif messages is None:
+        yield Rejected("malformed", source, PROMPT_RULE)
+    else:
+        texts = [text for _, text in found]
+        yield from usable_row(source, messages, list(zip(texts, scores, strict=True)), scored)
+
+
+def _message(item: Any) -> dict[str, Any]:
+    """A message of role and content alone; what is missing is None, which `is_messages` refuses."""
+    fields = item if isinstance(item, dict) else {}
+    role = fields.get("role", fields.get("from"))
+    role = SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else role
+    return {"role": role, "content": fields.get("content", fields.get("value"))}

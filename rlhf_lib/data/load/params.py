@@ -1,0 +1,95 @@
+"""The params of stage `load`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from rlhf_lib.common.schema import AtLeast, NotEmpty
+
+ReaderName = Literal[
+    "demo",
+    "ultrafeedback",
+    "ultrafeedback_binarized",
+    "ultrachat",
+    "hh",
+    "hh_prompts",
+    "shp",
+    "stack_exchange",
+    "rm_static",
+    "sft_static",
+    "file",
+]
+Score = Literal["overall", "fine_grained", "helpfulness", "honesty", "instruction_following", "truthfulness"]
+
+COLUMNS = (  # our names for the columns of a user's file
+    "prompt",
+    "system",
+    "messages",
+    "chosen",
+    "rejected",
+    "score_chosen",
+    "score_rejected",
+    "response",
+    "score",
+    "responses",
+    "scores",
+    "completion",
+)
+
+
+@dataclass(frozen=True)
+class SourceParams:
+    """One source of rows; only `reader` must be given. See docs/data.md."""
+
+    reader: ReaderName
+    name: str = ""  # the reader's name where none is given
+    path: str | None = None  # a local file or a glob; null: the hub dataset
+    hub_id: str | None = None  # a hub dataset in the form that the reader knows; null: the reader's own
+    revision: str | None = None  # its commit; null: the reader's own
+    subsets: list[str] = field(default_factory=list)  # folders or files of the hub dataset; empty: those of the reader
+    score: Score = "overall"  # ultrafeedback only
+    columns: dict[str, str] = field(default_factory=dict)  # file only: our name -> the column of the file
+    test: bool = False  # whether all of it is for the test split
+    max_records: Annotated[int, AtLeast(1)] | None = None  # of each file or hub split, from its beginning
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.reader)
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ValueError(f"name: must be letters, digits, '_', '-' and '.', got {self.name!r}")
+        if self.reader == "demo" and (self.path or self.hub_id or self.revision or self.subsets):
+            raise ValueError("path: the demo is made, not read: remove path, hub_id, revision and subsets")
+        if self.path and (self.hub_id or self.revision or self.subsets):
+            raise ValueError("path: remove it, or else hub_id, revision and subsets, which are of a hub dataset")
+        if self.reader == "file" and not (self.path or self.hub_id):
+            raise ValueError("path: must name a file or a glob (or give hub_id and revision)")
+        if self.hub_id and not self.revision:
+            raise ValueError("revision: must be the commit of hub_id, 40 hex digits")
+        if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            # a branch name moves, and with it every number downstream
+            raise ValueError(f"revision: must be a commit of the hub dataset, 40 hex digits, got {self.revision!r}")
+        if self.columns and self.reader != "file":
+            raise ValueError(f"columns: only for reader file, which {self.reader} is not")
+        for column in self.columns:
+            if column not in COLUMNS:
+                raise ValueError(f"columns: no name {column!r}; the names are {', '.join(COLUMNS)}")
+        if self.score != "overall" and self.reader != "ultrafeedback":
+            raise ValueError(f"score: only for reader ultrafeedback, which {self.reader} is not")
+
+
+@dataclass(frozen=True)
+class LoadParams:
+    """Where the rows come from; see the comments in params.yaml."""
+
+    sources: Annotated[list[SourceParams], NotEmpty()]
+    instructions: Annotated[int, AtLeast(1)]
+    num_proc: Annotated[int, AtLeast(1)] | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"sources: two are called {name!r}; give each a name of its own")

@@ -1,0 +1,138 @@
+"""The records that a row gives to the files of its split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rlhf_lib.common.rows import Message, Response, Row
+from rlhf_lib.data.prepare.derive import PairRule, Range, group, pairs, score, sft_responses, target
+from rlhf_lib.data.prepare.params import MixtureParams, PrepareParams, Role
+from rlhf_lib.data.prepare.split import Entry, SourceInfo, parts_of, roles_of, spread
+
+Record = dict[str, Any]
+FILES = (
+    "sft_train",
+    "sft_validation",
+    "reward_train",
+    "reward_validation",
+    "groups_train",
+    "groups_validation",
+    "preference_train",
+    "preference_validation",
+    "prompts_train",
+    "prompts_validation",
+    "judge_train",
+    "judge_validation",
+    "test",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the rows of one source become records."""
+
+    roles: Sequence[Role]
+    pairs: PairRule
+    labels: bool  # scores are 1 (preferred) and 0
+    scores: Range  # becomes the target range
+    params: PrepareParams
+
+
+def recipes(sources: Sequence[SourceInfo], entries: Sequence[Entry], params: PrepareParams) -> dict[str, Recipe]:
+    """The recipe of each source, by its name."""
+    measured = _measured_ranges(entries)
+    return {source.name: _recipe(source, measured.get(source.name, (0.0, 0.0)), params) for source in sources}
+
+
+def records(row: Row, split: str, recipe: Recipe) -> Iterator[tuple[str, Record]]:
+    """(file, record) of everything that `row` gives to its split."""
+    part, _, half = split.partition("_")
+    if split == "test":
+        yield split, {**_head(row), "responses": _with_targets(scored_in_order(row), recipe)}
+        return
+    for role in recipe.roles:
+        if part not in parts_of(role, recipe.params):
+            continue
+        if role == "sft":
+            for number, response in enumerate(_sft_responses(row, recipe)):
+                yield f"sft_{half}", {**_head(row, number), "completion": _said(response)}
+        elif role == "prompts":
+            yield f"prompts_{half}", _head(row)
+        else:
+            yield from _preferences(row, part, half, recipe)
+
+
+def scored_in_order(row: Row) -> list[Response]:
+    """The responses that have a score, in the order of the row."""
+    return [response for response in row["responses"] if response["score"] is not None]
+
+
+def _sft_responses(row: Row, recipe: Recipe) -> list[Response]:
+    which = recipe.params.sft_responses
+    if recipe.labels and which != "all":
+        # where the preferred answer was dropped, the other one is not the best
+        preferred = [response for response in row["responses"] if response["score"] != 0]
+        return preferred[:1] if which == "best" else preferred
+    return sft_responses(row["responses"], which, recipe.params.sft_min_score)
+
+
+def _preferences(row: Row, part: str, half: str, recipe: Recipe) -> Iterator[tuple[str, Record]]:
+    """Pairs, and groups for the reward model, which has its own or shares those of PPO and DPO."""
+    found = [_pair(row, number, *pair) for number, pair in enumerate(pairs(row["responses"], recipe.pairs))]
+    if part in ("preference", "judge"):
+        yield from ((f"{part}_{half}", record) for record in found)
+    if part == ("reward" if recipe.params.reward_share else "preference"):
+        yield from ((f"reward_{half}", record) for record in found)
+        if members := group(row["responses"], recipe.params.group_size):
+            yield f"groups_{half}", {**_head(row), "responses": _with_targets(members, recipe)}
+
+
+def _pair(row: Row, number: int, chosen: Response, rejected: Response) -> Record:
+    return {
+        **_head(row, number),
+        "chosen": _said(chosen),
+        "rejected": _said(rejected),
+        "score_chosen": score(chosen),
+        "score_rejected": score(rejected),
+    }
+
+
+def _with_targets(responses: Sequence[Response], recipe: Recipe) -> list[Record]:
+    ends = cast(Range, tuple(recipe.params.target_range))
+    return [{**response, "target": target(score(response), recipe.scores, ends)} for response in responses]
+
+
+def _head(row: Row, number: int | None = None) -> Record:
+    """The keys that the records of every file share; `number` keeps ids distinct where a row gives several."""
+    record_id = row["id"] if number is None else f"{row['id']}-{number}"
+    return {"id": record_id, "source": row["source"], "prompt": row["prompt"]}
+
+
+def _said(response: Response) -> list[Message]:
+    return [{"role": "assistant", "content": response["content"]}]
+
+
+def _recipe(source: SourceInfo, measured: Range, params: PrepareParams) -> Recipe:
+    own = params.mixture.get(source.name, MixtureParams())
+    # of labels, 1 and 0, a gap in the units of other sources says nothing
+    gap = own.min_score_gap if own.min_score_gap is not None else 0.0 if source.labels else params.min_score_gap
+    ratio = own.min_score_ratio or (None if source.labels else params.min_score_ratio)
+    low, high = own.score_range or source.score_range or measured
+    rule = PairRule(params.pair_rule, gap, ratio, params.max_pairs)
+    return Recipe(roles_of(source, params), rule, source.labels, (low, high), params)
+
+
+def _measured_ranges(entries: Sequence[Entry]) -> Mapping[str, Range]:
+    """The least and greatest score of each source's training rows: held-out rows must not move the targets.
+
+    Nor must those of the judge, which learns from prompts of its own.
+    """
+    found: dict[str, Range] = {}
+    for entry in entries:
+        name = entry.source.name
+        learnt = entry.split in ("sft_train", "reward_train", "preference_train")
+        if learnt and (both := spread(found.get(name), entry.scores)):
+            found[name] = both
+    return found

@@ -1,0 +1,235 @@
+"""Which split a prompt is in: a function of the prompt, its near-duplicates and the seed, and of no order of rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import compress
+from typing import TYPE_CHECKING
+
+from rlhf_lib.data.prepare.params import MixtureParams, PrepareParams, Role
+
+if TYPE_CHECKING:
+    from numpy import uint32
+    from numpy.typing import NDArray
+
+PERMUTATIONS = 128  # of a MinHash signature: its estimate of a similarity of .8 is off by .035 (one standard deviation)
+RUN = 5  # words
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What `load` knows of a source, in data/raw/sources.json."""
+
+    name: str
+    rank: int  # its place in the params: of a prompt that several sources have, the first one's row is kept
+    roles: Sequence[Role]
+    labels: bool  # scores only say which answer was preferred (1 or 0): their differences mean nothing
+    merges: bool  # several rows of one prompt are one
+    score_range: Sequence[float] | None
+
+
+@dataclass
+class Entry:
+    """A cleaned row, where it is in the file of cleaned rows, and what decides on its split."""
+
+    offset: int
+    source: SourceInfo
+    test: bool  # whether upstream has it in a test split
+    key: bytes
+    scores: tuple[float, float] | None  # the least and the greatest
+    signature: NDArray[uint32] | None = None
+    merged: list[Entry] = field(default_factory=list)  # later rows of the same prompt, whose responses it gets
+    split: str | None = None  # None: not used
+    dropped: str | None = None  # why
+
+
+def digest(normalised_prompt: str, seed: int) -> bytes:
+    """16 bytes that place a prompt: its part, whether it is held out, and whether a mixture takes it."""
+    return blake2b(f"{seed}\n{normalised_prompt}".encode(), digest_size=16).digest()
+
+
+def minhash(normalised_prompt: str) -> NDArray[uint32]:
+    """A signature of the prompt's runs of 5 words: the share of equal places estimates their Jaccard similarity.
+
+    Broder, "On the resemblance and containment of documents", 1997; the hash functions are multiply-shift.
+    """
+    import numpy
+
+    words = normalised_prompt.split()
+    runs = {" ".join(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))}
+    hashed = numpy.frombuffer(b"".join(blake2b(run.encode(), digest_size=8).digest() for run in runs), "<u8")
+    # drawn by a hash: a generator's numbers may differ from one version of numpy to another
+    drawn = b"".join(blake2b(bytes([number]), digest_size=16).digest() for number in range(PERMUTATIONS))
+    factors, terms = numpy.frombuffer(drawn, "<u8").reshape(2, PERMUTATIONS)
+    factors = factors | numpy.uint64(1)
+    return ((hashed[:, None] * factors + terms) >> numpy.uint64(32)).min(axis=0).astype("uint32")
+
+
+def assign(entries: Sequence[Entry], params: PrepareParams) -> None:
+    """Give each entry its split, or the reason why it has none."""
+    kept = _drop_duplicates(entries)
+    clusters = _clusters(kept, params.minhash_threshold)
+    _mix(kept, params.mixture)
+    for cluster in clusters:
+        test = params.upstream_test and any(entry.test for entry in cluster)
+        roles = {role for entry in cluster for role in roles_of(entry.source, params)}
+        split = split_of(_cluster_key(cluster), roles, test, params)
+        for entry in cluster:
+            if not _has_use(split, roles_of(entry.source, params), params):
+                entry.dropped = entry.dropped or "split_of_another_role"
+            elif entry.dropped is None:
+                entry.split = split
+
+
+def roles_of(source: SourceInfo, params: PrepareParams) -> Sequence[Role]:
+    """What the rows of a source are used for."""
+    return params.mixture.get(source.name, MixtureParams()).roles or source.roles
+
+
+def split_of(key: bytes, roles: set[Role], test: bool, params: PrepareParams) -> str:
+    """ "test", or a part (sft, reward, preference, judge) with "_train" or "_validation".
+
+    A threshold on the key, so that it depends on no other row. The test split comes first: other shares of the parts
+    leave it as it is. Validation has bits of its own, for the same reason. Only prompts for preferences can be tests.
+    """
+    place, held = (int.from_bytes(half, "big") / 2**64 for half in (key[:8], key[8:]))
+    if "preference" in roles:
+        if test or place < params.test_share:
+            return "test"
+        place = (place - params.test_share) / (1 - params.test_share)
+    half = "validation" if test or held < params.validation_share else "train"
+    parts = _parts(roles, params)
+    rest = place * sum(parts.values())
+    for part, share in parts.items():
+        if rest < share:
+            return f"{part}_{half}"
+        rest -= share
+    return f"{next(reversed(parts))}_{half}"  # a place of nearly 1, after rounding
+
+
+def parts_of(role: Role, params: PrepareParams) -> Sequence[str]:
+    """The parts whose rows are used for `role`: one without a share of its own lives with the preference rows."""
+    if role == "sft":
+        return ["sft"] if params.sft_share else ["preference"]
+    if role == "prompts":
+        return ["preference"]
+    return ["reward", "preference", "judge"] if params.reward_share else ["preference", "judge"]
+
+
+def _parts(roles: set[Role], params: PrepareParams) -> dict[str, float]:
+    shares = {
+        "sft": params.sft_share,
+        "reward": params.reward_share,
+        "preference": params.preference_share,
+        "judge": params.judge_share,
+    }
+    wanted = {part for role in roles for part in parts_of(role, params)}
+    return {part: share for part, share in shares.items() if share and part in wanted}
+
+
+def _has_use(split: str, roles: Sequence[Role], params: PrepareParams) -> bool:
+    if split == "test":
+        return "preference" in roles
+    return any(split.partition("_")[0] in parts_of(role, params) for role in roles)
+
+
+def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
+    """The first entry of each key, in the order of the sources; the others are merged into it or dropped."""
+    first: dict[bytes, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: entry.source.rank):
+        leader = first.setdefault(entry.key, entry)
+        if leader is entry:
+            continue
+        leader.test |= entry.test
+        entry.dropped = "merged" if leader.source is entry.source and entry.source.merges else "duplicate_prompt"
+        if entry.dropped == "merged":
+            leader.merged.append(entry)
+            leader.scores = spread(leader.scores, entry.scores)
+    return list(first.values())
+
+
+def spread(one: tuple[float, float] | None, other: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The least and the greatest of two pairs of least and greatest; None is no pair."""
+    if one is None or other is None:
+        return one or other
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def _clusters(entries: Sequence[Entry], threshold: float | None) -> list[list[Entry]]:
+    """The entries that must be in one split: each alone, or with its near-duplicates, and theirs, and so on."""
+    parent = list(range(len(entries)))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = place = parent[parent[place]]
+        return place
+
+    if threshold is not None:
+        for one, other in _near_duplicates(entries, threshold):
+            parent[root(one)] = root(other)
+    found: dict[int, list[Entry]] = {}
+    for place, entry in enumerate(entries):
+        found.setdefault(root(place), []).append(entry)
+    return list(found.values())
+
+
+def _near_duplicates(entries: Sequence[Entry], threshold: float) -> Iterator[tuple[int, int]]:
+    """The places of every two entries whose signatures agree on a share of at least `threshold`.
+
+    Signatures are cut into one band more than they may have places that differ, so that two such ones have at least
+    one band in common [Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, section 3.4].
+    """
+    import numpy
+
+    signatures = numpy.array([entry.signature for entry in entries]).reshape(len(entries), PERMUTATIONS)
+    bands = min(PERMUTATIONS, int(PERMUTATIONS * (1 - threshold) + 1e-9) + 1)
+    width = PERMUTATIONS // bands
+    for start in range(0, bands * width, width):
+        buckets: dict[bytes, list[int]] = {}
+        for place, band in enumerate(signatures[:, start : start + width]):
+            buckets.setdefault(band.tobytes(), []).append(place)
+        for places in buckets.values():
+            for number, place in enumerate(places):
+                alike = (signatures[places[:number]] == signatures[place]).mean(axis=1) >= threshold
+                yield from ((place, other) for other in compress(places, alike))
+
+
+def _cluster_key(cluster: Sequence[Entry]) -> bytes:
+    """The key of one of the entries; not the least, which would be small more often than not."""
+    return min((entry.key for entry in cluster), key=lambda key: blake2b(key, person=b"cluster").digest())
+
+
+def _mix(entries: Sequence[Entry], mixture: Mapping[str, MixtureParams]) -> None:
+    """Drop what is more than the mixture takes of each source; which rows, depends on their prompts alone."""
+    counts = Counter(entry.source.name for entry in entries)
+    quotas = quota(counts, mixture)
+    for name in counts:
+        rows = [entry for entry in entries if entry.source.name == name]
+        rows.sort(key=lambda entry: blake2b(entry.key, person=b"mixture").digest())
+        for entry in rows[quotas[name] :]:
+            entry.dropped = "not_in_mixture"
+
+
+def quota(counts: Mapping[str, int], mixture: Mapping[str, MixtureParams]) -> dict[str, int]:
+    """How many rows of each source are kept: as many as caps, weights and shares allow together.
+
+    First the caps; then the sources with weights are cut to the proportion of their weights; then all are cut until
+    the sources with shares have them (those without one share what is left, as they are to each other).
+    """
+    have = {name: float(min(n, mixture.get(name, MixtureParams()).max_rows or n)) for name, n in counts.items()}
+    weights = {name: entry.weight for name, entry in mixture.items() if entry.weight and name in have}
+    unit = min((have[name] / weight for name, weight in weights.items()), default=0.0)
+    have |= {name: unit * weight for name, weight in weights.items()}
+    shares = {name: entry.share for name, entry in mixture.items() if entry.share and name in have}
+    if shares:
+        others = sum(n for name, n in have.items() if name not in shares)
+        left = 1 - sum(shares.values())
+        total = min(have[name] / share for name, share in shares.items())
+        if others and left > 1e-9:
+            total = min(total, others / left)
+        cut = left * total / others if others else 0.0
+        have = {name: total * shares[name] if name in shares else n * cut for name, n in have.items()}
+    return {name: int(n + 1e-9) for name, n in have.items()}  # rounded once: two roundings lose a proportion

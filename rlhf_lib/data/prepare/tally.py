@@ -1,0 +1,159 @@
+"""metrics/data.json, counted on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlhf_lib.common.rows import Row
+from rlhf_lib.data.prepare.clean import Cleaned
+from rlhf_lib.data.prepare.params import PrepareParams, Role
+from rlhf_lib.data.prepare.records import FILES, Recipe, Record
+from rlhf_lib.data.prepare.split import parts_of
+
+Counts = dict[str, Counter[str]]  # how many by reason, then by source
+CAUSES = {  # of a row that is dropped -> the param that can keep it
+    "foreign_prompt": "prepare.languages",
+    "prompt_pattern": "prepare.drop_patterns",
+    "prompt_too_long": "prepare.max_prompt_tokens",
+}
+SCORES = ("score_chosen", "score_rejected")
+
+
+def count(counts: Counts, reason: str, source: str) -> None:
+    """One more for this reason and source."""
+    counts.setdefault(reason, Counter())[source] += 1
+
+
+@dataclass
+class FileTally:
+    """Of one file: its records by source, its prompts, and the sums of its scores."""
+
+    rows_by_source: Counter[str] = field(default_factory=Counter)
+    prompts: int = 0
+    sums: Counter[str] = field(default_factory=Counter)
+    last_id: str = ""
+
+    def add(self, row: Row, record: Record) -> None:
+        """One more record; those of a row come one after the other."""
+        self.rows_by_source[row["source"]] += 1
+        self.prompts += row["id"] != self.last_id
+        self.last_id = row["id"]
+        for key in SCORES:
+            if key in record:
+                self.sums[key] += record[key]
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, and means of the scores in the units of the sources."""
+        rows = self.rows_by_source.total()
+        means = {f"mean_{key}": total / rows for key, total in self.sums.items()}
+        if means:
+            means["mean_score_gap"] = means["mean_score_chosen"] - means["mean_score_rejected"]
+        return {"prompts": self.prompts, "rows": rows, "rows_by_source": self.rows_by_source, **means}
+
+
+@dataclass
+class Tally:
+    """What happened to the rows, by reason and source."""
+
+    rows_in: Counter[str] = field(default_factory=Counter)
+    rows_kept: Counter[str] = field(default_factory=Counter)
+    dropped_rows: Counts = field(default_factory=dict)
+    dropped_responses: Counts = field(default_factory=dict)
+    truncated: Counts = field(default_factory=dict)
+    no_pair: Counts = field(default_factory=dict)
+    foreign: dict[str, Counter[str]] = field(default_factory=lambda: {"prompts": Counter(), "responses": Counter()})
+    splits: Counter[str] = field(default_factory=Counter)
+    files: dict[str, FileTally] = field(default_factory=lambda: {name: FileTally() for name in FILES})
+
+    def cleaned(self, row: Cleaned) -> None:
+        """Count what cleaning made of a row."""
+        self.rows_in[row.source] += 1
+        if row.dropped:
+            count(self.dropped_rows, row.dropped.reason, row.source)
+            if row.dropped.language:
+                self.foreign["prompts"][row.dropped.language] += 1
+        for dropped in row.dropped_responses:
+            count(self.dropped_responses, dropped.reason, row.source)
+            if dropped.language:
+                self.foreign["responses"][dropped.language] += 1
+        for what in row.truncated:
+            count(self.truncated, what, row.source)
+
+    def kept(self, row: Row, split: str) -> None:
+        """Count a row that has a split."""
+        self.rows_kept[row["source"]] += 1
+        self.splits[split] += 1
+
+    def report(self, params: PrepareParams, recipes: Mapping[str, Recipe], rejected: Any) -> dict[str, Any]:
+        """metrics/data.json."""
+        return {
+            "rows_in": self.rows_in.total(),
+            "rows_kept": self.rows_kept.total(),
+            "sources": {
+                name: {
+                    "rows_in": _of(self.rows_in, name),
+                    "rows_kept": _of(self.rows_kept, name),
+                    "roles": " ".join(recipe.roles),
+                    "score_range": list(recipe.scores),
+                }
+                for name, recipe in recipes.items()
+            },
+            "rejected_by_load": rejected,
+            "dropped_rows": self.dropped_rows,
+            "dropped_responses": self.dropped_responses,
+            "truncated": self.truncated,
+            "prompts_without_pair": self.no_pair,
+            "language": {
+                "confidence": params.language_confidence,
+                "kept": " ".join(params.languages) or "any",
+                "foreign_prompts": self.foreign["prompts"],
+                "foreign_responses": self.foreign["responses"],
+            },
+            "splits": {name: tally.summary() for name, tally in self.files.items()},
+        }
+
+    def empty_split(self, params: PrepareParams) -> str | None:
+        """What to change where a file would be empty, as "<param>: ..."; None where none is."""
+        if not self.splits:
+            lost = ", ".join(f"{reason} {counts.total()}" for reason, counts in sorted(self.dropped_rows.items()))
+            commonest = max(self.dropped_rows, key=lambda reason: self.dropped_rows[reason].total(), default="")
+            param = CAUSES.get(commonest, "load.sources")
+            return f"{param}: no row of {self.rows_in.total()} is left (dropped: {lost or 'none'}); keep more"
+        for name, tally in self.files.items():
+            if not tally.prompts:
+                return self._way_out(name, params)
+        return None
+
+    def _way_out(self, name: str, params: PrepareParams) -> str:
+        part, _, half = name.partition("_")
+        home = _home(part, params)
+        split = f"{home}_{half}" if half else home
+        if not self.splits[split]:
+            share = "validation_share" if any(other.startswith(home) for other in self.splits) else f"{home}_share"
+            change = "lower" if (share, half) == ("validation_share", "train") else "raise"
+            return (
+                f"prepare.{share}: none of {self.splits.total()} prompts fell into {name}; "
+                f"{change} it, or load more rows (or sources) for it"
+            )
+        if part == "sft" and params.sft_responses == "above_score":
+            return f"prepare.sft_min_score: no response in {name} reaches {params.sft_min_score}; lower it"
+        if part in ("sft", "prompts"):
+            return f"prepare.mixture: no row of {name} has a source with the role {part}; give one the role"
+        lost = ", ".join(f"{reason} {counts.total()}" for reason, counts in sorted(self.no_pair.items()))
+        if "gap_too_small" not in self.no_pair:
+            return f"load.sources: no prompt of {name} has two responses with different scores ({lost}); add a source"
+        return f"prepare.min_score_gap: no pair in {name} (prompts without one: {lost}); lower it, or load more rows"
+
+
+def _home(part: str, params: PrepareParams) -> str:
+    """The part of the prompts that a file is made of."""
+    roles: dict[str, Role] = {"sft": "sft", "reward": "preference", "groups": "preference", "prompts": "prompts"}
+    return parts_of(roles[part], params)[0] if part in roles else part
+
+
+def _of(counts: Counter[str], name: str) -> int:
+    """The count of a source with all its parts."""
+    return sum(number for source, number in counts.items() if source.partition("/")[0] == name)

@@ -1,0 +1,22 @@
+"""The `dpo` section (TRL's DPOConfig), and `reference`: what the reference log-probs depend on, and so what a DPO sweep
+must not change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from rlhf_lib.common.schema import Above, Fraction, MaxLength
+from rlhf_lib.training.params import TrainerParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOParams(TrainerParams):
+    beta: Annotated[float, Above(0)]
+    loss_type: Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm"]
+    label_smoothing: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceParams:
+    max_length: MaxLength

@@ -1,0 +1,174 @@
+"""Sampling models on the test prompts, and what reward models and policies make of the responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.evaluation.params import EvaluateParams
+from rlhf_lib.evaluation.samples import DATASET, Sample, mode_name
+from rlhf_lib.generation import decoding as generation
+from rlhf_lib.generation.decoding import Sampling
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.models.loading import context_length
+from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
+from rlhf_lib.models.processes import is_main, shared_out
+from rlhf_lib.scoring import true_quality
+from rlhf_lib.scoring.reward_model import RewardModel, shared
+
+Row = dict[str, Any]
+
+
+class Said(NamedTuple):
+    """A response in the making: the sample so far, its tokens, and the temperature at which its log-probs are."""
+
+    sample: Sample
+    prompt: list[int]
+    response: Response
+    temperature: float
+
+
+def held_out_rows(path: str | Path, count: int | None) -> list[Row]:
+    """The first `count` rows by id, which is a hash: they are a fair draw from every source. None: all."""
+    return sorted(read_jsonl(path), key=lambda row: row["id"])[:count]
+
+
+def draw(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    params: EvaluateParams,
+    temperature: float,
+    draws: int,
+    mode: str,
+    *purpose: int,
+) -> list[Said]:
+    """`draws` responses of a model to each row's prompt; one where it is greedy.
+
+    Every policy and temperature draws with the same random numbers; another `purpose` has its own.
+    """
+    drawn = [(row, number) for row in rows for number in range(draws if temperature > 0 else 1)]
+    length, context = params.max_new_tokens, context_length(model)
+    messages = [row["prompt"] for row, _ in drawn]
+    prompts = generation.encode_prompts(tokenizer, messages, length, context, "evaluate.max_new_tokens")
+    sampling = Sampling(length, temperature)
+    noise = generation.random_numbers(len(prompts), sampling, params.seed, *purpose)
+    size = params.per_device_eval_batch_size
+    progress = f"Sampling {mode}" if is_main() else None
+
+    def respond(rows: list[int]) -> list[Response]:
+        mine = [prompts[i] for i in rows]
+        return generation.generate(model, tokenizer, mine, sampling, noise[rows], size, progress)
+
+    responses = shared_out(range(len(prompts)), respond)
+    return [
+        Said(_sample(row, mode, number, generation.text(tokenizer, response), response), prompt, response, temperature)
+        for (row, number), prompt, response in zip(drawn, prompts, responses, strict=True)
+    ]
+
+
+def _sample(row: Row, mode: str, number: int, text: str, response: Response) -> Sample:
+    return {
+        "id": row["id"],
+        "source": row["source"],
+        "mode": mode,
+        "draw": number,
+        "prompt": row["prompt"],
+        "response": text,
+        "length": len(response.ids),
+        "finished": response.finished,
+    }
+
+
+def dataset(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], context: int | None) -> list[Said]:
+    """The rows' own responses, whose dialogues lose their end where they are longer than the context."""
+    said = []
+    for row in rows:
+        prompt = prompt_ids(tokenizer, row["prompt"])
+        scores = [response["score"] for response in row["responses"]]
+        for number, (score, content) in enumerate(zip(scores, (r["content"] for r in row["responses"]), strict=True)):
+            dialogue = dialogue_ids(tokenizer, row["prompt"], content)
+            kept = dialogue[:context]
+            # A prompt that fills the context leaves one token, so that no response is empty.
+            start = min(len(prompt), len(kept) - 1)
+            response = Response(kept[start:], len(kept) == len(dialogue))
+            sample = _sample(row, DATASET, number, content, response)
+            sample |= {"score": score, "chosen": number == scores.index(max(scores))}
+            said.append(Said(sample, kept[:start], response, 1.0))
+    return said
+
+
+def score(samples: Sequence[Sample], reward: RewardModel, judge: RewardModel) -> None:
+    """Put `reward`, `judge` and, where every row's source has a rule for it, `gold` and `format` into samples.
+
+    A text that stands there several times is scored once.
+    """
+    texts = {(sample["id"], sample["response"]): (sample["prompt"], sample["response"]) for sample in samples}
+    prompts, responses = [prompt for prompt, _ in texts.values()], [text for _, text in texts.values()]
+    models = {"reward": reward, "judge": judge}
+    columns: dict[str, Sequence[Any]] = {name: shared(model)(prompts, responses) for name, model in models.items()}
+    if true_quality.known(samples):
+        columns["gold"] = true_quality.gold(prompts, responses)
+        columns["format"] = [true_quality.answer_format(prompt) for prompt in prompts]
+    for name, values in columns.items():
+        of_text = dict(zip(texts, values, strict=True))
+        for sample in samples:
+            sample[name] = of_text[sample["id"], sample["response"]]
+
+
+class Evaluator:
+    """What it takes to measure one policy: the policy, the SFT model from which its KL is taken, two reward models.
+
+    `sft` may be the policy itself: its log-probs are then computed once.
+    """
+
+    def __init__(
+        self,
+        params: EvaluateParams,
+        policy: PreTrainedModel,
+        sft: PreTrainedModel,
+        reward: RewardModel,
+        judge: RewardModel,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        self.params, self.policy, self.sft = params, policy, sft
+        self.reward, self.judge, self.tokenizer = reward, judge, tokenizer
+
+    def samples(self, rows: Sequence[Row]) -> list[Sample]:
+        """The policy's responses to the rows' prompts at every temperature, and the rows' own responses."""
+        params, draws = self.params, self.params.samples_per_prompt
+        said = [
+            response
+            for temperature in params.temperatures
+            for response in draw(self.policy, self.tokenizer, rows, params, temperature, draws, mode_name(temperature))
+        ]
+        said += dataset(self.tokenizer, rows, context_length(self.policy))
+        logprobs = self._logprobs(self.policy, said)
+        ref_logprobs = logprobs if self.sft is self.policy else self._logprobs(self.sft, said)
+        samples = [response.sample for response in said]
+        for sample, logprob, ref_logprob in zip(samples, logprobs, ref_logprobs, strict=True):
+            sample |= {"logprob": logprob, "ref_logprob": ref_logprob}
+        score(samples, self.reward, self.judge)
+        return samples
+
+    def _logprobs(self, model: PreTrainedModel, said: Sequence[Said]) -> list[float]:
+        """The log-prob of each response, greedy ones at temperature 1."""
+        found = [0.0] * len(said)
+        temperatures = [response.temperature or 1.0 for response in said]
+        for temperature in dict.fromkeys(temperatures):
+            places = [i for i, of_response in enumerate(temperatures) if of_response == temperature]
+            measure = partial(self._logprobs_at, model, Distribution(temperature))
+            of_temperature = [said[i] for i in places]
+            for i, logprob in zip(places, shared_out(of_temperature, measure), strict=True):
+                found[i] = logprob
+        return found
+
+    def _logprobs_at(self, model: PreTrainedModel, distribution: Distribution, said: Sequence[Said]) -> list[float]:
+        prompts, responses = [one.prompt for one in said], [one.response for one in said]
+        size = self.params.per_device_eval_batch_size
+        return sequence_logprobs(model, prompts, responses, self.tokenizer.pad_token_id, distribution, size)

@@ -1,0 +1,114 @@
+"""Queue a sweep as DVC experiments: PPO's KL coefficients and DPO's betas, each with several seeds.
+
+    python -m rlhf_lib.experiments.sweep --ppo 0.05,0.2 --dpo 0.1,0.5 --seeds 0,1
+    dvc exp run --run-all
+
+An experiment's name says what it is, as sweep-ppo-kl0.2-seed0. One that the commit has already, or that waits in the
+queue, is not queued again; so the same command goes on with a sweep that was stopped, and a longer one adds to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rlhf_lib.check import check_all
+from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.experiments.__main__ import COEFFICIENTS, output
+
+LABELS = {"ppo": "kl", "dpo": "beta"}
+
+
+class Point(NamedTuple):
+    """One run of a sweep."""
+
+    policy: str
+    coefficient: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"sweep-{self.policy}-{LABELS[self.policy]}{self.coefficient:.12g}-seed{self.seed}"
+
+    @property
+    def params(self) -> dict[str, float | int]:
+        """What it sets in the method's section of params.yaml."""
+        return {COEFFICIENTS[self.policy]: self.coefficient, "seed": self.seed}
+
+    def queue(self) -> None:
+        """Queue it, with `select` as the last stage: the report and the judges are left out."""
+        settings = [f"policy={self.policy}", *(f"{self.policy}.{key}={value}" for key, value in self.params.items())]
+        flags = [word for setting in settings for word in ("-S", setting)]
+        output("dvc", "exp", "run", "--queue", "--name", self.name, *flags, "select")
+
+
+def points(coefficients: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Point]:
+    """Every coefficient of every method with every seed; a `ParamsError` for what params.yaml must not hold."""
+    params = load_yaml(PARAMS_FILE)
+    swept = [Point(p, value, seed) for p, values in coefficients.items() for value in values for seed in seeds]
+    for point in swept:
+        check_all({**params, point.policy: {**params[point.policy], **point.params}}, PARAMS_FILE)
+    return list(dict.fromkeys(swept))
+
+
+def check_workspace(policies: Sequence[str]) -> None:
+    """A `SystemExit` unless everything is committed and the pipeline up to the policies was run."""
+    if changed := output("git", "status", "--porcelain").splitlines():
+        files = ", ".join(line[3:] for line in changed[:3]) + (", ..." if len(changed) > 3 else "")
+        raise SystemExit(f"experiments start from a commit; not committed: {files}; git add -A && git commit")
+    stages = [f"evaluate@{policy}" for policy in policies]
+    if subprocess.run(["dvc", "status", "--quiet", "--with-deps", *stages]).returncode:
+        raise SystemExit(
+            "the pipeline has not run here as params.yaml and the code are now; dvc repro (dvc pull where it ran on "
+            "another machine), commit, and try again"
+        )
+
+
+def existing() -> set[str]:
+    """Names of the experiments that HEAD has, or that wait or run; a `SystemExit` where one runs without a worker."""
+    queue = output("dvc", "queue", "status")
+    tasks = [words for line in queue.splitlines() if len(words := line.split()) > 2]
+    waiting = {words[1] for words in tasks if words[-1] == "Queued"}
+    running = {words[1] for words in tasks if words[-1] == "Running"}
+    if running and "Worker status: 0 active" in queue:
+        names = " ".join(sorted(running))
+        raise SystemExit(f"DVC's worker was killed while it ran {names}: dvc queue kill {names}, and try again")
+    return set(output("dvc", "exp", "list", "--name-only").split()) | waiting | running
+
+
+def _numbers(kind: type) -> Callable[[str], list[Any]]:
+    def parse(text: str) -> list[Any]:
+        try:
+            return [kind(part) for part in text.split(",") if part.strip()]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: must be numbers with commas between, such as 0,1") from None
+
+    return parse
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m rlhf_lib.experiments.sweep", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--ppo", type=_numbers(float), default=[], help="values of ppo.kl_coef, with commas between")
+    parser.add_argument("--dpo", type=_numbers(float), default=[], help="values of dpo.beta")
+    parser.add_argument("--seeds", type=_numbers(int), default=[0], help="seeds of ppo and dpo")
+    arguments = parser.parse_args()
+    swept = points({"ppo": arguments.ppo, "dpo": arguments.dpo}, arguments.seeds)
+    if not swept:
+        raise SystemExit(
+            "nothing to sweep: give values of ppo.kl_coef (--ppo), of dpo.beta (--dpo), and seeds (--seeds)"
+        )
+    there = existing()
+    check_workspace(sorted({point.policy for point in swept}))
+    for point in swept:
+        if point.name in there:
+            print(f"{point.name}: there already", flush=True)
+        else:
+            point.queue()
+            print(f"{point.name}: queued", flush=True)
+
+
+if __name__ == "__main__":
+    main()

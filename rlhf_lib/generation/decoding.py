@@ -1,0 +1,238 @@
+"""Sampling responses from a policy.
+
+The loop is our own, not `generate()`, for three things: a row's draws depend on its own random numbers alone, so a
+response is the same whatever the batch, the order or the number of processes; rows leave the batch when they end; and
+drawing by the inverse of the distribution function costs a tenth of `torch.multinomial` on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
+from transformers.generation import StopStringCriteria
+
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.chat import Message, prompt_ids
+from rlhf_lib.models.logprobs import Response, by_length
+from rlhf_lib.models.seeds import seeded
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are sampled; the names are those of transformers' GenerationConfig."""
+
+    max_new_tokens: int
+    temperature: float = 1.0  # 0: greedy
+    top_k: int = 0  # 0: all tokens
+    top_p: float = 1.0
+    min_new_tokens: int = 0
+    stop_strings: tuple[str, ...] = ()
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether a token is drawn from a part of the vocabulary only."""
+        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1.0)
+
+
+def random_numbers(rows: int, sampling: Sampling, *seeds: int) -> Tensor:
+    """(rows, max_new_tokens) uniform in [0, 1): what `generate` draws with."""
+    return torch.rand(rows, sampling.max_new_tokens, generator=seeded("sampling", *seeds))
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    sampling: Sampling,
+    noise: Tensor,
+    batch_size: int,
+    progress: str | None = None,
+) -> list[Response]:
+    """One response to each prompt, in the given order. `noise` is (len(prompts), max_new_tokens), uniform in [0, 1).
+
+    Batches hold prompts of like length. The model's mode is put back after. `progress` names a progress bar.
+    """
+    was_training = model.training
+    model.eval()
+    responses: dict[int, Response] = {}
+    for rows in tqdm(list(by_length(map(len, prompts), batch_size)), desc=progress, disable=progress is None):
+        batch = _Decoding(model, tokenizer, [prompts[i] for i in rows], sampling, noise[rows]).run()
+        responses.update(zip(rows, batch, strict=True))
+    model.train(was_training)
+    return [responses[i] for i in range(len(prompts))]
+
+
+class _BufferLayer(DynamicLayer):
+    """A layer's keys and values in room for all tokens to come: a plain dynamic layer copies them at every step."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.length = room, 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.buffers = [x.new_empty(*x.shape[:2], self.room, x.size(3)) for x in (key_states, value_states)]
+        first, self.length = self.length, self.length + key_states.size(2)
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, first : self.length] = new
+        return self._show()
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self.buffers = [buffer[indices] for buffer in self.buffers]
+        self._show()
+
+    def _show(self) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
+        return self.keys, self.values
+
+
+def _cache(model: PreTrainedModel, room: int) -> DynamicCache:
+    """The model's cache, whose plain layers have `room` tokens of room; sliding windows, say, keep their own kind."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [_BufferLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+class _Decoding:
+    """One batch of responses in the making."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        noise: Tensor,
+    ) -> None:
+        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+        batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
+        self.input_ids, self.mask = batch["input_ids"], batch["attention_mask"]
+        self.noise = noise.to(model.device)
+        self.ids: list[list[int]] = [[] for _ in prompts]
+        self.finished = [False] * len(prompts)
+        self.supports: list[list[Tensor]] = [[] for _ in prompts]
+        self.rows = list(range(len(prompts)))  # those still in the batch
+        self.stop = StopStringCriteria(tokenizer, list(sampling.stop_strings)) if sampling.stop_strings else None
+
+    def run(self) -> list[Response]:
+        cache = _cache(self.model, self.input_ids.size(1) + self.sampling.max_new_tokens)
+        step_ids, positions = self.input_ids, (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+        # An index, not a number: of a slice of the hidden states PyTorch makes a batch of products, for which it
+        # copies the output layer once a row.
+        last = torch.tensor([-1], device=self.input_ids.device)
+        for step in range(self.sampling.max_new_tokens):
+            logits = self.model(
+                input_ids=step_ids,
+                attention_mask=self.mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=last,
+            ).logits[:, -1]
+            tokens = self._choose(logits.float(), step)
+            self._record(tokens)
+            going_on = [k for k, row in enumerate(self.rows) if not self.finished[row]]
+            if not going_on:
+                break
+            step_ids, positions = tokens.unsqueeze(1), positions[:, -1:] + 1
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], dim=1)
+            if len(going_on) <= 0.875 * len(self.rows):  # to leave costs a copy of the cache
+                kept = torch.tensor(going_on, device=logits.device)
+                cache.batch_select_indices(kept)
+                step_ids, positions, self.mask, self.noise = (
+                    x[kept] for x in (step_ids, positions, self.mask, self.noise)
+                )
+                self.rows = [self.rows[k] for k in going_on]
+        supports = [_stack(support) for support in self.supports]
+        return [Response(*parts) for parts in zip(self.ids, self.finished, supports, strict=True)]
+
+    def _choose(self, logits: Tensor, step: int) -> Tensor:
+        """(B,) the next tokens, from (B, V) logits."""
+        sampling = self.sampling
+        if step < sampling.min_new_tokens:
+            logits[:, self.tokenizer.eos_token_id] = torch.finfo(logits.dtype).min
+        if sampling.temperature == 0:
+            return logits.argmax(dim=-1)
+        logits /= sampling.temperature
+        noise = self.noise[:, step : step + 1]
+        if not sampling.is_restricted:
+            return _draw(logits.softmax(dim=-1), noise)
+        probabilities, support = restrict(logits, sampling.top_k, sampling.top_p)
+        for k, row in enumerate(self.rows):
+            if not self.finished[row]:
+                self.supports[row].append(support[k][support[k] >= 0])
+        return support.gather(1, _draw(probabilities, noise).unsqueeze(1)).squeeze(1)
+
+    def _record(self, tokens: Tensor) -> None:
+        for row, token in zip(self.rows, tokens.tolist(), strict=True):
+            if not self.finished[row]:
+                self.ids[row].append(token)
+                self.finished[row] = token == self.tokenizer.eos_token_id
+        if self.stop is not None and len(self.rows):
+            for row in self.rows:
+                if not self.finished[row]:
+                    self.finished[row] = bool(self.stop(torch.tensor([self.ids[row]]), None)[0])
+
+
+def _draw(probabilities: Tensor, noise: Tensor) -> Tensor:
+    """(B,) indices drawn from (B, K) probabilities by the inverse of their distribution function at (B, 1) noise."""
+    cumulative = probabilities.cumsum(dim=-1)
+    return torch.searchsorted(cumulative, noise * cumulative[:, -1:], right=True).squeeze(1)
+
+
+def restrict(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """(B, K) probabilities of the likeliest tokens, falling, and their (B, K) ids, filled up with 0 and -1.
+
+    top_k keeps the k likeliest; top_p, of these, the fewest that together have at least that probability
+    [Holtzman 2020, arXiv:1904.09751]. `logits` are (B, V), at the sampling temperature.
+    """
+    count = min(top_k, logits.size(1)) if top_k > 0 else logits.size(1)
+    kept, ids = logits.topk(count, dim=-1)
+    probabilities = kept.softmax(dim=-1)
+    outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
+    outside[:, 0] = False
+    width = int((~outside).sum(dim=-1).max())
+    probabilities = probabilities.masked_fill(outside, 0.0)[:, :width]
+    return probabilities / probabilities.sum(dim=-1, keepdim=True), ids.masked_fill(outside, -1)[:, :width]
+
+
+def _stack(supports: list[Tensor]) -> Tensor | None:
+    """(R, K) token ids of R steps, filled up with -1."""
+    if not supports:
+        return None
+    return torch.nn.utils.rnn.pad_sequence(supports, batch_first=True, padding_value=-1).cpu()
+
+
+def text(tokenizer: PreTrainedTokenizerBase, response: Response) -> str:
+    return tokenizer.decode(response.ids, skip_special_tokens=True)
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[Message]],
+    max_new_tokens: int,
+    context: int | None,
+    param: str,
+) -> list[list[int]]:
+    """Token ids of prompts, each cut at its beginning so that `max_new_tokens` fit into the context.
+
+    A `ParamsError` that names `param` when not even an empty prompt would fit.
+    """
+    if context is None:
+        return [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    room = context - max_new_tokens
+    if room < 8:
+        raise ParamsError(
+            f"params.yaml: {param}: {max_new_tokens} new tokens leave no room for a prompt in the model's context of "
+            f"{context} tokens; set it to at most {context - 8}"
+        )
+    return [prompt_ids(tokenizer, prompt)[-room:] for prompt in prompts]

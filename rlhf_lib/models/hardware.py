@@ -1,0 +1,122 @@
+"""Device, precision and attention: one choice for everything that a process computes.
+
+A stage calls `use` with the `compute` section of params.yaml before it loads a model; all else asks here.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any, Literal
+
+import torch
+
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.params import AUTO, ComputeParams
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_chosen = AUTO
+
+
+def use(params: ComputeParams) -> None:
+    """Make `params` this process's choice; a `ParamsError` for what this machine cannot do."""
+    global _chosen
+    _chosen = params
+    device.cache_clear()
+    kind = device().type
+    if params.precision == "fp16" and kind != "cuda":
+        raise ParamsError(f"params.yaml: compute.precision: fp16 needs a CUDA GPU, and this is {kind}; set it to auto")
+    if params.attn_implementation.startswith("flash_attention") and kind != "cuda":
+        raise ParamsError(
+            f"params.yaml: compute.attn_implementation: {params.attn_implementation} needs a CUDA GPU, and this is "
+            f"{kind}; set it to auto"
+        )
+    if params.precision == "bf16" and not computes_bf16():
+        print(
+            f"compute.precision: bf16, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32"
+        )
+    multiply_with_onednn()
+
+
+@cache
+def device() -> torch.device:
+    """The device that `compute.device` names; auto: CUDA, else Apple's MPS, else the CPU.
+
+    In several processes on GPUs each has the one of its local rank.
+    """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = next(kind for kind in found if found[kind]) if _chosen.device == "auto" else _chosen.device
+    if not found[kind]:
+        raise ParamsError(f"params.yaml: compute.device: PyTorch finds no {kind} here; set it to auto or cpu")
+    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+
+
+def num_processes() -> int:
+    """In how many processes `accelerate launch` or torchrun started this stage."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def precision() -> Precision:
+    """What matrix products are computed in while a model trains; weights and optimizer are fp32 in any case.
+
+    auto: bf16 where the device multiplies it in hardware, else fp32.
+    """
+    if _chosen.precision == "auto":
+        return "bf16" if computes_bf16() else "fp32"
+    return _chosen.precision
+
+
+def number_bytes() -> int:
+    """Bytes of a number in `precision()`."""
+    return 4 if precision() == "fp32" else 2
+
+
+def autocast() -> AbstractContextManager[Any]:
+    """A context in which matrix products are computed in `precision()`, as Trainer computes them."""
+    chosen = precision()
+    if chosen == "fp32":
+        return nullcontext()
+    return torch.autocast(device().type, torch.bfloat16 if chosen == "bf16" else torch.float16)
+
+
+def gradient_checkpointing() -> bool | None:
+    """What `compute.gradient_checkpointing` says; None for as memory allows."""
+    return _chosen.gradient_checkpointing
+
+
+def attn_implementation() -> str | None:
+    """What `compute.attn_implementation` names; None for auto."""
+    return None if _chosen.attn_implementation == "auto" else _chosen.attn_implementation
+
+
+def computes_bf16() -> bool:
+    """Whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is many times slower than fp32."""
+    kind = device().type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def multiply_with_onednn() -> None:
+    """Multiply fp32 matrices with oneDNN where MKL would take a slower path.
+
+    On a CPU with AVX-512, MKL uses it on Intel's processors only. The switch lets oneDNN round to bf16 if the CPU has
+    AMX; without AMX, oneDNN has no such kernel and computes in fp32.
+    """
+    if torch.backends.cpu.get_cpu_capability() == "AVX512" and not torch.cpu._is_amx_tile_supported():
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+
+
+def trainer_kwargs() -> dict[str, Any]:
+    """TrainingArguments of device and precision; TRL's configs would else switch bf16 and checkpointing on."""
+    kind = device().type
+    return {
+        "bf16": precision() == "bf16",
+        "fp16": precision() == "fp16",
+        "use_cpu": kind == "cpu",
+        "gradient_checkpointing": False,  # training.set_checkpointing decides, once there is a model
+        "torch_compile": _chosen.torch_compile,
+        "dataloader_pin_memory": kind == "cuda",
+    }

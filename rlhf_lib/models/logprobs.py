@@ -1,0 +1,220 @@
+"""Log-probabilities of responses: the one function that gives old, new and reference log-probs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlhf_lib.models.attention import packed_inputs, takes_packing
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What was sampled: tokens, with the EOS where there is one, and whether the response came to its end.
+
+    `support` is given where a token was drawn from a part of the vocabulary: an (R, K) tensor of the token ids that
+    it was drawn from, filled up with -1.
+    """
+
+    ids: list[int]
+    finished: bool
+    support: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B prompts with their responses as one forward pass, of n response tokens together.
+
+    Masks are made from the lengths of the token lists, never from token ids: a pad id inside a response counts as the
+    token it is. Whatever is said of the response tokens is flat, (n,), row after row.
+    """
+
+    inputs: dict[str, Any]  # keyword arguments of the model's forward
+    predictors: Tensor  # bool, like input_ids: True where the logits are those of a response's next token
+    token_ids: Tensor  # (n,) the responses' tokens
+    positions: Tensor  # (n,) their places in their responses, from 0
+    support: Tensor | None = None  # (n, K) the tokens that each was drawn from, filled up with -1
+
+
+def collate(model: PreTrainedModel, prompts: Sequence[list[int]], responses: Sequence[Response], pad_id: int) -> Batch:
+    """Token lists as one `Batch`, end to end where the model takes that, else padded. No response is empty."""
+    device = model.device
+    flat = torch.tensor([token for response in responses for token in response.ids])
+    positions = torch.cat([torch.arange(len(response.ids)) for response in responses])
+    lengths = [len(p) + len(r.ids) for p, r in zip(prompts, responses, strict=True)]
+    layout = _packed if takes_packing(model) else _padded
+    inputs, predictors = layout(prompts, responses, lengths, pad_id, device)
+    support = _stack_supports(responses)
+    return Batch(
+        inputs,
+        predictors.to(device),
+        flat.to(device),
+        positions.to(device),
+        None if support is None else support.to(device),
+    )
+
+
+def _packed(
+    prompts: Sequence[list[int]], responses: Sequence[Response], lengths: list[int], pad_id: int, device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
+    tokens = [token for p, r in zip(prompts, responses, strict=True) for token in (*p, *r.ids)]
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    starts = torch.cat([torch.full((length,), len(p) - 1) for p, length in zip(prompts, lengths, strict=True)])
+    ends = torch.cat([torch.full((length,), length - 1) for length in lengths])
+    inputs = packed_inputs(torch.tensor(tokens, device=device), positions.to(device), lengths)
+    return inputs, ((positions >= starts) & (positions < ends)).unsqueeze(0)
+
+
+def _padded(
+    prompts: Sequence[list[int]], responses: Sequence[Response], lengths: list[int], pad_id: int, device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
+    """Prompts padded on the left and responses on the right; a row's first real token has position 0."""
+    prompt_width = max(map(len, prompts))
+    width = prompt_width + max(len(response.ids) for response in responses)
+    input_ids = torch.full((len(prompts), width), pad_id)
+    attention_mask = torch.zeros_like(input_ids)
+    predictors = torch.zeros_like(input_ids, dtype=torch.bool)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        first = prompt_width - len(prompt)
+        input_ids[row, first : first + lengths[row]] = torch.tensor(prompt + response.ids)
+        attention_mask[row, first : first + lengths[row]] = 1
+        predictors[row, prompt_width - 1 : prompt_width - 1 + len(response.ids)] = True
+    inputs = {
+        "input_ids": input_ids.to(device),
+        "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0).to(device),
+        "attention_mask": attention_mask.to(device),
+        "use_cache": False,
+    }
+    return inputs, predictors
+
+
+def _stack_supports(responses: Sequence[Response]) -> Tensor | None:
+    supports = [response.support for response in responses if response.support is not None]
+    if not supports:
+        return None
+    stacked = torch.full((sum(map(len, supports)), max(s.size(1) for s in supports)), -1)
+    first = 0
+    for support in supports:
+        stacked[first : first + len(support), : support.size(1)] = support
+        first += len(support)
+    return stacked
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How next tokens are drawn from a model's logits, less what the batch says of each token."""
+
+    temperature: float = 1.0
+    min_new_tokens: int = 0  # the EOS cannot be drawn before so many tokens
+    eos_id: int = -1
+
+    def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(n,) log-probs of the batch's response tokens, and (n,) entropies in nats, from (n, V) logits."""
+        # Finite also after the division by the temperature: 0 times minus infinity would be an entropy of NaN.
+        lowest = torch.finfo(logits.dtype).min / 2 * min(self.temperature, 1.0)
+        tokens = batch.token_ids
+        if self.min_new_tokens > 0:
+            early = (batch.positions < self.min_new_tokens).unsqueeze(1)
+            is_eos = torch.arange(logits.size(1), device=logits.device) == self.eos_id
+            logits = logits.masked_fill(early & is_eos, lowest)
+        if batch.support is not None:
+            outside = batch.support < 0
+            logits = logits.gather(1, batch.support.clamp(min=0)).masked_fill(outside, lowest)
+            tokens = (batch.support == tokens.unsqueeze(1)).int().argmax(dim=1)
+        return logprobs_and_entropies(logits, tokens, self.temperature)
+
+
+def logprobs_and_entropies(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(n,) log-probs of the tokens and (n,) entropies (nats) under softmax(logits / temperature), of (n, V) logits."""
+    return _LogProbs.apply(logits, tokens, temperature)
+
+
+class _LogProbs(torch.autograd.Function):
+    """Log-probs of tokens and entropies under softmax(logits / temperature), in fp32 whatever the logits are.
+
+    Only the probabilities are kept for the backward pass, and the logits are worked on in pieces that fit into the
+    processor's cache, where autograd would keep and walk through several (n, V) tensors.
+    """
+
+    _PIECE = 1 << 18  # logits
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        keeps = ctx.needs_input_grad[0]
+        logprobs = torch.empty(tokens.shape, device=logits.device)
+        entropies = torch.empty_like(logprobs)
+        kept = torch.empty(logits.shape, device=logits.device) if keeps else None
+        for rows in _LogProbs._pieces(logits):
+            piece = logits[rows].float() / temperature
+            piece -= piece.logsumexp(-1, keepdim=True)
+            logprobs[rows] = piece.gather(1, tokens[rows].unsqueeze(1)).squeeze(1)
+            probabilities = torch.exp(piece, out=kept[rows]) if kept is not None else piece.exp()
+            entropies[rows] = -torch.linalg.vecdot(probabilities, piece)
+        ctx.temperature, ctx.dtype = temperature, logits.dtype
+        ctx.save_for_backward(tokens, entropies, kept)
+        return logprobs, entropies
+
+    @staticmethod
+    def backward(ctx: Any, of_logprobs: Tensor, of_entropies: Tensor) -> tuple[Tensor, None, None]:
+        """d logp_t / d l_j = [j = t] - p_j        d H / d l_j = -p_j (log p_j + H)        each / temperature"""
+        tokens, entropies, probabilities = ctx.saved_tensors
+        has_entropy = bool(of_entropies.any())
+        of_logprobs, of_entropies = (x.unsqueeze(1) / ctx.temperature for x in (of_logprobs, of_entropies))
+        gradient = torch.empty(probabilities.shape, dtype=ctx.dtype, device=probabilities.device)
+        for rows in _LogProbs._pieces(probabilities):
+            piece = probabilities[rows]
+            weight = -of_logprobs[rows]
+            if has_entropy:
+                surprise = piece.clamp(min=torch.finfo(piece.dtype).tiny).log()
+                weight = weight - of_entropies[rows] * (surprise + entropies[rows].unsqueeze(1))
+            gradient[rows] = (piece * weight).scatter_add_(1, tokens[rows].unsqueeze(1), of_logprobs[rows])
+        return gradient, None, None
+
+    @staticmethod
+    def _pieces(logits: Tensor) -> Iterator[slice]:
+        size = max(1, _LogProbs._PIECE // logits.size(1))
+        return (slice(start, start + size) for start in range(0, logits.size(0), size))
+
+
+def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """(n, V) logits of the response tokens' predecessors; none are computed for the rest of the prompts."""
+    return model(**batch.inputs, logits_to_keep=batch.predictors).logits
+
+
+def response_logprobs(model: PreTrainedModel, batch: Batch, distribution: Distribution = Distribution()) -> Tensor:
+    """(n,) log-probs of the response tokens."""
+    return distribution(response_logits(model, batch), batch)[0]
+
+
+@torch.no_grad()
+def sequence_logprobs(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    responses: Sequence[Response],
+    pad_id: int,
+    distribution: Distribution = Distribution(),
+    batch_size: int = 64,
+) -> list[float]:
+    """Each response's summed log-prob in nats, in the given order; that of equal ones is computed once."""
+    keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
+    distinct = list({key: i for i, key in enumerate(keys)}.values())
+    sums: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+    for rows in by_length([len(prompts[i]) + len(responses[i].ids) for i in distinct], batch_size):
+        chosen = [distinct[row] for row in rows]
+        batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
+        logprobs = response_logprobs(model, batch, distribution).double().cpu()
+        for i, part in zip(chosen, logprobs.split([len(responses[i].ids) for i in chosen]), strict=True):
+            sums[keys[i]] = part.sum().item()
+    return [sums[key] for key in keys]
+
+
+def by_length(lengths: Iterable[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, so that little is padded."""
+    order = sorted(enumerate(lengths), key=lambda item: item[1])
+    for start in range(0, len(order), batch_size):
+        yield [index for index, _ in order[start : start + batch_size]]

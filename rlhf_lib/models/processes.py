@@ -1,0 +1,33 @@
+"""Work on rows shared out over the processes that `accelerate launch` started, and gathered in the rows' order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from rlhf_lib.models import hardware
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def is_main() -> bool:
+    """Whether this process is the only one, or the one of several that writes what all have computed."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def shared_out(items: Sequence[Item], work: Callable[[list[Item]], Sequence[Result]]) -> list[Result]:
+    """`work(items)`, one result an item in the items' order, each process working on its share; all get everything.
+
+    A share is every so manieth item, so that each process gets short and long ones. All processes must call this.
+    """
+    if hardware.num_processes() == 1:
+        return list(work(list(items)))
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    state = PartialState(cpu=hardware.device().type == "cpu")
+    places = range(state.process_index, len(items), state.num_processes)
+    mine = zip(places, work([items[i] for i in places]), strict=True)
+    return [result for _, result in sorted(gather_object(list(mine)), key=lambda found: found[0])]

@@ -1,0 +1,114 @@
+"""Forward passes of padded batches that compute nothing on the padding.
+
+Trainers hand the model rows padded to one length. `skip_padding` gives a model a forward that lays the rows end to end
+(`attention.py`), computes logits of the labelled tokens alone, and gives back what the padded forward would: TRL's
+losses and metrics stay TRL's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutputWithPast
+
+from rlhf_lib.models.attention import packed_inputs, takes_packing
+from rlhf_lib.models.logprobs import logprobs_and_entropies
+
+Forward = Callable[..., Any]
+
+
+@dataclass
+class TokenOutputs(ModelOutput):
+    """What TRL's trainers read of a language model's forward; each but the loss (B, T - 1), 0 without a label."""
+
+    loss: Tensor | None = None
+    log_probs: Tensor | None = None
+    entropy: Tensor | None = None
+    mean_logits: Tensor | None = None
+    is_top1: Tensor | None = None
+    label_mask: Tensor | None = None
+
+
+def skip_padding(model: PreTrainedModel) -> None:
+    """Replace the forward of a causal language model or a decoder's classifier by one without padding, if the model's
+    attention can take that. A trainer's own forward of the language model (TRL's) must be in place before."""
+    if not takes_packing(model):
+        return
+    if model.get_output_embeddings() is not None:
+        model.forward = MethodType(_language_model_forward(model.forward), model)
+    elif hasattr(model, "score"):
+        model.forward = MethodType(_classifier_forward, model)
+
+
+def _without_padding(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
+    """(B, T) padded rows as `packed_inputs`."""
+    real = attention_mask.bool()
+    positions = (attention_mask.cumsum(dim=1) - 1)[real]
+    return packed_inputs(input_ids[real], positions, attention_mask.sum(dim=1).tolist())
+
+
+def _language_model_forward(padded_forward: Forward) -> Forward:
+    """A method that stands for TRL's fused forward, and leaves every other call to `padded_forward`."""
+
+    def forward(
+        self: PreTrainedModel,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        fused_lm_head: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if not fused_lm_head:
+            given = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, **kwargs}
+            return padded_forward(**{name: value for name, value in given.items() if value is not None})
+        assert input_ids is not None and attention_mask is not None and labels is not None
+        labelled = labels[:, 1:] != -100
+        predictors = torch.nn.functional.pad(labelled, (0, 1))[attention_mask.bool()].unsqueeze(0)
+        packed = _without_padding(input_ids, attention_mask)
+        logits = padded_forward(**packed, logits_to_keep=predictors).logits
+        return _token_outputs(logits, labels[:, 1:][labelled], labelled, num_items_in_batch)
+
+    return forward
+
+
+def _token_outputs(
+    logits: Tensor, tokens: Tensor, labelled: Tensor, num_items_in_batch: Tensor | int | None
+) -> TokenOutputs:
+    """What TRL reads of (n, V) logits of the n `tokens`, which lie where `labelled` (B, T) is True."""
+    logprobs, entropies = logprobs_and_entropies(logits, tokens)
+    with torch.no_grad():
+        mean_logits, is_top1 = logits.mean(dim=-1, dtype=torch.float32), logits.argmax(dim=-1) == tokens
+
+    def padded(x: Tensor) -> Tensor:
+        return x.new_zeros(labelled.shape).masked_scatter(labelled, x)
+
+    return TokenOutputs(
+        loss=-logprobs.sum() / (len(tokens) if num_items_in_batch is None else num_items_in_batch),
+        log_probs=padded(logprobs),
+        entropy=padded(entropies),
+        mean_logits=padded(mean_logits),
+        is_top1=padded(is_top1),
+        label_mask=labelled,
+    )
+
+
+def _classifier_forward(
+    self: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+) -> SequenceClassifierOutputWithPast:
+    """(B, labels) logits at each row's last token that is not the pad token, as transformers' classifiers read them."""
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    hidden = self.base_model(**_without_padding(input_ids, attention_mask)).last_hidden_state[0]
+    pad_id = self.config.get_text_config().pad_token_id
+    counts = attention_mask.bool() if pad_id is None else input_ids != pad_id
+    last = (torch.arange(input_ids.size(1), device=input_ids.device) * counts).argmax(dim=1)
+    place = attention_mask.cumsum(dim=1).gather(1, last.unsqueeze(1)).squeeze(1) - 1
+    first = attention_mask.sum(dim=1).cumsum(dim=0) - attention_mask.sum(dim=1)
+    return SequenceClassifierOutputWithPast(logits=self.score(hidden[first + place]))

@@ -1,0 +1,44 @@
+"""The `negatives` section: answers of a model that become rejected ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, Positive
+from rlhf_lib.scoring import source as reward_source
+
+MODELS = ("models/sft", "models/base")  # the deps of the stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativesParams:
+    model_name_or_path: str | None
+    num_negatives: Count
+    temperature: Positive
+    top_k: Annotated[int, AtLeast(0)]
+    top_p: Annotated[float, Above(0), AtMost(1)]
+    max_new_tokens: Count
+    per_device_eval_batch_size: Count
+    seed: int
+
+    def __post_init__(self) -> None:
+        model = self.model_name_or_path
+        if model is None or model in MODELS:
+            return
+        try:
+            kind = reward_source.parse(model).kind
+        except ValueError:
+            kind = None  # what it says is about rewards
+        if kind != "hub":
+            fault = "DVC would not see that directory change" if kind == "directory" else "not the name of a model"
+            raise ValueError(
+                f"model_name_or_path: {fault}; set it to models/sft, models/base or a hub model at its commit "
+                f"(owner/name@<40 hex digits>), got {model!r}"
+            )
+
+    @property
+    def name_and_revision(self) -> tuple[str, str | None]:
+        """The model's directory and None, or its hub id and commit."""
+        name, _, commit = (self.model_name_or_path or "").partition("@")
+        return name, commit or None

@@ -1,0 +1,191 @@
+"""More training pairs: answers sampled from a model, as rejected ones beside the best answer that a prompt has.
+
+What needs torch is imported inside the functions: without negatives, nothing does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tqdm import tqdm
+
+from rlhf_lib.common.hub import explain, one_line, patiently
+from rlhf_lib.common.rows import clean_text, is_blank, read_values
+from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.chat import Message
+from rlhf_lib.negatives.params import NegativesParams
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Pair = dict[str, Any]
+CHUNK = 8  # batches that are sampled before they are saved: the most that a kill costs
+COUNTS = ("prompts", "added", "known", "blank", "repeated", "cut")
+
+
+class Sample(NamedTuple):
+    """An answer, its length in tokens with the EOS, and whether `max_new_tokens` came before the EOS."""
+
+    text: str
+    tokens: int
+    cut: bool
+
+
+def prompts(paths: Iterable[Path]) -> dict[str, list[Message]]:
+    """The prompts of the pairs in JSON Lines files by row id, each once, in the order of the files."""
+    return {row_id(pair): pair["prompt"] for path in paths for pair in read_values(path)}
+
+
+def row_id(pair: Pair) -> str:
+    """The id that the pairs of a prompt share: theirs are <row id>-<number>."""
+    return pair["id"].rpartition("-")[0]
+
+
+def extend(pairs: Iterable[Pair], samples: Mapping[str, Sequence[Sample]], counts: Counter[str]) -> Iterator[Pair]:
+    """The pairs, and after those of each prompt the ones that its samples give; `counts` gets what `summary` tells."""
+    for key, of_prompt in groupby(pairs, key=row_id):
+        human = list(of_prompt)
+        counts["prompts"] += 1
+        yield from human
+        yield from _added(key, human, samples[key], counts)
+
+
+def _added(key: str, human: Sequence[Pair], samples: Sequence[Sample], counts: Counter[str]) -> Iterator[Pair]:
+    best = max(human, key=lambda pair: pair["score_chosen"])
+    known = {clean_text(pair[side][0]["content"]) for pair in human for side in ("chosen", "rejected")}
+    texts: set[str] = set()
+    for number, (text, tokens, cut) in enumerate(samples):
+        if is_blank(text):
+            counts["blank"] += 1
+        elif text in known:
+            counts["known"] += 1
+        elif text in texts:
+            counts["repeated"] += 1
+        else:
+            texts.add(text)
+            counts.update(added=1, cut=cut, tokens=tokens)
+            rejected = [{"role": "assistant", "content": text}]
+            yield {**best, "id": f"{key}-n{number}", "rejected": rejected, "score_rejected": None}
+
+
+def summary(counts: Counter[str]) -> dict[str, float]:
+    """Of one file: its prompts, the answers added and those left out; of the added, how many were cut, and their mean
+    length in tokens."""
+    return {**{key: counts[key] for key in COUNTS}, "mean_tokens": counts["tokens"] / max(counts["added"], 1)}
+
+
+def sample(params: NegativesParams, prompts: Mapping[str, list[Message]], file: Path) -> dict[str, list[Sample]]:
+    """`num_negatives` answers to each prompt, by row id; which ones depends on the prompt, its id and `seed` alone.
+
+    `file` gets the answers as they come. Those that a killed run with the same arguments left there are kept.
+    """
+    model, tokenizer = load_model(params)
+    check_template(tokenizer, prompts.values())
+    ids = list(prompts)
+    samples = dict(zip(ids, _saved(file), strict=False))
+    size = max(1, CHUNK * params.per_device_eval_batch_size // params.num_negatives)
+    first = len(samples)
+    if first:
+        print(f"resuming after {first} of {len(ids)} prompts")
+    with (
+        open(file, "a", encoding="utf-8") as log,
+        tqdm(total=len(ids), initial=first, desc="Sampling negatives", unit="prompt") as bar,
+    ):
+        for start in range(first, len(ids), size):
+            chunk = ids[start : start + size]
+            drawn = _draw(params, model, tokenizer, {key: prompts[key] for key in chunk})
+            log.write(json.dumps(drawn) + "\n")
+            log.flush()
+            samples.update(zip(chunk, drawn, strict=True))
+            bar.update(len(chunk))
+    return samples
+
+
+def _saved(file: Path) -> list[list[Sample]]:
+    """The samples of each prompt in the lines of `file`, a chunk each; half a line, which a kill left, is cut off."""
+    saved: list[list[Sample]] = []
+    whole = 0
+    file.touch()
+    with open(file, "r+b") as log:
+        for line in log:
+            if not line.endswith(b"\n"):
+                break
+            saved += [[Sample(*sample) for sample in samples] for samples in json.loads(line)]
+            whole += len(line)
+        log.truncate(whole)
+    return saved
+
+
+def _draw(
+    params: NegativesParams,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Mapping[str, list[Message]],
+) -> list[list[Sample]]:
+    import torch
+
+    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.models import loading as models
+    from rlhf_lib.models.seeds import seeded
+
+    draws, length = params.num_negatives, params.max_new_tokens
+    context = models.context_length(model)
+    encoded = generation.encode_prompts(tokenizer, list(prompts.values()), length, context, "negatives.max_new_tokens")
+    noise = [torch.rand(draws, length, generator=seeded("negatives", params.seed, key)) for key in prompts]
+    responses = generation.generate(
+        model,
+        tokenizer,
+        [ids for ids in encoded for _ in range(draws)],
+        generation.Sampling(length, params.temperature, params.top_k, params.top_p),
+        torch.cat(noise),
+        params.per_device_eval_batch_size,
+    )
+    samples = [Sample(clean_text(generation.text(tokenizer, r)), len(r.ids), not r.finished) for r in responses]
+    return [samples[start : start + draws] for start in range(0, len(samples), draws)]
+
+
+def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model that answers, on its device, and its tokenizer; a `ParamsError` when there is none that can chat."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from rlhf_lib.models import hardware
+    from rlhf_lib.models import loading as models
+
+    name, revision = params.name_and_revision
+    where = f"{PARAMS_FILE}: negatives.model_name_or_path: {params.model_name_or_path}"
+    try:
+        tokenizer = patiently(lambda: AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False))
+        model = patiently(lambda: AutoModelForCausalLM.from_pretrained(name, revision=revision, **models.init_kwargs()))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = explain(error, name, revision, "model", "name models/sft or models/base") or (
+            f"{one_line(error)}; it must be a causal language model with config.json, safetensors and tokenizer"
+        )
+        raise ParamsError(f"{where} cannot be loaded: {reason}") from None
+    if tokenizer.chat_template is None or tokenizer.eos_token is None:
+        raise ParamsError(f"{where}: its tokenizer has no chat template or no EOS token; name a model that can chat")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # masks are made from lengths, so that any token will do
+    model = model.to(hardware.device()).eval()
+    models.run_fast(model)
+    return model, tokenizer
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[list[Message]]) -> None:
+    """A `ParamsError` where the chat template refuses a prompt: some take no system message."""
+    from jinja2 import TemplateError
+
+    for prompt in prompts:
+        try:
+            tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in prompt)
+            raise ParamsError(
+                f"{PARAMS_FILE}: negatives.model_name_or_path: its chat template refuses a prompt of the roles "
+                f"{roles}: {error}; name another model"
+            ) from None

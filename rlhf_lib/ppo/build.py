@@ -1,0 +1,115 @@
+"""The PPO stage's trainer from model directories and params."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from peft import PeftModel
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainingArguments, set_seed
+
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import hardware
+from rlhf_lib.models import loading as models
+from rlhf_lib.ppo.data import Row
+from rlhf_lib.ppo.model import (
+    ActorCritic,
+    Reference,
+    adapter_off,
+    frozen_copy,
+    with_separate_critic,
+    with_shared_critic,
+)
+from rlhf_lib.ppo.params import PPOParams
+from rlhf_lib.ppo.rewards import RewardFunctions
+from rlhf_lib.ppo.trainer import PPOTrainer
+from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training import weights
+from rlhf_lib.training.checkpoint import CheckpointDir
+
+
+def build(
+    params: PPOParams,
+    sft: str,
+    reward: str,
+    train_rows: Sequence[Row],
+    eval_rows: Sequence[Row],
+    ptx_rows: Sequence[Row],
+    checkpoints: CheckpointDir,
+) -> PPOTrainer:
+    """A trainer of the policy in directory `sft`; a separate critic starts from the reward model in `reward`."""
+    if sharded := next((name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}")), None):
+        raise ParamsError(
+            f"params.yaml: launch: PPO samples from the whole policy, which {sharded} shards; launch with "
+            "launch/gpus.yaml, and set ppo.lora_r where the memory is short"
+        )
+    set_seed(params.seed)
+    args = training_arguments(params, checkpoints)
+    model, reference = policy_and_reference(params, sft, reward)
+    rewards = RewardFunctions.load(
+        params.reward_funcs, params.reward_weights, params.normalize_rewards, params.per_device_train_batch_size
+    )
+    trainer = PPOTrainer(
+        params,
+        model,
+        reference,
+        rewards,
+        models.load_tokenizer(sft),
+        args,
+        list(train_rows),
+        list(eval_rows),
+        list(ptx_rows),
+    )
+    if params.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(params.early_stopping_patience))
+    return trainer
+
+
+def training_arguments(params: PPOParams, checkpoints: CheckpointDir) -> TrainingArguments:
+    """The trainer's arguments, in as many processes as this one was started with."""
+    kwargs = training.trainer_kwargs(checkpoints)
+    try:
+        config = params.trainer_config(hardware.num_processes())
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: ppo.{error}") from None
+    # The loader knows where to go on, and early stopping how long it has waited.
+    resume = {"ignore_data_skip": True, "restore_callback_states_from_checkpoint": True}
+    return TrainingArguments(**{**resume, **kwargs, **config})
+
+
+def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[ActorCritic, Reference]:
+    """The policy in directory `sft` with the critic that the params ask for, and its reference.
+
+    With LoRA, the reference is the policy without its adapter; else it is a second model.
+    """
+    quantization = weights.quantization("ppo", params)
+    loaded = models.load_policy(sft, **quantization)
+    policy = weights.choose("ppo", loaded, params, "CAUSAL_LM")
+    if isinstance(policy, PeftModel):
+        reference = adapter_off(policy)
+    else:
+        # frozen in the same parts: PyTorch chooses its matrix products by what has a gradient
+        copy = weights.choose("ppo", models.load_policy(sft), params, "CAUSAL_LM")
+        reference = frozen_copy(copy)
+    if params.critic == "shared":
+        return with_shared_critic(policy), reference
+    critic = RewardModel.load(reward)
+    check_tokenizers(critic.tokenizer, models.load_tokenizer(sft))
+    if critic.bounds is not None:
+        raise ParamsError(
+            "params.yaml: ppo.critic: a critic of its own starts from the reward model, whose rewards are bounded "
+            "(reward.bounded), as values are not; set it to shared"
+        )
+    models.run_fast(critic.model)
+    adapters = weights.lora_config(params, critic.model, "FEATURE_EXTRACTION") if params.critic == "lora" else None
+    return with_separate_critic(policy, critic, adapters), reference
+
+
+def check_tokenizers(of_reward: PreTrainedTokenizerBase, of_policy: PreTrainedTokenizerBase) -> None:
+    """A `ParamsError` when the critic would read other tokens than those that it was trained on."""
+    if of_reward.get_vocab() != of_policy.get_vocab():
+        raise ParamsError(
+            "params.yaml: ppo.critic: a critic of its own starts from the reward model, which has another tokenizer "
+            "than the policy; set it to shared"
+        )

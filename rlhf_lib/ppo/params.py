@@ -1,0 +1,137 @@
+"""The `ppo` section: proximal policy optimisation. Names are those of TRL's and transformers' options where they have
+them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, Fraction, NotEmpty, Positive
+from rlhf_lib.scoring import source as reward_source
+from rlhf_lib.training.params import OptimizerParams, WeightsParams
+
+NotNegative = Annotated[float, AtLeast(0)]
+WholeNotNegative = Annotated[int, AtLeast(0)]
+NEVER = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOParams(WeightsParams, OptimizerParams):
+    # the rollouts
+    total_rollouts: Count
+    rollout_batch_size: Count
+    num_generations: Count
+    num_ppo_epochs: Count
+    num_minibatches: Count
+    # sampling
+    response_length: Count
+    min_new_tokens: WholeNotNegative
+    temperature: Positive
+    top_k: WholeNotNegative
+    top_p: Annotated[float, Above(0), AtMost(1)]
+    stop_strings: list[str]
+    # the reward
+    reward_funcs: Annotated[list[str], NotEmpty()]
+    reward_weights: list[float] | None
+    normalize_rewards: bool
+    scale_rewards: bool
+    reward_clip: Positive | None
+    missing_eos_penalty: NotNegative | None
+    missing_eos_replaces: bool
+    length_penalty: NotNegative
+    # policy, critic and reference
+    critic: Literal["shared", "separate", "lora"]
+    critic_learning_rate: NotNegative | None
+    # KL to the reference
+    kl_estimator: Literal["k1", "k2", "k3"]
+    kl_in: Literal["reward", "loss"]
+    kl_coef: NotNegative
+    kl_target: Positive | None
+    kl_horizon: Positive
+    max_kl: Positive | None
+    max_approx_kl: Positive | None
+    # the loss
+    gamma: Fraction
+    lam: Fraction
+    whiten_rewards: bool
+    whiten_advantages: bool
+    cliprange: Positive
+    cliprange_high: Positive | None
+    dual_clip: Annotated[float, Above(1)] | None
+    cliprange_value: Positive | None
+    vf_coef: NotNegative
+    entropy_coef: NotNegative
+    ptx_coef: NotNegative
+    # the run
+    eval_rollouts: Count
+    max_eval_prompts: Count | None
+    save_rollouts: Count
+    load_best_model_at_end: bool
+    metric_for_best_model: Literal["reward", "objective"]
+    early_stopping_patience: Count | None
+    num_completions_to_log: Annotated[int, AtLeast(0)] | None
+    report_to: list[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for whole, part in (
+            ("rollout_batch_size", "num_generations"),
+            ("rollout_batch_size", "num_minibatches"),
+        ):
+            if getattr(self, whole) % getattr(self, part):
+                raise ValueError(f"{part}: must divide {whole} ({getattr(self, whole)}), got {getattr(self, part)}")
+        if self.minibatch_size % self.per_device_train_batch_size:
+            raise ValueError(
+                "per_device_train_batch_size: must divide a minibatch (rollout_batch_size / num_minibatches = "
+                f"{self.minibatch_size}), got {self.per_device_train_batch_size}"
+            )
+        if self.min_new_tokens >= self.response_length:
+            raise ValueError(f"min_new_tokens: must be below response_length ({self.response_length})")
+        if self.critic == "lora" and self.lora_r is None:
+            raise ValueError("critic: lora needs lora_r, the rank of its adapters; got null")
+        if self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise ValueError("kl_estimator: k1 has no gradient on average as a loss; set k2 or k3, or kl_in: reward")
+        if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
+            raise ValueError(
+                f"reward_weights: {len(self.reward_weights)} for {len(self.reward_funcs)} reward_funcs; one each"
+            )
+        for entry in self.reward_funcs:
+            reward_source.parse(entry)
+
+    @property
+    def minibatch_size(self) -> int:
+        """Responses to an optimizer step."""
+        return self.rollout_batch_size // self.num_minibatches
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Optimizer steps to a rollout, unless `max_approx_kl` cuts them short."""
+        return self.num_ppo_epochs * self.num_minibatches
+
+    def trainer_config(self, num_processes: int = 1) -> dict[str, Any]:
+        """The fields that are TrainingArguments, and what follows from the others.
+
+        When to log, evaluate and save is decided at the end of a rollout, not by a number of steps.
+        """
+        micro_batches, rest = divmod(self.minibatch_size, self.per_device_train_batch_size * num_processes)
+        if rest:
+            raise ValueError(
+                f"per_device_train_batch_size: {num_processes} processes with {self.per_device_train_batch_size} each "
+                f"must divide a minibatch of {self.minibatch_size} responses"
+            )
+        names = OptimizerParams.__dataclass_fields__
+        needs_best = self.load_best_model_at_end or self.early_stopping_patience is not None
+        return {
+            **{name: getattr(self, name) for name in names},
+            "num_train_epochs": 1,
+            "gradient_accumulation_steps": micro_batches,
+            "logging_strategy": "no",
+            "eval_strategy": "steps",
+            "eval_steps": NEVER,
+            "save_steps": NEVER,
+            "load_best_model_at_end": self.load_best_model_at_end,
+            # Trainer keeps the best checkpoint in place of the last one wherever it knows which is best.
+            "metric_for_best_model": self.metric_for_best_model if needs_best else None,
+            "greater_is_better": True,
+            "report_to": self.report_to or "none",
+        }

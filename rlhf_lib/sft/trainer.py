@@ -1,0 +1,55 @@
+"""Supervised fine-tuning on prompts and answers, through TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
+from rlhf_lib.models.logprobs import Response, sequence_logprobs
+from rlhf_lib.sft.params import SFTParams
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training import weights
+from rlhf_lib.training.checkpoint import CheckpointDir
+
+COLUMNS = ("prompt", "completion")
+
+
+class UnpaddedSFTTrainer(training.Unpadded, SFTTrainer):
+    """TRL's SFTTrainer, without padding."""
+
+
+def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir) -> SFTTrainer:
+    """A trainer of the model in directory `model`; the loss is on the answers' tokens alone."""
+    config = SFTConfig(completion_only_loss=True, **params.config(), **training.trl_kwargs(params, checkpoints))
+    policy = load_policy(model, **weights.quantization("sft", params))
+    set_seed(params.seed)  # adapters are drawn
+    check_length("sft.max_length", params.max_length, policy)
+    chosen = weights.choose("sft", policy, params, "CAUSAL_LM")
+    training.set_checkpointing(config, chosen, params.per_device_train_batch_size, params.max_length)
+    return UnpaddedSFTTrainer(
+        model=chosen,
+        args=config,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=load_tokenizer(model),
+    )
+
+
+def token_loss(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int
+) -> float:
+    """Mean negative log-prob (nats a token) of the rows' answers, cut at `max_length` tokens."""
+    pairs = (
+        (prompt_ids(tokenizer, row["prompt"]), dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"]))
+        for row in rows
+    )
+    kept = [(p, Response(d[len(p) : max_length], True)) for p, d in pairs if len(p) < max_length]
+    prompts, responses = [p for p, _ in kept], [r for _, r in kept]
+    total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id))
+    return -total / sum(len(response.ids) for response in responses)

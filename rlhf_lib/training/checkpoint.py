@@ -1,0 +1,86 @@
+"""Resumable training state, kept outside DVC's outs.
+
+DVC deletes a stage's outs before it runs, so state that must outlive a kill lies in
+`checkpoints/<stage>/<fingerprint>` at the project's root. The fingerprint covers what dvc.yaml declares for the
+stage (command, contents of deps, values of params), so another param never resumes this one's state.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rlhf_lib.common.schema import PARAMS_FILE, setting
+from rlhf_lib.common.yaml import ParamsError, load_yaml
+
+
+def fingerprint(stage: str) -> str:
+    """16 hex digits over the command, params and dependency contents that dvc.yaml declares for `stage`."""
+    declared = load_yaml(Path("dvc.yaml"))["stages"][stage]
+    params = load_yaml(PARAMS_FILE)
+    tracked = {key: setting(params, key) for key in declared.get("params", [])}
+    command = declared["cmd"].replace("${launch}", str(params.get("launch")))
+    digest = hashlib.blake2b(json.dumps([command, tracked], sort_keys=True).encode(), digest_size=8)
+    for dep in sorted(declared["deps"]):
+        for file in _files(Path(dep)):
+            digest.update(file.as_posix().encode() + b"\0")
+            with open(file, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a dep, but for modules that Python compiled there since the last run."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+class CheckpointDir:
+    """The directory in which one run of a stage keeps its checkpoints, locked while it runs.
+
+    A second run of the same stage with the same inputs (say, two workers of one queue) gets a directory of its own.
+    """
+
+    def __init__(self, stage: str) -> None:
+        # DVC_ROOT is the project even in the temporary workspaces of `dvc exp run --queue`, which vanish on failure.
+        base = Path(os.environ.get("DVC_ROOT", ".")).resolve() / "checkpoints" / stage
+        self.path = base / fingerprint(stage)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if int(os.environ.get("RANK", "0")) > 0:
+            return  # the first of several processes holds the lock for all
+        self._lock: Any = open(self.path / ".lock", "w")  # noqa: SIM115 -- held open for the lock's life
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise ParamsError(f"{self.path}: in use by another run of {stage}; wait for it to end") from None
+            print(f"{self.path} is in use by another run of {stage}; this run keeps its checkpoints apart")
+            self.path = Path(tempfile.mkdtemp(prefix=f"{self.path.name}-", dir=base))
+
+    def latest(self) -> str | None:
+        """The newest complete `checkpoint-<step>`, or None.
+
+        transformers writes trainer_state.json last: a checkpoint without a whole one was cut short by a kill.
+        """
+        complete = [path.parent for path in self.path.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
+        return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+
+    def remove(self) -> None:
+        """Delete the directory; call it once the stage has written its outs."""
+        shutil.rmtree(self.path)
+        self._lock.close()

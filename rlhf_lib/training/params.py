@@ -1,0 +1,80 @@
+"""What the sections of every trainer share; the names are those of transformers' TrainingArguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from rlhf_lib.common.schema import AtLeast, Count, Fraction, Positive
+
+FREEZABLE = ("embeddings", "norms", "attention", "mlp")
+LAYERS = re.compile(r"(\d+)(?:-(\d+))?")  # one layer, or the first and the last of several
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerParams:
+    seed: int
+    learning_rate: Annotated[float, AtLeast(0)]
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
+    warmup_steps: Annotated[float, AtLeast(0)]
+    weight_decay: Annotated[float, AtLeast(0)]
+    adam_beta1: Fraction
+    adam_beta2: Fraction
+    max_grad_norm: Annotated[float, AtLeast(0)]
+    per_device_train_batch_size: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsParams:
+    """Which weights are trained, and how the others are held; the names are those of TRL's ModelConfig."""
+
+    lora_r: Count | None
+    lora_alpha: Count
+    lora_target_modules: list[str] | None
+    load_in_8bit: bool
+    load_in_4bit: bool
+    freeze: list[str]
+
+    def __post_init__(self) -> None:
+        if self.load_in_8bit and self.load_in_4bit:
+            raise ValueError("load_in_4bit: must be false while load_in_8bit is true")
+        if self.is_quantized and self.lora_r is None:
+            raise ValueError(
+                f"lora_r: must be a rank, such as 16, while load_in_{8 if self.load_in_8bit else 4}bit is true: such "
+                "weights cannot be trained, adapters on them can"
+            )
+        if self.freeze and self.lora_r is not None:
+            raise ValueError("freeze: must be [] while lora_r is set, which freezes all but the adapters")
+        for part in self.freeze:
+            if part not in FREEZABLE and not LAYERS.fullmatch(part):
+                raise ValueError(
+                    f"freeze: must name {', '.join(FREEZABLE)} or layers by number, such as 0-5, got {part!r}"
+                )
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.load_in_8bit or self.load_in_4bit
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerParams(WeightsParams, OptimizerParams):
+    num_train_epochs: Positive
+    max_steps: Annotated[int, AtLeast(-1)]
+    gradient_accumulation_steps: Count
+    train_sampling_strategy: Literal["random", "group_by_length"]
+    logging_steps: Count
+    eval_steps: Count
+    save_steps: Count
+    lora_dropout: Fraction
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_steps == 0:
+            raise ValueError("max_steps: must be -1 (use num_train_epochs) or at least 1, got 0")
+
+    def config(self) -> dict[str, Any]:
+        """The fields as keyword arguments of the trainer's config class."""
+        ours = {"lora_dropout", *WeightsParams.__dataclass_fields__}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ours}

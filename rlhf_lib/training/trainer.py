@@ -1,0 +1,167 @@
+"""What the stages that train share: arguments, resume, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rlhf_lib.common.files import write_curve
+from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.models import hardware
+from rlhf_lib.models.seeds import seeded
+from rlhf_lib.models.unpadded import skip_padding
+from rlhf_lib.training import memory
+from rlhf_lib.training.checkpoint import CheckpointDir
+from rlhf_lib.training.params import TrainerParams
+from rlhf_lib.training.weights import Model, base_model
+
+Log = list[dict[str, float]]
+
+# Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what
+# DVC hashes.
+_UNTRACKED = ("epoch", "total_flos", "train_runtime", "eval_runtime", "num_tokens", "eval_num_tokens")
+
+
+def trainer_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:
+    """Arguments of every trainer's config that are no params."""
+    return {
+        "output_dir": str(checkpoints.path),
+        "save_strategy": "steps",
+        "save_total_limit": 1,
+        "report_to": "none",
+        # Every parameter takes part in every step, also behind the models' own forwards.
+        "ddp_find_unused_parameters": False,
+        **hardware.trainer_kwargs(),
+    }
+
+
+def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir) -> dict[str, Any]:
+    """`trainer_kwargs` and what the configs of TRL's trainers have in common beside the params' own `config()`."""
+    return {
+        **trainer_kwargs(checkpoints),
+        "eval_strategy": "steps",
+        "per_device_eval_batch_size": params.per_device_train_batch_size,
+    }
+
+
+def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_length: int) -> None:
+    """Let activations of `rows` rows of `max_length` tokens be computed again in the backward pass instead of kept: as
+    `compute.gradient_checkpointing` says, or else where they would fill more than half of a GPU's memory."""
+    chosen = hardware.gradient_checkpointing()
+    if chosen is None and hardware.device().type == "cuda":
+        compute = memory.Compute(hardware.number_bytes(), keeps_scores=False)
+        batch = memory.Batch(rows, max_length, rows * max_length)
+        chosen = memory.wants_checkpointing(memory.shape(model), batch, compute, torch.cuda.mem_get_info()[1])
+    # the first is TRL's name for it, and transformers' until it is removed
+    config.gradient_checkpointing = config.activation_checkpointing = bool(chosen)
+
+
+class EpochOrder(Sampler[int]):
+    """The order of `lengths`' rows in each pass: a function of seed and pass alone, so that a resumed run, and any
+    number of processes, see the same batches.
+
+    With `grouped`, batches of `batch_size` rows (those of an optimizer step) hold rows of like length: of every
+    `_POOL` random batches the rows are sorted, and the batches that come of it shuffled.
+    """
+
+    _POOL = 50
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, grouped: bool, seed: int) -> None:
+        self.lengths, self.batch_size, self.grouped, self.seed = lengths, batch_size, grouped, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = seeded("order", self.seed, self.epoch)
+        order = torch.randperm(len(self), generator=generator).tolist()
+        if not self.grouped:
+            return iter(order)
+        pool = self._POOL * self.batch_size
+        pools = (order[start : start + pool] for start in range(0, len(order), pool))
+        rows = [row for part in pools for row in sorted(part, key=lambda row: self.lengths[row])]
+        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        short = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # stays last: the others keep their rows
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return iter([row for batch in [*(batches[i] for i in shuffled), *short] for row in batch])
+
+
+class Unpadded(Trainer):
+    """A trainer whose model computes nothing on padding, and whose batches are `EpochOrder`'s; a base of others."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        skip_padding(base_model(self.model))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
+        args = self.args
+        batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        # The argument is the same rows, without this column.
+        return EpochOrder(
+            self.train_dataset["length"], batch_size, args.train_sampling_strategy == "group_by_length", args.seed
+        )
+
+
+def dataset(path: str | Path, columns: tuple[str, ...]) -> Dataset:
+    """The named columns of a JSON Lines file, and `length` in characters, by which batches can be grouped.
+
+    Only the columns that a trainer reads: TRL would guess a row's format from the others.
+    """
+    rows = read_jsonl(path)
+    lengths = [
+        sum(len(message["content"]) for key in columns if isinstance(row[key], list) for message in row[key])
+        for row in rows
+    ]
+    return Dataset.from_list(
+        [{**{key: row[key] for key in columns}, "length": n} for row, n in zip(rows, lengths, strict=True)]
+    )
+
+
+class _LogOfAShortRun(TrainerCallback):
+    """Logs a run of fewer steps than `logging_steps` once, at its end: without a loss it would have no curve."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if args.logging_strategy == "steps" and state.global_step == state.max_steps < state.logging_steps:
+            control.should_log = True
+
+
+def run(trainer: Trainer, checkpoints: CheckpointDir) -> Log:
+    """Train from the newest checkpoint of the same inputs, if any, and return the whole log."""
+    latest = checkpoints.latest()
+    if latest:
+        print(f"resuming from {latest}")
+    trainer.add_callback(_LogOfAShortRun())
+    trainer.train(resume_from_checkpoint=latest)
+    return trainer.state.log_history
+
+
+def write_curves(stage: str, log: Log) -> None:
+    """metrics/<stage>/train.tsv and eval.tsv: the log's training and evaluation rows by optimizer step."""
+    train = [entry for entry in log if "loss" in entry]
+    evaluations = [entry for entry in log if any(key.startswith("eval_") for key in entry)]
+    write_curve(f"metrics/{stage}/train.tsv", [_tracked(entry) for entry in train])
+    write_curve(f"metrics/{stage}/eval.tsv", [_tracked(entry) for entry in evaluations])
+
+
+def last(log: Log, key: str) -> float:
+    """The last value logged under `key`; KeyError if there is none."""
+    for entry in reversed(log):
+        if key in entry:
+            return entry[key]
+    raise KeyError(key)
+
+
+def _tracked(entry: dict[str, float]) -> dict[str, float]:
+    kept = {k: v for k, v in entry.items() if k not in _UNTRACKED and not k.endswith("_per_second")}
+    # Sorted, because a checkpoint's log comes back with its keys sorted: a resumed run writes the same bytes.
+    return {"step": kept.pop("step"), **dict(sorted(kept.items()))}

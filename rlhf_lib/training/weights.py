@@ -1,0 +1,223 @@
+"""Which of a model's weights are trained: all, adapters, or all but some parts; and the plain model that is written."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from torch import Tensor, nn
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import hardware
+from rlhf_lib.models import loading as models
+from rlhf_lib.training.params import LAYERS, WeightsParams
+
+Model: TypeAlias = PreTrainedModel | PeftModel
+Task = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION"]
+
+ADAPTER = "adapter"  # the folder, in that of the exported model, of the adapters that were merged into it
+
+_PART_NAMES = {
+    "attention": ("attn", "attention", "self_attention"),
+    "mlp": ("mlp", "feed_forward", "ffn"),
+}
+
+
+def base_model(model: Model) -> PreTrainedModel:
+    """The model that transformers made, without what PEFT put around it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+# Loading
+
+
+def quantization(section: str, params: WeightsParams) -> dict[str, Any]:
+    """Arguments of from_pretrained() for weights of 8 or 4 bits, NF4 [arXiv:2305.14314]; {} for plain ones.
+
+    A `ParamsError` where bitsandbytes is missing, or there is no GPU.
+    """
+    if not params.is_quantized:
+        return {}
+    where = f"params.yaml: {section}.load_in_{8 if params.load_in_8bit else 4}bit"
+    if hardware.device().type != "cuda":
+        raise ParamsError(f"{where}: needs a CUDA GPU, and this is {hardware.device().type}; set it to false")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ParamsError(f"{where}: needs bitsandbytes; pip install bitsandbytes, or set it to false")
+    compute = torch.bfloat16 if hardware.precision() == "bf16" else torch.float16
+    four_bits = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": compute}
+    config = BitsAndBytesConfig(load_in_4bit=True, **four_bits) if params.load_in_4bit else None
+    return {
+        "quantization_config": config or BitsAndBytesConfig(load_in_8bit=True),
+        "device_map": {"": hardware.device()},
+    }
+
+
+# Adapters
+
+
+def lora_config(params: WeightsParams, model: PreTrainedModel, task: Task) -> LoraConfig | None:
+    """LoRA as the params say [arXiv:2106.09685]; None where they name no rank. A classifier's head is trained whole."""
+    if params.lora_r is None:
+        return None
+    return LoraConfig(
+        r=params.lora_r,
+        lora_alpha=params.lora_alpha,
+        target_modules=params.lora_target_modules,
+        # PPO has none: it would make another policy of the one that sampled
+        lora_dropout=getattr(params, "lora_dropout", 0.0),
+        # GPT-2's Conv1D layers hold the weights transposed
+        fan_in_fan_out=getattr(model.config, "model_type", "") == "gpt2",
+        task_type=task,
+    )
+
+
+@contextmanager
+def telling_of_lora(section: str, config: LoraConfig | None) -> Iterator[None]:
+    """Turn what PEFT says against the target modules into a `ParamsError`."""
+    try:
+        yield
+    except ValueError as error:
+        named = sorted(config.target_modules) if config and config.target_modules else None
+        told = " ".join(str(error).split())[:200]
+        raise ParamsError(f"params.yaml: {section}.lora_target_modules: {named}: {told}") from None
+
+
+def with_lora(section: str, model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """The model with adapters that change nothing yet, all else frozen; a `ParamsError` when it cannot have them."""
+    with telling_of_lora(section, config):
+        return get_peft_model(model, config)
+
+
+def choose(section: str, model: PreTrainedModel, params: WeightsParams, task: Task) -> Model:
+    """The model with what the params train left trainable: adapters, or all but what `freeze` names.
+
+    A `ParamsError` where the model has no such part, or nothing is left to train.
+    """
+    config = lora_config(params, model, task)
+    if config is not None:
+        return with_lora(section, model, config)
+    freeze(section, model, params.freeze)
+    return model
+
+
+# Freezing
+
+
+def freeze(section: str, model: PreTrainedModel, parts: list[str]) -> None:
+    """Freeze the named parts: `embeddings` (with a tied output layer), `norms`, `attention`, `mlp`, or blocks by
+    number, such as `0-5`."""
+    for part in parts:
+        modules = list(_modules(section, model, part))
+        if not modules:
+            raise ParamsError(f"params.yaml: {section}.freeze: {part}: this model has no such part; leave it out")
+        for module in modules:
+            module.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ParamsError(f"params.yaml: {section}.freeze: nothing is left to train; name fewer parts")
+
+
+def _modules(section: str, model: PreTrainedModel, part: str) -> Iterator[nn.Module]:
+    if part == "embeddings":
+        yield from (module for module in model.modules() if isinstance(module, nn.Embedding))
+    elif part == "norms":
+        yield from (module for module in model.modules() if "norm" in type(module).__name__.lower())
+    elif part in _PART_NAMES:
+        children = (child for block in blocks(model) for child in block.named_children())
+        yield from (module for name, module in children if name in _names_of(part))
+    else:
+        numbers = LAYERS.fullmatch(part)
+        assert numbers is not None
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        found = blocks(model)
+        if last >= len(found) or first > last:
+            raise ParamsError(
+                f"params.yaml: {section}.freeze: {part}: the model has layers 0 to {len(found) - 1}; name some of them"
+            )
+        yield from found[first : last + 1]
+
+
+def _names_of(part: str) -> tuple[str, ...]:
+    return (*_PART_NAMES[part], *(f"self_{name}" for name in _PART_NAMES[part]))
+
+
+def blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The model's transformer layers: the longest list of modules in it."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len) if lists else nn.ModuleList()
+
+
+# Export
+
+
+def export(
+    trainer: Trainer,
+    section: str,
+    params: WeightsParams,
+    task: Task,
+    path: str | Path,
+    load: Callable[[], PreTrainedModel],
+) -> PreTrainedModel | None:
+    """Write the trained model as a plain one to `path`, by the main process, and give it; None in the others.
+
+    `load` gives the model that the training began with, in whole numbers of bits and on one device: shards and
+    adapters of quantised weights are put together on it. Every process must call this.
+    """
+    accelerator = trainer.accelerator
+    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        state = accelerator.get_state_dict(trainer.model_wrapped)
+        if accelerator.is_main_process:
+            model = restored(choose(section, load(), params, task), state)
+    return save(model, trainer.processing_class, path, load) if accelerator.is_main_process else None
+
+
+def restored(model: Model, state: dict[str, Tensor]) -> Model:
+    """The model with the weights of `state`, which names all of them, or one of each that are tied."""
+    odd = model.load_state_dict(state, strict=False)
+    tied = tuple(base_model(model).all_tied_weights_keys or ())
+    absent = [key for key in odd.missing_keys if not (tied and key.endswith(tied))]
+    if odd.unexpected_keys or absent:
+        raise RuntimeError(f"the collected weights are not the model's: {[*odd.unexpected_keys, *absent][:3]}")
+    return model
+
+
+def save(
+    model: Model, tokenizer: PreTrainedTokenizerBase, path: str | Path, load: Callable[[], PreTrainedModel]
+) -> PreTrainedModel:
+    """Write a model without adapters, and those that it had in a folder in that of the model; give what was written.
+
+    Adapters are added to the weights in place; those of quantised weights, to the weights that `load` gives.
+    """
+    if isinstance(model, PeftModel):
+        save_adapter(model, Path(path) / ADAPTER)
+        if getattr(base_model(model), "is_quantized", False):
+            adapted = get_peft_model(load(), model.peft_config["default"])
+            set_peft_model_state_dict(adapted, get_peft_model_state_dict(model))
+            model = adapted
+        model = cast(PreTrainedModel, model.merge_and_unload())
+    models.save(model, tokenizer, path)
+    return model
+
+
+def save_adapter(model: PeftModel, path: Path) -> None:
+    """Write the adapters as peft reads them, and only files whose bytes depend on nothing else."""
+    model.save_pretrained(str(path))
+    (path / "README.md").unlink(missing_ok=True)
+    config_file = path / "adapter_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    # peft writes sets in an order that differs from run to run
+    stable = {key: sorted(value) if isinstance(value, list) else value for key, value in config.items()}
+    config_file.write_text(json.dumps(stable, indent=2, sort_keys=True) + "\n", encoding="utf-8")
