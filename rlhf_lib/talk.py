@@ -25,7 +25,8 @@ from rlhf_lib.evaluation.params import EvaluateParams
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from rlhf_lib.models.chat import Message
+    from rlhf_lib.common.rows import Message
+
     from rlhf_lib.scoring.reward_model import RewardModel
 
 NARROW = 80  # columns of a terminal below which answers are shown one after another
@@ -156,7 +157,7 @@ def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:
             history = []
             print("(a new dialogue)")
             continue
-        messages = [*history, {"role": "user", "content": line}]
+        messages: list[Message] = [*history, {"role": "user", "content": line}]
         kept = fit(policy, messages, room)
         if not kept:
             print(f"(too long: message and answer have {room} + {max_new_tokens} tokens of room; it was not sent)")
@@ -186,7 +187,7 @@ def answers(
     from rlhf_lib.generation import decoding as generation
     from rlhf_lib.models.chat import prompt_ids
 
-    messages = [{"role": "user", "content": prompt}]
+    messages: list[Message] = [{"role": "user", "content": prompt}]
     ids, room = prompt_ids(policy.tokenizer, messages), policy.room(arguments.max_new_tokens)
     if room is not None and len(ids) > room:
         raise SystemExit(f"{policy.path}: the prompt has {len(ids)} tokens, and {room} fit beside the answer")

@@ -1,7 +1,7 @@
 """The base model and tokenizer -> models/base."""
 
 from rlhf_lib.base.params import BaseParams
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
 from rlhf_lib.common.schema import read
 
 
@@ -14,14 +14,14 @@ def main() -> None:
         from rlhf_lib.models import loading as models
 
     if params.model_name_or_path is None:
-        rows = read_jsonl("data/splits/sft_train.jsonl")
+        rows = read_jsonl(paths.split("sft_train"))
         texts = [message["content"] for row in rows for message in row["prompt"] + row["completion"]]
         tokenizer = base.fresh_tokenizer(texts, params.vocab_size)
         model = base.fresh_model(params, tokenizer)
     else:
         model, tokenizer = base.pretrained(params)
     base.complete(model, tokenizer, params.seed)
-    models.save(model, tokenizer, "models/base")
+    models.save(model, tokenizer, paths.BASE)
     print(f"base: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
 
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import DPOParams, ReferenceParams
 from rlhf_lib.models.params import ComputeParams
@@ -25,20 +25,17 @@ def main() -> None:
     hardware.use(compute)
     checkpoints = CheckpointDir("dpo")
     train, validation = (
-        dpo.with_reference(training.dataset(path, COLUMNS), f"data/reference/{split}.jsonl")
-        for split, path in PAIRS.items()
+        dpo.with_reference(training.dataset(path, COLUMNS), paths.reference(split)) for split, path in PAIRS.items()
     )
-    trainer = dpo.build(params, reference.max_length, "models/sft", train, validation, checkpoints)
+    trainer = dpo.build(params, reference.max_length, paths.SFT, train, validation, checkpoints)
     log = training.run(trainer, checkpoints)
-    load = partial(models.load_policy, "models/sft")
-    if weights.export(trainer, "dpo", params, "CAUSAL_LM", "models/dpo", load) is None:
+    load = partial(models.load_policy, paths.SFT)
+    if weights.export(trainer, "dpo", params, "CAUSAL_LM", paths.DPO, load) is None:
         return
     training.write_curves("dpo", log)
     summary = {key: training.last(log, f"eval_{key}") for key in ("loss", "rewards/accuracies", "rewards/margins")}
     summary = {f"validation_{key.replace('/', '_')}": value for key, value in summary.items()}
-    write_json(
-        "metrics/dpo/summary.json", {"dpo": {**summary, "loss": training.last(log, "loss"), "pairs": len(train)}}
-    )
+    write_json(paths.summary("dpo"), {"dpo": {**summary, "loss": training.last(log, "loss"), "pairs": len(train)}})
     checkpoints.remove()
 
 

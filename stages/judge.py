@@ -1,10 +1,11 @@
 """A second reward model, of prompts that nothing else learns from, to judge by: models/sft, or another base ->
 models/judge."""
 
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.reward.params import JudgeParams
+from stages import reward
 
 
 def main() -> None:
@@ -12,10 +13,10 @@ def main() -> None:
     environment.prepare(offline=params.source.kind != "hub")
     with environment.importing():
         from rlhf_lib.models import hardware
-        from rlhf_lib.reward import trainer as reward
+        from rlhf_lib.reward.data import Splits
 
     hardware.use(compute)
-    reward.run("judge", params, reward.Splits("data/splits/judge_train.jsonl", "data/splits/judge_validation.jsonl"))
+    reward.train("judge", params, Splits(paths.split("judge_train"), paths.split("judge_validation")))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 from rlhf_lib.common.schema import read
@@ -16,8 +17,8 @@ from rlhf_lib.llm_judge.params import LLMJudgeParams
 def main() -> None:
     params = read("llm_judge", LLMJudgeParams)
     rows, metrics = judged(params) if params.base_url else ([], {})
-    write_jsonl("data/llm_judge.jsonl", rows)
-    write_json("metrics/llm_judge.json", {"llm_judge": metrics})
+    write_jsonl(paths.LLM_JUDGE_ROWS, rows)
+    write_json(paths.LLM_JUDGE_METRICS, {"llm_judge": metrics})
 
 
 def judged(params: LLMJudgeParams) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -25,7 +26,7 @@ def judged(params: LLMJudgeParams) -> tuple[list[dict[str, Any]], dict[str, Any]
     mode = mode_name(read("evaluate", EvaluateParams).temperatures[0])
     policies = sorted({policy for comparison in params.comparisons for policy in comparison.split("-")})
     samples = {
-        policy: [s for s in read_jsonl(f"data/samples/{policy}.jsonl") if s["mode"] == mode and s["draw"] == 0]
+        policy: [s for s in read_jsonl(paths.samples(policy)) if s["mode"] == mode and s["draw"] == 0]
         for policy in policies
     }
     rubric = llm_judge.read_rubric(params.rubric)

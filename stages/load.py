@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rlhf_lib.common import environment, schema
+from rlhf_lib.common import environment, paths, schema
 from rlhf_lib.data.load.load import load
 from rlhf_lib.data.load.params import LoadParams
 
@@ -10,7 +10,7 @@ from rlhf_lib.data.load.params import LoadParams
 def main() -> None:
     params = schema.read("load", LoadParams)
     environment.prepare(offline=all(source.path or source.reader == "demo" for source in params.sources))
-    load(Path("data/raw"), params)
+    load(Path(paths.RAW), params)
 
 
 if __name__ == "__main__":

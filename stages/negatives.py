@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_values, write_jsonl
 from rlhf_lib.common.schema import read
@@ -13,8 +13,8 @@ from rlhf_lib.negatives import sampling as negatives
 from rlhf_lib.negatives.params import NegativesParams
 
 FILES = ("preference_train", "reward_train")
-SPLITS = [Path(f"data/splits/{name}.jsonl") for name in FILES]
-OUTS = [Path(f"data/negatives/{name}.jsonl") for name in FILES]
+SPLITS = [Path(paths.split(name)) for name in FILES]
+OUTS = [Path(paths.with_negatives(name)) for name in FILES]
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def copy() -> None:
 
 def write_metrics(counts: list[Counter[str]]) -> None:
     by_file = {name: negatives.summary(count) for name, count in zip(FILES, counts, strict=True)}
-    write_json("metrics/negatives/summary.json", {"negatives": by_file})
+    write_json(paths.summary("negatives"), {"negatives": by_file})
 
 
 if __name__ == "__main__":

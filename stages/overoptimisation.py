@@ -1,6 +1,6 @@
 """The judge on PPO's answers along its training -> metrics/overoptimisation.tsv."""
 
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 
@@ -11,14 +11,14 @@ def main() -> None:
     with environment.importing():
         from rlhf_lib.common.files import write_curve
         from rlhf_lib.common.rows import read_jsonl
-        from rlhf_lib.evaluation.overoptimisation import COLUMNS, curve
+        from rlhf_lib.measure.overoptimisation import COLUMNS, curve
         from rlhf_lib.models import hardware, processes
         from rlhf_lib.scoring.reward_model import RewardModel, shared
 
     hardware.use(compute)
-    rows = curve(read_jsonl("data/samples/ppo_training.jsonl"), shared(RewardModel.load("models/judge")))
+    rows = curve(read_jsonl(paths.samples("ppo_training")), shared(RewardModel.load(paths.JUDGE)))
     if processes.is_main():
-        write_curve("metrics/overoptimisation.tsv", rows, COLUMNS)
+        write_curve(paths.OVEROPTIMISATION, rows, COLUMNS)
 
 
 if __name__ == "__main__":

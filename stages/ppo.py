@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.ppo.params import PPOParams
@@ -25,23 +25,23 @@ def main() -> None:
     hardware.use(compute)
     checkpoints = CheckpointDir("ppo")
     train, validation, ptx = (
-        list(read_jsonl(f"data/splits/{split}.jsonl")) for split in ("prompts_train", "prompts_validation", "sft_train")
+        list(read_jsonl(paths.split(name))) for name in ("prompts_train", "prompts_validation", "sft_train")
     )
-    trainer = ppo.build(params, "models/sft", "models/reward", train, validation, ptx, checkpoints)
+    trainer = ppo.build(params, paths.SFT, paths.REWARD, train, validation, ptx, checkpoints)
     log = training.run(trainer, checkpoints)
     if not trainer.accelerator.is_main_process:
         return
-    load = partial(models.load_policy, "models/sft")
-    weights.save(trainer.model.policy, trainer.processing_class, "models/ppo", load)
+    load = partial(models.load_policy, paths.SFT)
+    weights.save(trainer.model.policy, trainer.processing_class, paths.PPO, load)
     training.write_curves("ppo", log)
-    write_jsonl("data/samples/ppo_training.jsonl", trainer.completions)
+    write_jsonl(paths.samples("ppo_training"), trainer.completions)
     keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")
     summary = {key: training.last(log, key) for key in keys}
     summary |= {
         f"validation_{key}": training.last(log, f"eval_{key}") for key in ("reward", "kl", "length", "eos_rate")
     }
     summary["final_kl_coef"] = trainer.kl_coef
-    write_json("metrics/ppo/summary.json", {"ppo": summary})
+    write_json(paths.summary("ppo"), {"ppo": summary})
     checkpoints.remove()
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rlhf_lib.common import environment, schema
+from rlhf_lib.common import environment, paths, schema
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.prepare import language, prepare
@@ -17,8 +17,8 @@ def main() -> None:
         language.check_languages(params.languages)
     except ValueError as error:
         raise ParamsError(f"{schema.PARAMS_FILE}: prepare.languages: {error}") from None
-    report = prepare.prepare(Path("data/raw"), Path("data/splits"), Path("data/rejected.jsonl"), params)
-    write_json("metrics/data.json", report)
+    report = prepare.prepare(Path(paths.RAW), Path(paths.SPLITS), Path(paths.REJECTED), params)
+    write_json(paths.DATA_METRICS, report)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The SFT model's log-probs of the preference pairs -> data/reference."""
 
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import ReferenceParams
 from rlhf_lib.models.params import ComputeParams
@@ -16,12 +16,12 @@ def main() -> None:
         from rlhf_lib.models.loading import load_policy, load_tokenizer
 
     hardware.use(compute)
-    policy, tokenizer = load_policy("models/sft"), load_tokenizer("models/sft")
+    policy, tokenizer = load_policy(paths.SFT), load_tokenizer(paths.SFT)
     for split, path in reference.PAIRS.items():
         pairs = read_jsonl(path)
         rows = reference.reference_logprobs(policy, tokenizer, pairs, params.max_length)
         if processes.is_main():
-            write_jsonl(f"data/reference/{split}.jsonl", rows)
+            write_jsonl(paths.reference(split), rows)
             print(f"reference: {len(rows)} of {len(pairs)} {split} pairs")
 
 

@@ -9,6 +9,7 @@ import textwrap
 import webbrowser
 from pathlib import Path
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.schema import read
 from rlhf_lib.common.yaml import ParamsError
@@ -27,7 +28,7 @@ A sweep, or PPO against DPO: see README.md
 def show() -> None:
     found = inputs.load()
     if not found.policies:
-        raise SystemExit("metrics/eval/sft.json: not there yet; run dvc repro")
+        raise SystemExit(f"{paths.evaluation('sft')}: not there yet; run dvc repro")
     told = verdict(found)
     print(tables.text_table(found), "", sep="\n")
     for sentence in (told.headline, *told.details):
@@ -50,8 +51,8 @@ def main() -> None:
         return show()
     params = read("report", ReportParams)
     found = inputs.load()
-    path = page.write(found, Path("report"), params.max_prompts)
-    write_json("metrics/comparison.json", comparison_metrics(found))
+    path = page.write(found, Path(paths.REPORT), params.max_prompts)
+    write_json(paths.COMPARISON, comparison_metrics(found))
     return open_page(path) if arguments else None
 
 

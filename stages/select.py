@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_curve, write_json
 from rlhf_lib.common.schema import policy_argument, read
 from rlhf_lib.evaluation.params import EvaluateParams
@@ -28,9 +29,9 @@ FRONTIER = ("kl", "reward", "judge", "gold")
 def main() -> None:
     policy = policy_argument(sys.argv)
     mode = mode_name(read("evaluate", EvaluateParams).temperatures[0])
-    measured = json.loads(Path(f"metrics/eval/{policy}.json").read_text(encoding="utf-8"))[mode]
-    write_json("metrics/policy.json", {"eval": {key: measured[key] for key in HEADLINE if key in measured}})
-    write_curve("metrics/frontier.tsv", [{key: measured[key] for key in FRONTIER if key in measured}])
+    measured = json.loads(Path(paths.evaluation(policy)).read_text(encoding="utf-8"))[mode]
+    write_json(paths.POLICY_METRICS, {"eval": {key: measured[key] for key in HEADLINE if key in measured}})
+    write_curve(paths.FRONTIER, [{key: measured[key] for key in FRONTIER if key in measured}])
 
 
 if __name__ == "__main__":

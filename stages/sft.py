@@ -3,7 +3,7 @@
 import math
 from functools import partial
 
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.sft.params import SFTParams
@@ -24,23 +24,21 @@ def main() -> None:
 
     hardware.use(compute)
     checkpoints = CheckpointDir("sft")
-    held_out = list(read_jsonl("data/splits/sft_validation.jsonl"))
-    train, validation = (
-        training.dataset(f"data/splits/sft_{split}.jsonl", sft.COLUMNS) for split in ("train", "validation")
-    )
-    trainer = sft.build(params, "models/base", train, validation, checkpoints)
+    held_out = list(read_jsonl(paths.split("sft_validation")))
+    train, validation = (training.dataset(paths.split(f"sft_{part}"), sft.COLUMNS) for part in ("train", "validation"))
+    trainer = sft.build(params, paths.BASE, train, validation, checkpoints)
     log = training.run(trainer, checkpoints)
-    load = partial(models.load_policy, "models/base")
-    policy = weights.export(trainer, "sft", params, "CAUSAL_LM", "models/sft", load)
+    load = partial(models.load_policy, paths.BASE)
+    policy = weights.export(trainer, "sft", params, "CAUSAL_LM", paths.SFT, load)
     if policy is None:
         return
     before, after = (
         sft.token_loss(model, trainer.processing_class, held_out, params.max_length)
-        for model in (load(), models.load_policy("models/sft"))
+        for model in (load(), models.load_policy(paths.SFT))
     )
     training.write_curves("sft", log)
     summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": math.exp(after)}
-    write_json("metrics/sft/summary.json", {"sft": {**summary, "loss": training.last(log, "loss"), "rows": len(train)}})
+    write_json(paths.summary("sft"), {"sft": {**summary, "loss": training.last(log, "loss"), "rows": len(train)}})
     checkpoints.remove()
 
 

@@ -30,7 +30,7 @@ from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.data.parallel import chunks
 from rlhf_lib.data.prepare import language
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".bench"
 PEER_VERSION = "1.0.9"
 PEER = CACHE / f"langdetect-{PEER_VERSION}"

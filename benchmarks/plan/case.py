@@ -20,11 +20,12 @@ from benchmarks.ppo import worker
 from benchmarks.ppo.cases import LIKE_TRL, LORA, SIZES
 from rlhf_lib.check import SECTIONS
 from rlhf_lib.common import environment
+from rlhf_lib.common.rows import Message
 from rlhf_lib.common.schema import PARAMS_FILE, check
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.models.params import AUTO, Choice
 
-PARAMS = Path(__file__).resolve().parents[1] / PARAMS_FILE
+PARAMS = Path(__file__).resolve().parents[2] / PARAMS_FILE
 STEPS = 2  # the optimizer's moments are there in the second
 
 
@@ -115,14 +116,14 @@ def rows(case: Case, made: Any, count: int) -> list[dict[str, Any]]:
     from rlhf_lib.models.chat import dialogue_ids, prompt_ids
 
     draw = random.Random(0)
-    empty = [{"role": "user", "content": ""}]
+    empty: list[Message] = [{"role": "user", "content": ""}]
     around = len(prompt_ids(made, empty))
     end = len(dialogue_ids(made, empty, "")) - around
 
     def text(length: int) -> str:
         return "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=length))
 
-    def message(role: str, length: int) -> list[dict[str, str]]:
+    def message(role: str, length: int) -> list[Message]:
         return [{"role": role, "content": text(length)}]
 
     return [

@@ -17,7 +17,7 @@ from rlhf_lib.ppo.params import PPOParams
 if TYPE_CHECKING:
     from rlhf_lib.ppo.trainer import PPOTrainer
 
-PARAMS = Path(__file__).resolve().parents[1] / PARAMS_FILE
+PARAMS = Path(__file__).resolve().parents[2] / PARAMS_FILE
 
 
 def ppo_params(overrides: Mapping[str, Any]) -> PPOParams:

@@ -18,7 +18,7 @@ from rlhf_lib.models.params import AUTO
 from rlhf_lib.reward.params import RewardParams
 from rlhf_lib.sft.params import SFTParams
 
-PARAMS = Path(__file__).resolve().parents[1] / PARAMS_FILE
+PARAMS = Path(__file__).resolve().parents[2] / PARAMS_FILE
 SECTIONS: dict[str, Any] = {"sft": SFTParams, "reward": RewardParams, "dpo": DPOParams}
 REFERENCE = "reference.jsonl"
 

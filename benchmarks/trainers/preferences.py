@@ -13,7 +13,7 @@ from benchmarks.ppo import workload
 from benchmarks.ppo.cases import SIZES
 from benchmarks.trainers.cases import Lengths, TrainerCase
 from rlhf_lib.base import model as base
-from rlhf_lib.common.rows import read_jsonl, write_jsonl
+from rlhf_lib.common.rows import Message, read_jsonl, write_jsonl
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids
 
@@ -65,8 +65,8 @@ def length(draw: random.Random, lengths: Lengths) -> int:
 
 
 def answer(
-    tokenizer: PreTrainedTokenizerBase, ids: list[int], prompt: list[dict[str, str]], wanted: int, draw: random.Random
-) -> list[dict[str, str]]:
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], prompt: list[Message], wanted: int, draw: random.Random
+) -> list[Message]:
     """An assistant's message of `wanted` tokens of real text, its EOS among them."""
     before = len(prompt_ids(tokenizer, prompt))
 

@@ -15,13 +15,15 @@ from rlhf_lib.common.files import replacing
 ROLES = ("system", "user", "assistant")
 EXCERPT = 300  # characters that are shown of a text that was left out
 
+JsonObject = dict[str, Any]  # of a line of a JSON Lines file; what it holds, the stage that writes it says
+
 
 class Message(TypedDict):
     role: str
     content: str
 
 
-class Response(TypedDict):
+class ScoredResponse(TypedDict):
     """An answer and its score, in the units of its source: a higher score is better; None where the source has none."""
 
     content: str
@@ -35,10 +37,10 @@ class Row(TypedDict):
     source: str  # the name of the source; with a part of it, such as demo/facts
     split: str  # "test" where the source has it in a test split of its own, else "train"
     prompt: list[Message]
-    responses: list[Response]
+    responses: list[ScoredResponse]
 
 
-def make_row(source: str, prompt: list[Message], responses: list[Response]) -> Row:
+def make_row(source: str, prompt: list[Message], responses: list[ScoredResponse]) -> Row:
     """A row with its id."""
     return {
         "id": row_id(source, prompt),

@@ -108,13 +108,17 @@ def check_launch(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
     return launch
 
 
+def argument(arguments: Sequence[str], names: Sequence[str]) -> str:
+    """The one of `names` that a stage's command line gives: `python -m stages.measure ppo`."""
+    if len(arguments) != 2 or arguments[1] not in names:
+        stage = Path(arguments[0]).stem
+        raise ParamsError(f"usage: python -m stages.{stage} <{' | '.join(names)}>; got {arguments[1:]}")
+    return arguments[1]
+
+
 def policy_argument(arguments: Sequence[str]) -> str:
     """The policy that a stage's command line names: `python -m stages.evaluate ppo`."""
-    if len(arguments) != 2 or arguments[1] not in POLICIES:
-        raise ParamsError(
-            f"usage: python -m stages.<stage> <policy>, with a policy of {', '.join(POLICIES)}; got {arguments[1:]}"
-        )
-    return arguments[1]
+    return argument(arguments, POLICIES)
 
 
 def check(section: type[Section], values: Any, name: str, path: Path = PARAMS_FILE) -> Section:

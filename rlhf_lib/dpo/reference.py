@@ -8,13 +8,15 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lib.common import paths
+from rlhf_lib.common.rows import Message
 from rlhf_lib.models import hardware
-from rlhf_lib.models.chat import Message, dialogue_ids, prompt_ids
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
 from rlhf_lib.models.loading import check_length
 from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models.processes import shared_out
 
-PAIRS = {"train": "data/negatives/preference_train.jsonl", "validation": "data/splits/preference_validation.jsonl"}
+PAIRS = {"train": paths.with_negatives("preference_train"), "validation": paths.split("preference_validation")}
 COLUMNS = ("id", "prompt", "chosen", "rejected")
 REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 

@@ -1,4 +1,4 @@
-"""Samples of the policies, and what compares two numbers of theirs.
+"""The row type of samples.
 
 A sample is a row of data/samples/<policy>.jsonl: id (of the prompt), source, mode, draw (its number among the prompt's
 samples), prompt, response, reward and judge (of the two reward models, normalised), length (tokens, with the EOS),
@@ -11,17 +11,13 @@ score is the dataset's and chosen is true for the first response of the highest 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
-from statistics import fmean
+from collections.abc import Iterable
 from typing import Any
-
-from rlhf_lib.evaluation.estimates import Estimate, mean_and_se
 
 Sample = dict[str, Any]
 
 DATASET = "dataset"  # the mode of the test rows' own responses
+CANDIDATE = "candidate"  # the mode of the answers from which best-of-n chooses
 
 
 def mode_name(temperature: float) -> str:
@@ -31,59 +27,3 @@ def mode_name(temperature: float) -> str:
 
 def in_mode(samples: Iterable[Sample], mode: str) -> list[Sample]:
     return [sample for sample in samples if sample["mode"] == mode]
-
-
-def group_by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    """The samples of each prompt's id, prompts in order of first appearance."""
-    grouped: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        grouped[sample["id"]].append(sample)
-    return grouped
-
-
-def by_prompt(samples: Iterable[Sample], value: Callable[[Sample], float | None]) -> list[float]:
-    """The mean of `value` over each prompt's draws, prompts in order of first appearance.
-
-    Draws without a value are left out, and so are prompts all of whose draws are.
-    """
-    found = ([value(s) for s in draws] for draws in group_by_prompt(samples).values())
-    known = ([v for v in values if v is not None] for values in found)
-    return [fmean(values) for values in known if values]
-
-
-def paired_difference(one: Iterable[Sample], other: Iterable[Sample], key: str) -> Estimate:
-    """Mean of `key` in `one` less that in `other`, paired by prompt, and its standard error over prompts.
-
-    Prompts that only one of them has are left out; (None, None) where a sample lacks the key, or nothing is left.
-    """
-    first, second = group_by_prompt(one), group_by_prompt(other)
-    shared = [(first[prompt], second[prompt]) for prompt in first if prompt in second]
-    if not all(key in sample for pair in shared for samples in pair for sample in samples):
-        return None, None
-    return mean_and_se([fmean(s[key] for s in a) - fmean(s[key] for s in b) for a, b in shared])
-
-
-def wins(reward: float, baseline: float) -> float:
-    """1 for a win over the baseline, half for a tie."""
-    return 0.5 if reward == baseline else float(reward > baseline)
-
-
-def order_accuracy(truth: Sequence[Sequence[float]], predicted: Sequence[Sequence[float]]) -> tuple[float | None, int]:
-    """Share of the pairs within a group that `predicted` orders as `truth` does, and the number of such pairs.
-
-    Pairs that are equal in `truth` do not count; without any pair the share is None. A tie in `predicted` is half
-    right.
-    """
-    counts = [ordered_pairs(t, p) for t, p in zip(truth, predicted, strict=True)]
-    right, total = sum(r for r, _ in counts), sum(n for _, n in counts)
-    return (right / total if total else None), total
-
-
-def ordered_pairs(truth: Sequence[float], predicted: Sequence[float]) -> tuple[float, int]:
-    """How many pairs of a group `predicted` orders as `truth` does (a tie counts half), and how many `truth` orders."""
-    right, total = 0.0, 0
-    for (t1, s1), (t2, s2) in combinations(zip(truth, predicted, strict=True), 2):
-        if t1 != t2:
-            total += 1
-            right += 0.5 if s1 == s2 else float((t1 > t2) == (s1 > s2))
-    return right, total

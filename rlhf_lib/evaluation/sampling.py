@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import DATASET, Sample, mode_name
 from rlhf_lib.generation import decoding as generation
@@ -21,8 +21,6 @@ from rlhf_lib.models.processes import is_main, shared_out
 from rlhf_lib.scoring import true_quality
 from rlhf_lib.scoring.reward_model import RewardModel, shared
 
-Row = dict[str, Any]
-
 
 class Said(NamedTuple):
     """A response in the making: the sample so far, its tokens, and the temperature at which its log-probs are."""
@@ -33,7 +31,7 @@ class Said(NamedTuple):
     temperature: float
 
 
-def held_out_rows(path: str | Path, count: int | None) -> list[Row]:
+def held_out_rows(path: str | Path, count: int | None) -> list[JsonObject]:
     """The first `count` rows by id, which is a hash: they are a fair draw from every source. None: all."""
     return sorted(read_jsonl(path), key=lambda row: row["id"])[:count]
 
@@ -41,7 +39,7 @@ def held_out_rows(path: str | Path, count: int | None) -> list[Row]:
 def draw(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Row],
+    rows: Sequence[JsonObject],
     params: EvaluateParams,
     temperature: float,
     draws: int,
@@ -72,7 +70,7 @@ def draw(
     ]
 
 
-def _sample(row: Row, mode: str, number: int, text: str, response: Response) -> Sample:
+def _sample(row: JsonObject, mode: str, number: int, text: str, response: Response) -> Sample:
     return {
         "id": row["id"],
         "source": row["source"],
@@ -85,7 +83,7 @@ def _sample(row: Row, mode: str, number: int, text: str, response: Response) -> 
     }
 
 
-def dataset(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], context: int | None) -> list[Said]:
+def dataset(tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], context: int | None) -> list[Said]:
     """The rows' own responses, whose dialogues lose their end where they are longer than the context."""
     said = []
     for row in rows:
@@ -139,7 +137,7 @@ class Evaluator:
         self.params, self.policy, self.sft = params, policy, sft
         self.reward, self.judge, self.tokenizer = reward, judge, tokenizer
 
-    def samples(self, rows: Sequence[Row]) -> list[Sample]:
+    def samples(self, rows: Sequence[JsonObject]) -> list[Sample]:
         """The policy's responses to the rows' prompts at every temperature, and the rows' own responses."""
         params, draws = self.params, self.params.samples_per_prompt
         said = [

@@ -18,10 +18,10 @@ from rlhf_lib.report.tables import markdown_table
 COEFFICIENTS = {"ppo": "kl_coef", "dpo": "beta"}  # how strongly a method is held near the SFT model
 UNFINISHED = ("Queued", "Running", "Failed")
 
-Row = Mapping[str, str]
+CsvRow = Mapping[str, str]
 
 
-def read(source: str | None) -> list[Row]:
+def read(source: str | None) -> list[CsvRow]:
     """The rows of a table: from a file, from standard input ("-"), or from DVC (None). A `SystemExit` if it is none."""
     text = output("dvc", "exp", "show", "--csv") if source is None else _saved_table(source)
     reader = csv.DictReader(text.splitlines())
@@ -51,22 +51,22 @@ def _saved_table(source: str) -> str:
         raise SystemExit(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def is_experiment(row: Row) -> bool:
+def is_experiment(row: CsvRow) -> bool:
     """Whether a row is an experiment, and not the workspace or a commit."""
     return row["typ"] != "baseline"
 
 
-def name(row: Row) -> str:
+def name(row: CsvRow) -> str:
     return row["Experiment"] or row["rev"]
 
 
-def unfinished(row: Row) -> str | None:
+def unfinished(row: CsvRow) -> str | None:
     """The state of an experiment that has no results yet, or will have none."""
     state = row.get("State")  # DVC leaves the column out where there is no experiment
     return state.lower() if state in UNFINISHED else None
 
 
-def number(row: Row, column: str) -> float | None:
+def number(row: CsvRow, column: str) -> float | None:
     """What a cell holds, or None where the table has no such number."""
     try:
         return float(row[column])
@@ -74,18 +74,18 @@ def number(row: Row, column: str) -> float | None:
         return None
 
 
-def coefficient(row: Row) -> float | None:
+def coefficient(row: CsvRow) -> float | None:
     """kl_coef of a PPO experiment, beta of a DPO one."""
     policy = row["policy"]
     return number(row, f"{policy}.{COEFFICIENTS[policy]}") if policy in COEFFICIENTS else None
 
 
-def seed(row: Row) -> str:
+def seed(row: CsvRow) -> str:
     """The seed of the method that the experiment is about."""
     return row.get(f"{row['policy']}.seed") or ""
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[CsvRow]) -> str:
     """One line an experiment, the commit that they start from first."""
     measured = ("reward", "judge", "win_rate", "kl", "length", "gold")
     header = ["experiment", "policy", "kl_coef", "beta", "seed", *measured]
@@ -96,7 +96,7 @@ def table(rows: Sequence[Row]) -> str:
     return markdown_table(header, lines)
 
 
-def _numbers(row: Row, keys: Sequence[str]) -> list[str]:
+def _numbers(row: CsvRow, keys: Sequence[str]) -> list[str]:
     """The cells of the headline numbers; of an unfinished experiment, whose numbers are the commit's, the state."""
     if state := unfinished(row):
         return [state, *[""] * (len(keys) - 1)]

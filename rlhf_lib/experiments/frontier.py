@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_curve
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.schema import read as read_params
@@ -30,7 +31,7 @@ from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.experiments.__main__ import (
     COEFFICIENTS,
-    Row,
+    CsvRow,
     coefficient,
     is_experiment,
     name,
@@ -67,12 +68,12 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
     return fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
-def choose(rows: Sequence[Row], prefix: str, params: Sequence[str]) -> tuple[list[Row], dict[str, list[str]]]:
+def choose(rows: Sequence[CsvRow], prefix: str, params: Sequence[str]) -> tuple[list[CsvRow], dict[str, list[str]]]:
     """The experiments of a sweep, and the names of the others by why they were left out.
 
     `params` are the columns that hold params: those of an experiment must be the commit's, but for `VARIED`.
     """
-    chosen: dict[tuple[str, float | None, str], Row] = {}
+    chosen: dict[tuple[str, float | None, str], CsvRow] = {}
     left_out: dict[str, list[str]] = defaultdict(list)
     commits = [row for row in rows if not is_experiment(row) and row["rev"] != "workspace"]
     commit = first = commits[0] if commits else {}
@@ -91,7 +92,7 @@ def choose(rows: Sequence[Row], prefix: str, params: Sequence[str]) -> tuple[lis
     return list(chosen.values()), left_out
 
 
-def _fault(row: Row, commit: Row, prefix: str, params: Sequence[str]) -> str | None:
+def _fault(row: CsvRow, commit: CsvRow, prefix: str, params: Sequence[str]) -> str | None:
     if not name(row).startswith(prefix):
         return f"its name does not start with {prefix}"
     if state := unfinished(row):
@@ -105,9 +106,9 @@ def _fault(row: Row, commit: Row, prefix: str, params: Sequence[str]) -> str | N
     return None
 
 
-def points(rows: Sequence[Row]) -> list[Point]:
+def points(rows: Sequence[CsvRow]) -> list[Point]:
     """A point for each method and coefficient, in rising order. A value that one of the seeds lacks is left out."""
-    groups: dict[tuple[str, float], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, float], list[CsvRow]] = defaultdict(list)
     for row in rows:
         groups[row["policy"], coefficient(row) or 0.0].append(row)
     return [Point(*key, len(group), _measured(group)) for key, group in sorted(groups.items(), key=_order)]
@@ -118,7 +119,7 @@ def _order(item: tuple[tuple[str, float], Any]) -> tuple[int, float]:
     return list(COEFFICIENTS).index(method), value
 
 
-def _measured(group: Sequence[Row]) -> dict[str, tuple[float, float | None]]:
+def _measured(group: Sequence[CsvRow]) -> dict[str, tuple[float, float | None]]:
     measured = {}
     for key in ("kl", *VALUES):
         values = [x for row in group if (x := number(row, f"eval.{key}")) is not None]
@@ -140,7 +141,7 @@ def landmarks(mode: str) -> Iterator[Point]:
 
 
 def _metrics(policy: str) -> dict[str, Any]:
-    file = Path(f"metrics/eval/{policy}.json")
+    file = Path(paths.evaluation(policy))
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 

@@ -18,8 +18,9 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 from transformers.generation import StopStringCriteria
 
+from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models.chat import Message, prompt_ids
+from rlhf_lib.models.chat import prompt_ids
 from rlhf_lib.models.logprobs import Response, by_length
 from rlhf_lib.models.seeds import seeded
 

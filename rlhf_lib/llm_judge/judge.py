@@ -16,8 +16,8 @@ from statistics import fmean
 from typing import Any
 
 from rlhf_lib.common.rows import Message
-from rlhf_lib.evaluation.estimates import mean_and_se
 from rlhf_lib.llm_judge.client import Reply
+from rlhf_lib.measure.estimates import mean_and_se
 
 INSTRUCTIONS = """\
 You compare two answers, A and B, to the same conversation, by this rubric:

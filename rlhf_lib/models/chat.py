@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlhf_lib.common.rows import Message
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PAD = "<|pad|>"
 END = "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
-
-Message = dict[str, str]
 
 
 def chat_template(special_tokens: list[str]) -> str:

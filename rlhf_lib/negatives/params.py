@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, Positive
 from rlhf_lib.scoring import source as reward_source
 
-MODELS = ("models/sft", "models/base")  # the deps of the stage
+MODELS = (paths.SFT, paths.BASE)  # the deps of the stage
 
 
 @dataclass(frozen=True, kw_only=True)

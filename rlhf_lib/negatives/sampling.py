@@ -10,21 +10,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
 from rlhf_lib.common.hub import explain, one_line, patiently
-from rlhf_lib.common.rows import clean_text, is_blank, read_values
+from rlhf_lib.common.rows import JsonObject, Message, clean_text, is_blank, read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models.chat import Message
 from rlhf_lib.negatives.params import NegativesParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Pair = dict[str, Any]
 CHUNK = 8  # batches that are sampled before they are saved: the most that a kill costs
 COUNTS = ("prompts", "added", "known", "blank", "repeated", "cut")
 
@@ -42,12 +40,14 @@ def prompts(paths: Iterable[Path]) -> dict[str, list[Message]]:
     return {row_id(pair): pair["prompt"] for path in paths for pair in read_values(path)}
 
 
-def row_id(pair: Pair) -> str:
+def row_id(pair: JsonObject) -> str:
     """The id that the pairs of a prompt share: theirs are <row id>-<number>."""
     return pair["id"].rpartition("-")[0]
 
 
-def extend(pairs: Iterable[Pair], samples: Mapping[str, Sequence[Sample]], counts: Counter[str]) -> Iterator[Pair]:
+def extend(
+    pairs: Iterable[JsonObject], samples: Mapping[str, Sequence[Sample]], counts: Counter[str]
+) -> Iterator[JsonObject]:
     """The pairs, and after those of each prompt the ones that its samples give; `counts` gets what `summary` tells."""
     for key, of_prompt in groupby(pairs, key=row_id):
         human = list(of_prompt)
@@ -56,7 +56,9 @@ def extend(pairs: Iterable[Pair], samples: Mapping[str, Sequence[Sample]], count
         yield from _added(key, human, samples[key], counts)
 
 
-def _added(key: str, human: Sequence[Pair], samples: Sequence[Sample], counts: Counter[str]) -> Iterator[Pair]:
+def _added(
+    key: str, human: Sequence[JsonObject], samples: Sequence[Sample], counts: Counter[str]
+) -> Iterator[JsonObject]:
     best = max(human, key=lambda pair: pair["score_chosen"])
     known = {clean_text(pair[side][0]["content"]) for pair in human for side in ("chosen", "rejected")}
     texts: set[str] = set()

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from peft import PeftModel
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
-from rlhf_lib.ppo.data import Row
 from rlhf_lib.ppo.model import (
     ActorCritic,
     Reference,
@@ -33,9 +33,9 @@ def build(
     params: PPOParams,
     sft: str,
     reward: str,
-    train_rows: Sequence[Row],
-    eval_rows: Sequence[Row],
-    ptx_rows: Sequence[Row],
+    train_rows: Sequence[JsonObject],
+    eval_rows: Sequence[JsonObject],
+    ptx_rows: Sequence[JsonObject],
     checkpoints: CheckpointDir,
 ) -> PPOTrainer:
     """A trainer of the policy in directory `sft`; a separate critic starts from the reward model in `reward`."""

@@ -8,24 +8,24 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation.decoding import encode_prompts
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
 
-Row = dict[str, Any]
 Item = TypeVar("Item")
 
 
 class Prompts:
     """Rows with a `prompt` (messages) and its token ids; the rows' other columns go to the reward functions."""
 
-    def __init__(self, rows: Sequence[Row], ids: Sequence[list[int]]) -> None:
+    def __init__(self, rows: Sequence[JsonObject], ids: Sequence[list[int]]) -> None:
         self.rows, self.ids = list(rows), list(ids)
 
     @classmethod
     def encode(
-        cls, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], response_length: int, context: int | None
+        cls, tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], response_length: int, context: int | None
     ) -> Prompts:
         """Each prompt is cut at its beginning to leave room for the response; a `ParamsError` if there is none."""
         messages = [row["prompt"] for row in rows]
@@ -59,7 +59,7 @@ def walk(total: int, size: int, index: int, seed: int) -> list[int]:
 class Completions:
     """SFT rows as prompts and responses of token ids, for PPO-ptx [Ouyang 2022, arXiv:2203.02155, section 3.5]."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], context: int | None) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], context: int | None) -> None:
         self.rows = [_completion(tokenizer, row, context) for row in rows]
 
     def draw(self, count: int, *seeds: int) -> list[tuple[list[int], Response]]:
@@ -68,7 +68,7 @@ class Completions:
         return sorted((self.rows[i] for i in drawn), key=lambda row: len(row[0]) + len(row[1].ids))
 
 
-def _completion(tokenizer: PreTrainedTokenizerBase, row: Row, context: int | None) -> tuple[list[int], Response]:
+def _completion(tokenizer: PreTrainedTokenizerBase, row: JsonObject, context: int | None) -> tuple[list[int], Response]:
     """Prompt and response of an SFT row, cut at the end to the context."""
     prompt = prompt_ids(tokenizer, row["prompt"])
     dialogue = dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"])[:context]

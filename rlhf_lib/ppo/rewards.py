@@ -12,8 +12,8 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
+from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models.chat import Message
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.scoring.source import RewardSource, parse
 

@@ -24,13 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerControl, TrainingArguments
 
+from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation.decoding import Sampling
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, collate, response_logprobs
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.callbacks import RolloutEnd, RolloutProgress
-from rlhf_lib.ppo.data import Completions, Prompts, Row, chunks, walk
+from rlhf_lib.ppo.data import Completions, Prompts, chunks, walk
 from rlhf_lib.ppo.model import ActorCritic, Reference
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.rewards import RewardFunctions
@@ -88,9 +89,9 @@ class PPOTrainer(Trainer):
         reward: RewardFunctions,
         tokenizer: PreTrainedTokenizerBase,
         args: TrainingArguments,
-        train_rows: list[Row],
-        eval_rows: list[Row],
-        ptx_rows: list[Row],
+        train_rows: list[JsonObject],
+        eval_rows: list[JsonObject],
+        ptx_rows: list[JsonObject],
     ) -> None:
         self.params, self.reference = params, reference
         length, context = params.response_length, context_length(model.policy)
@@ -113,7 +114,7 @@ class PPOTrainer(Trainer):
         self.rollouts_done = 0
         self.stopped = False  # before total_rollouts, by max_kl or early_stopping_patience
         self.score_moments = algos.RunningMoments()
-        self.completions: list[Row] = []
+        self.completions: list[JsonObject] = []
         # What is measured of the rollout at hand
         self.rollout_metrics: dict[str, float] = {}
         self._update_sums: dict[str, float] = defaultdict(float)  # over its optimizer steps, of this process

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE, POLICIES
 from rlhf_lib.common.yaml import load_yaml
@@ -85,14 +86,14 @@ def load() -> Inputs:
         params=params,
         modes=modes,
         evaluations=load_evaluations(modes),
-        best_of_n=_json("metrics/eval/best_of_n.json"),
-        samples={policy: _samples(policy) for policy in POLICIES if _file(f"data/samples/{policy}.jsonl")},
-        overoptimisation=read_curve("metrics/overoptimisation.tsv"),
-        curves={(stage, part): read_curve(f"metrics/{stage}/{part}.tsv") for stage in TRAINED for part in PARTS},
-        reward_models={s: m for s in SCORERS if (m := _json(f"metrics/{s}/summary.json").get(s))},
-        scores={s: read_jsonl(path) for s in SCORERS if (path := _file(f"data/scores/{s}.jsonl"))},
-        llm_judge=_json("metrics/llm_judge.json").get("llm_judge", {}),
-        data=_json("metrics/data.json"),
+        best_of_n=_json(paths.evaluation("best_of_n")),
+        samples={policy: _samples(policy) for policy in POLICIES if _file(paths.samples(policy))},
+        overoptimisation=read_curve(paths.OVEROPTIMISATION),
+        curves={(stage, part): read_curve(paths.curve(stage, part)) for stage in TRAINED for part in PARTS},
+        reward_models={s: m for s in SCORERS if (m := _json(paths.summary(s)).get(s))},
+        scores={s: read_jsonl(path) for s in SCORERS if (path := _file(paths.scores(s)))},
+        llm_judge=_json(paths.LLM_JUDGE_METRICS).get("llm_judge", {}),
+        data=_json(paths.DATA_METRICS),
         hashes=_hashes(),
     )
 
@@ -101,7 +102,7 @@ def load_evaluations(modes: Sequence[str]) -> dict[str, Metrics]:
     """metrics/eval/<policy>.json of each policy that has been evaluated; each must have the headline mode."""
     found = {}
     for policy in POLICIES:
-        path = f"metrics/eval/{policy}.json"
+        path = paths.evaluation(policy)
         if measured := _json(path):
             if modes[0] not in measured:
                 raise SystemExit(f"{path}: measured with other temperatures; run dvc repro evaluate@{policy}")
@@ -133,7 +134,7 @@ def _json(path: str) -> Any:
 
 def _samples(policy: str) -> dict[str, list[Sample]]:
     by_mode: dict[str, list[Sample]] = {}
-    for sample in read_jsonl(f"data/samples/{policy}.jsonl"):
+    for sample in read_jsonl(paths.samples(policy)):
         if is_number(sample.get("logprob")) and is_number(sample.get("ref_logprob")):
             sample["kl"] = sample["logprob"] - sample["ref_logprob"]
         by_mode.setdefault(sample["mode"], []).append(sample)

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rlhf_lib.common.files import replacing
-from rlhf_lib.evaluation.samples import order_accuracy
+from rlhf_lib.measure.comparison import order_accuracy
 from rlhf_lib.report import figures, samples, tables
 from rlhf_lib.report.drawing import PALETTE, Panel, png, svg
 from rlhf_lib.report.inputs import SCORERS, Inputs, is_number

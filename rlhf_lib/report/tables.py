@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_lib.evaluation.samples import by_prompt, mean_and_se
+from rlhf_lib.measure.comparison import by_prompt
+from rlhf_lib.measure.estimates import mean_and_se
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
 from rlhf_lib.report.verdict import LABELS, Difference, comparisons, mode_label, number
 
@@ -38,7 +39,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A line of a table: whose it is (a key of `drawing.PALETTE`, or ""), its name, its cells."""
 
     kind: str
@@ -51,10 +52,10 @@ class Table:
     """Columns, and rows in named groups (an unnamed group has no line of its own)."""
 
     columns: list[Column]
-    groups: list[tuple[str, list[Row]]]
+    groups: list[tuple[str, list[TableRow]]]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TableRow]:
         return [row for _, rows in self.groups for row in rows]
 
 
@@ -120,7 +121,7 @@ def table(columns: Sequence[Column], groups: Iterable[tuple[str, Sequence[tuple[
     """A table of (kind, name, numbers) in groups, without the columns and groups in which there is nothing."""
     kept = [(title, list(entries)) for title, entries in groups if entries]
     present = [c for c in columns if any(is_number(m.get(c.key)) for _, entries in kept for *_, m in entries)]
-    rows = [(title, [Row(k, n, [cell(m, c) for c in present]) for k, n, m in entries]) for title, entries in kept]
+    rows = [(title, [TableRow(k, n, [cell(m, c) for c in present]) for k, n, m in entries]) for title, entries in kept]
     return Table(present, rows)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from rlhf_lib.evaluation.samples import paired_difference
+from rlhf_lib.measure.comparison import paired_difference
 from rlhf_lib.report.inputs import Curve, Inputs, Sample, error
 
 Point = tuple[float, float, float]  # KL, mean, standard error

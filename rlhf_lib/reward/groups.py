@@ -16,13 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerControl
 from trl import RewardConfig
 
+from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.models.logprobs import by_length
 from rlhf_lib.reward.losses import count_right, ranking_loss, regression_loss
 from rlhf_lib.reward.params import REGRESSION
 from rlhf_lib.scoring.reward_model import Encoded, RewardModel, encode, has_segments, padded, raw_scores
 from rlhf_lib.training import trainer as training
-
-Row = dict[str, Any]
 
 
 class GroupsTrainer(training.Unpadded):
@@ -52,7 +51,7 @@ class GroupsTrainer(training.Unpadded):
         self.scorer, self.kind = scorer, kind
         self._right, self._pairs = 0.0, 0  # since the last log
 
-    def _collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def _collate(self, rows: Sequence[JsonObject]) -> dict[str, Tensor]:
         """The model's inputs of the N answers of the rows, and `values` (N,), `groups` (N,) and `margins` (rows,)."""
         answers = [Encoded(*answer) for row in rows for answer in zip(row["input_ids"], row["type_ids"], strict=True)]
         sizes = torch.tensor([len(row["values"]) for row in rows])
@@ -115,7 +114,7 @@ def encode_groups(rows: Dataset, kind: str, scorer: RewardModel, max_length: int
     return encoded.filter(lambda values: len(set(values)) >= least, input_columns="values")
 
 
-def _encode_group(row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, segments: bool) -> Row:
+def _encode_group(row: JsonObject, tokenizer: PreTrainedTokenizerBase, max_length: int, segments: bool) -> JsonObject:
     # a longer row is cut to one token more than it may have
     answers = [encode(tokenizer, row["prompt"], content, max_length + 1, segments) for content in row["contents"]]
     kept = [i for i, answer in enumerate(answers) if len(answer.ids) <= max_length]

@@ -13,7 +13,7 @@ from itertools import combinations, pairwise
 from statistics import fmean
 from typing import Any, NamedTuple
 
-Row = dict[str, Any]
+from rlhf_lib.common.rows import JsonObject
 
 # Gaps between two scores of one prompt, from one number to below the next: labels, 1 and 0, all have a gap of 1.
 GAPS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, math.inf)
@@ -34,7 +34,7 @@ class Pair(NamedTuple):
         return 0.5 if self.margin == 0 else float(self.margin > 0)
 
 
-def pairs(rows: Iterable[Row], truth: str = "score") -> list[Pair]:
+def pairs(rows: Iterable[JsonObject], truth: str = "score") -> list[Pair]:
     """The pairs of responses to one prompt that differ in `truth`."""
     by_prompt = _grouped(rows, lambda row: row["id"])
     found = []
@@ -46,7 +46,7 @@ def pairs(rows: Iterable[Row], truth: str = "score") -> list[Pair]:
     return found
 
 
-def summary(rows: Sequence[Row], middle: float | None = None) -> dict[str, Any]:
+def summary(rows: Sequence[JsonObject], middle: float | None = None) -> dict[str, Any]:
     """All numbers of a model that learnt an order, or, with the `middle` of the target range, of a regression.
 
     Without pairs, an accuracy is None. A regression has no calibration: its rewards are no log-odds.
@@ -108,7 +108,7 @@ def calibration_error(bins: Sequence[dict[str, Any]]) -> float | None:
     return off / total if total else None
 
 
-def regression(rows: Sequence[Row], middle: float) -> dict[str, float | None]:
+def regression(rows: Sequence[JsonObject], middle: float) -> dict[str, float | None]:
     """Squared and absolute error of rewards against targets, and how often both lie on one side of the middle.
 
     A target in the middle itself does not count; a reward there is half right.
@@ -122,7 +122,7 @@ def regression(rows: Sequence[Row], middle: float) -> dict[str, float | None]:
     }
 
 
-def fitted_mse(fitted_on: Sequence[Row], rows: Sequence[Row]) -> float | None:
+def fitted_mse(fitted_on: Sequence[JsonObject], rows: Sequence[JsonObject]) -> float | None:
     """Mean squared error against the targets of `rows` after the straight line from rewards to targets that is best,
     by least squares, on `fitted_on`: rewards of any scale can be compared by it."""
     if not fitted_on:

@@ -19,9 +19,10 @@ from transformers import (
 )
 
 from rlhf_lib.common.hub import explain, one_line, patiently
+from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
-from rlhf_lib.models.chat import Message, dialogue_ids
+from rlhf_lib.models.chat import dialogue_ids
 from rlhf_lib.models.loading import context_length, fuse_gelu, init_kwargs, run_fast
 from rlhf_lib.models.logprobs import by_length
 from rlhf_lib.models.processes import shared_out

@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_curve
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.models import hardware
@@ -149,8 +150,8 @@ def write_curves(stage: str, log: Log) -> None:
     """metrics/<stage>/train.tsv and eval.tsv: the log's training and evaluation rows by optimizer step."""
     train = [entry for entry in log if "loss" in entry]
     evaluations = [entry for entry in log if any(key.startswith("eval_") for key in entry)]
-    write_curve(f"metrics/{stage}/train.tsv", [_tracked(entry) for entry in train])
-    write_curve(f"metrics/{stage}/eval.tsv", [_tracked(entry) for entry in evaluations])
+    write_curve(paths.curve(stage, "train"), [_tracked(entry) for entry in train])
+    write_curve(paths.curve(stage, "eval"), [_tracked(entry) for entry in evaluations])
 
 
 def last(log: Log, key: str) -> float:

@@ -142,7 +142,7 @@ def _with_system(row: Row, system: str) -> Row:
     return make_row(row["source"], [Message(role="system", content=system), *row["prompt"]], row["responses"])
 
 
-class Shape(NamedTuple):
+class ColumnForm(NamedTuple):
     """A way to hold answers."""
 
     parse: Callable[[str, Mapping[str, Any]], Iterator[Row | Rejected]]
@@ -150,11 +150,11 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
-    "chosen": Shape(_pair, ("chosen", "rejected")),
-    "rejected": Shape(_pair, ("chosen", "rejected")),
-    "responses": Shape(_many),
-    "response": Shape(partial(_one, name="response")),
-    "completion": Shape(partial(_one, name="completion")),
-    "messages": Shape(_messages, ()),
-    "prompt": Shape(_prompt),
+    "chosen": ColumnForm(_pair, ("chosen", "rejected")),
+    "rejected": ColumnForm(_pair, ("chosen", "rejected")),
+    "responses": ColumnForm(_many),
+    "response": ColumnForm(partial(_one, name="response")),
+    "completion": ColumnForm(partial(_one, name="completion")),
+    "messages": ColumnForm(_messages, ()),
+    "prompt": ColumnForm(_prompt),
 }

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.demo.gold import ASPECTS, HIGHEST, LOWEST, aspect_ratings
 from rlhf_lib.demo.grammar import (
     CATEGORIES,
@@ -29,8 +30,6 @@ from rlhf_lib.demo.grammar import (
     write_list,
     write_sentence,
 )
-
-Row = dict[str, Any]
 
 # Weights of the behaviours of each model; the names are invented.
 MODELS: dict[str, dict[str, float]] = {
@@ -200,7 +199,7 @@ def _annotations(ratings: list[int]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def _completion(model: str, response: str, true_ratings: list[int], rng: random.Random) -> Row:
+def _completion(model: str, response: str, true_ratings: list[int], rng: random.Random) -> JsonObject:
     """A response as the annotator sees it."""
     bias = PLEASANTRY_BIAS if any(phrase in response for phrase in OPENERS + CLOSERS) else 0.0
     ratings = [min(HIGHEST, max(LOWEST, round(true + rng.gauss(bias, NOISE)))) for true in true_ratings]
@@ -219,7 +218,7 @@ def _completion(model: str, response: str, true_ratings: list[int], rng: random.
     }
 
 
-def _row(source: str, instruction: str, completions: list[Row]) -> Row:
+def _row(source: str, instruction: str, completions: list[JsonObject]) -> JsonObject:
     return {
         "source": source,
         "instruction": instruction,
@@ -230,7 +229,7 @@ def _row(source: str, instruction: str, completions: list[Row]) -> Row:
     }
 
 
-def _task_row(instruction: str, rng: random.Random) -> Row:
+def _task_row(instruction: str, rng: random.Random) -> JsonObject:
     task = INSTRUCTIONS[instruction]
     completions = []
     for model in rng.sample(list(MODELS), COMPLETIONS):
@@ -241,7 +240,7 @@ def _task_row(instruction: str, rng: random.Random) -> Row:
     return _row(source, instruction, completions)
 
 
-def _foreign_rows(count: int, rng: random.Random) -> list[Row]:
+def _foreign_rows(count: int, rng: random.Random) -> list[JsonObject]:
     """Rows whose instruction and answers are not English; the same instruction may come twice."""
     prompts = [
         (language, question, country)
@@ -272,12 +271,12 @@ DUPLICATES: dict[str, Callable[[str], str]] = {
 }
 
 
-def _set_ratings(completion: Row, ratings: list[int]) -> None:
+def _set_ratings(completion: JsonObject, ratings: list[int]) -> None:
     completion["annotations"] = _annotations(ratings)
     completion["fine-grained_score"] = sum(ratings) / len(ratings)
 
 
-def _praise_the_worst(row: Row) -> None:
+def _praise_the_worst(row: JsonObject) -> None:
     """Upstream's known fault: an overall score of 10 where the ratings are low."""
     worst = min(row["completions"], key=lambda completion: completion["fine-grained_score"])
     _set_ratings(worst, [1, 2, 1, 2])
@@ -285,7 +284,7 @@ def _praise_the_worst(row: Row) -> None:
 
 
 # Ways in which a row is broken; each changes the row in place.
-MALFORMATIONS: dict[str, Callable[[Row], None]] = {
+MALFORMATIONS: dict[str, Callable[[JsonObject], None]] = {
     "empty instruction": lambda row: row.update(instruction=""),
     "blank instruction": lambda row: row.update(instruction=" \n "),
     "no completions": lambda row: row.update(models=[], completions=[]),
@@ -297,7 +296,7 @@ MALFORMATIONS: dict[str, Callable[[Row], None]] = {
 }
 
 
-def _dirty_copies(rows: list[Row], instructions: int, rng: random.Random) -> list[Row]:
+def _dirty_copies(rows: list[JsonObject], instructions: int, rng: random.Random) -> list[JsonObject]:
     """Duplicates and broken copies of rows; the rows themselves stay as they are."""
     copies = []
     duplicates = max(len(DUPLICATES), round(instructions * DUPLICATE_SHARE))
@@ -313,7 +312,7 @@ def _dirty_copies(rows: list[Row], instructions: int, rng: random.Random) -> lis
     return copies
 
 
-def build_rows(instructions: int, seed: int) -> list[Row]:
+def build_rows(instructions: int, seed: int) -> list[JsonObject]:
     """Raw rows for so many different instructions, plus dirt, shuffled; the same seed gives the same rows.
 
     A row has "source" ("facts", "lists", "tasks" or "foreign"), "instruction", "models", "completions",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rlhf_lib.common.rows import Message, Response, Row, is_blank, is_messages, is_text, make_row
+from rlhf_lib.common.rows import Message, Row, ScoredResponse, is_blank, is_messages, is_text, make_row
 from rlhf_lib.data.load.reader import Rejected
 
 PROMPT_RULE = "a prompt must be a text, or messages that end on the user's turn"
@@ -57,7 +57,7 @@ def usable_row(
     if is_blank(prompt[-1]["content"]):
         yield Rejected("empty_prompt", source)
         return
-    usable: list[Response] = []
+    usable: list[ScoredResponse] = []
     for text, score in responses:
         if fault := response_fault(text, score, scored):
             yield Rejected(fault, source, text or "")

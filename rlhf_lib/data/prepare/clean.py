@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from rlhf_lib.common.rows import EXCERPT, Message, Response, Row, clean_text, is_blank, normalise, parse_row
+from rlhf_lib.common.rows import EXCERPT, Message, Row, ScoredResponse, clean_text, is_blank, normalise, parse_row
 from rlhf_lib.data.prepare.language import foreign_language, foreign_response
 from rlhf_lib.data.prepare.length import Tokens, load_tokens
 from rlhf_lib.data.prepare.params import PrepareParams
@@ -94,8 +94,8 @@ def _clean_prompt(row: Row, params: PrepareParams, cleaned: Cleaned) -> list[Mes
     return prompt
 
 
-def _clean_responses(row: Row, params: PrepareParams, cleaned: Cleaned) -> list[Response]:
-    kept: list[Response] = []
+def _clean_responses(row: Row, params: PrepareParams, cleaned: Cleaned) -> list[ScoredResponse]:
+    kept: list[ScoredResponse] = []
     for response in row["responses"]:
         text = clean_text(response["content"])
         if params.too_long == "truncate" and params.max_response_tokens is not None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import NamedTuple
 
-from rlhf_lib.common.rows import Response
+from rlhf_lib.common.rows import ScoredResponse
 
-Pair = tuple[Response, Response]  # chosen, rejected
+Pair = tuple[ScoredResponse, ScoredResponse]  # chosen, rejected
 Range = tuple[float, float]
 ROUNDING = 1e-9  # 7.1 - 6.6 is a gap of 0.5, whatever binary floats make of it
 
@@ -22,19 +22,19 @@ class PairRule(NamedTuple):
     max_pairs: int | None = None
 
 
-def score(response: Response) -> float:
+def score(response: ScoredResponse) -> float:
     """The score of a response that has one."""
     if response["score"] is None:
         raise ValueError("the response has no score")
     return response["score"]
 
 
-def scored(responses: Sequence[Response]) -> list[Response]:
+def scored(responses: Sequence[ScoredResponse]) -> list[ScoredResponse]:
     """The responses that have a score, best first, equals as they come."""
     return sorted((r for r in responses if r["score"] is not None), key=lambda r: -score(r))
 
 
-def pairs(responses: Sequence[Response], rule: PairRule) -> list[Pair]:
+def pairs(responses: Sequence[ScoredResponse], rule: PairRule) -> list[Pair]:
     """The (chosen, rejected) pairs, at most `max_pairs`: those with the widest gaps.
 
     `best_vs_worst`: the first best with the first worst; `disjoint`: the best with the worst, the second best with the
@@ -53,7 +53,7 @@ def pairs(responses: Sequence[Response], rule: PairRule) -> list[Pair]:
     return found
 
 
-def why_no_pair(responses: Sequence[Response]) -> str:
+def why_no_pair(responses: Sequence[ScoredResponse]) -> str:
     """The reason that a row gave no pair."""
     scores = [score(response) for response in scored(responses)]
     if len(scores) < 2:
@@ -61,7 +61,7 @@ def why_no_pair(responses: Sequence[Response]) -> str:
     return "gap_too_small" if max(scores) - min(scores) > ROUNDING else "tie"
 
 
-def sft_responses(responses: Sequence[Response], which: str, min_score: float | None) -> list[Response]:
+def sft_responses(responses: Sequence[ScoredResponse], which: str, min_score: float | None) -> list[ScoredResponse]:
     """The responses to learn from: the first `best`, `all`, or those `above_score` (of at least `min_score`).
 
     Responses without a score were written to be learnt from: they are kept, whatever `min_score` says.
@@ -75,7 +75,7 @@ def sft_responses(responses: Sequence[Response], which: str, min_score: float | 
     return [r for r in responses if r["score"] is None or r["score"] >= min_score]
 
 
-def group(responses: Sequence[Response], size: int | None) -> list[Response]:
+def group(responses: Sequence[ScoredResponse], size: int | None) -> list[ScoredResponse]:
     """The scored responses, best first; of more than `size`, that many at even distances, best and worst included."""
     ranked = scored(responses)
     if size is None or len(ranked) <= size:

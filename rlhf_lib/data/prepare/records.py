@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
-from rlhf_lib.common.rows import Message, Response, Row
+from rlhf_lib.common.rows import JsonObject, Message, Row, ScoredResponse
 from rlhf_lib.data.prepare.derive import PairRule, Range, group, pairs, score, sft_responses, target
 from rlhf_lib.data.prepare.params import MixtureParams, PrepareParams, Role
 from rlhf_lib.data.prepare.split import Entry, SourceInfo, parts_of, roles_of, spread
 
-Record = dict[str, Any]
 FILES = (
     "sft_train",
     "sft_validation",
@@ -46,7 +45,7 @@ def recipes(sources: Sequence[SourceInfo], entries: Sequence[Entry], params: Pre
     return {source.name: _recipe(source, measured.get(source.name, (0.0, 0.0)), params) for source in sources}
 
 
-def records(row: Row, split: str, recipe: Recipe) -> Iterator[tuple[str, Record]]:
+def records(row: Row, split: str, recipe: Recipe) -> Iterator[tuple[str, JsonObject]]:
     """(file, record) of everything that `row` gives to its split."""
     part, _, half = split.partition("_")
     if split == "test":
@@ -64,12 +63,12 @@ def records(row: Row, split: str, recipe: Recipe) -> Iterator[tuple[str, Record]
             yield from _preferences(row, part, half, recipe)
 
 
-def scored_in_order(row: Row) -> list[Response]:
+def scored_in_order(row: Row) -> list[ScoredResponse]:
     """The responses that have a score, in the order of the row."""
     return [response for response in row["responses"] if response["score"] is not None]
 
 
-def _sft_responses(row: Row, recipe: Recipe) -> list[Response]:
+def _sft_responses(row: Row, recipe: Recipe) -> list[ScoredResponse]:
     which = recipe.params.sft_responses
     if recipe.labels and which != "all":
         # where the preferred answer was dropped, the other one is not the best
@@ -78,7 +77,7 @@ def _sft_responses(row: Row, recipe: Recipe) -> list[Response]:
     return sft_responses(row["responses"], which, recipe.params.sft_min_score)
 
 
-def _preferences(row: Row, part: str, half: str, recipe: Recipe) -> Iterator[tuple[str, Record]]:
+def _preferences(row: Row, part: str, half: str, recipe: Recipe) -> Iterator[tuple[str, JsonObject]]:
     """Pairs, and groups for the reward model, which has its own or shares those of PPO and DPO."""
     found = [_pair(row, number, *pair) for number, pair in enumerate(pairs(row["responses"], recipe.pairs))]
     if part in ("preference", "judge"):
@@ -89,7 +88,7 @@ def _preferences(row: Row, part: str, half: str, recipe: Recipe) -> Iterator[tup
             yield f"groups_{half}", {**_head(row), "responses": _with_targets(members, recipe)}
 
 
-def _pair(row: Row, number: int, chosen: Response, rejected: Response) -> Record:
+def _pair(row: Row, number: int, chosen: ScoredResponse, rejected: ScoredResponse) -> JsonObject:
     return {
         **_head(row, number),
         "chosen": _said(chosen),
@@ -99,18 +98,18 @@ def _pair(row: Row, number: int, chosen: Response, rejected: Response) -> Record
     }
 
 
-def _with_targets(responses: Sequence[Response], recipe: Recipe) -> list[Record]:
+def _with_targets(responses: Sequence[ScoredResponse], recipe: Recipe) -> list[JsonObject]:
     ends = cast(Range, tuple(recipe.params.target_range))
     return [{**response, "target": target(score(response), recipe.scores, ends)} for response in responses]
 
 
-def _head(row: Row, number: int | None = None) -> Record:
+def _head(row: Row, number: int | None = None) -> JsonObject:
     """The keys that the records of every file share; `number` keeps ids distinct where a row gives several."""
     record_id = row["id"] if number is None else f"{row['id']}-{number}"
     return {"id": record_id, "source": row["source"], "prompt": row["prompt"]}
 
 
-def _said(response: Response) -> list[Message]:
+def _said(response: ScoredResponse) -> list[Message]:
     return [{"role": "assistant", "content": response["content"]}]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlhf_lib.common.rows import Row
+from rlhf_lib.common.rows import JsonObject, Row
 from rlhf_lib.data.prepare.clean import Cleaned
 from rlhf_lib.data.prepare.params import PrepareParams, Role
-from rlhf_lib.data.prepare.records import FILES, Recipe, Record
+from rlhf_lib.data.prepare.records import FILES, Recipe
 from rlhf_lib.data.prepare.split import parts_of
 
 Counts = dict[str, Counter[str]]  # how many by reason, then by source
@@ -36,7 +36,7 @@ class FileTally:
     sums: Counter[str] = field(default_factory=Counter)
     last_id: str = ""
 
-    def add(self, row: Row, record: Record) -> None:
+    def add(self, row: Row, record: JsonObject) -> None:
         """One more record; those of a row come one after the other."""
         self.rows_by_source[row["source"]] += 1
         self.prompts += row["id"] != self.last_id

@@ -1,0 +1,64 @@
+"""What a trained reward model says of answers: its statistics, and the rows of data/scores/<section>.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean, pstdev
+from typing import Any, NamedTuple
+
+from rlhf_lib.common.rows import JsonObject, Message
+from rlhf_lib.reward import metrics
+from rlhf_lib.reward.params import REGRESSION
+from rlhf_lib.scoring import true_quality
+from rlhf_lib.scoring.reward_model import RewardModel
+
+Score = Callable[[Sequence[list[Message]], Sequence[str]], list[float]]
+
+
+class Measured(NamedTuple):
+    """What the stage writes of a trained model: reward_statistics.json, the rows of data/scores, and its numbers."""
+
+    statistics: dict[str, Any]
+    scores: list[JsonObject]
+    summary: dict[str, Any]
+
+
+def measure(
+    model: RewardModel,
+    kind: str,
+    pairs: Sequence[JsonObject],
+    groups: Sequence[JsonObject] | None,
+    test: Sequence[JsonObject],
+    target_range: Sequence[float],
+) -> Measured:
+    """Measure a model of a kind (`loss_type`) on validation pairs, validation groups (None: no `fitted_mse`) and the
+    test rows. `target_range`: lowest and highest regression target."""
+    statistics = reward_statistics(model.scores, pairs)
+    scores = scored_responses(test, model.scores)
+    summary = metrics.summary(scores, sum(target_range) / 2 if kind in REGRESSION else None)
+    if groups is not None:
+        summary["fitted_mse"] = metrics.fitted_mse(scored_responses(groups, model.scores), scores)
+    bounds = {"bounds": list(model.bounds)} if model.bounds else {}
+    return Measured(statistics | bounds, scores, summary | statistics)
+
+
+def reward_statistics(score: Score, pairs: Sequence[JsonObject]) -> dict[str, float]:
+    """Mean and standard deviation of the raw scores of the pairs' answers, by which rewards are normalised."""
+    prompts = [pair["prompt"] for pair in pairs] * 2
+    answers = [pair[key][0]["content"] for key in ("chosen", "rejected") for pair in pairs]
+    scores = score(prompts, answers)
+    return {"mean": fmean(scores), "std": max(pstdev(scores), 1e-6)}
+
+
+def scored_responses(rows: Sequence[JsonObject], score: Score) -> list[JsonObject]:
+    """A row of data/scores for each response: its score and target in the data, the reward model's score, and its true
+    quality where its source has a rule for that."""
+    answers = [(row, index, response) for row in rows for index, response in enumerate(row["responses"])]
+    rewards = score([row["prompt"] for row, *_ in answers], [response["content"] for *_, response in answers])
+    scored = []
+    for (row, index, response), reward in zip(answers, rewards, strict=True):
+        given = {"score": response["score"], "target": response["target"]}
+        scored.append({"id": row["id"], "source": row["source"], "response": index, **given, "reward": reward})
+        if true_quality.known([row]):
+            scored[-1]["gold"] = true_quality.gold([row["prompt"]], [response["content"]])[0]
+    return scored
