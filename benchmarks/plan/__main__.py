@@ -27,26 +27,25 @@ def predict(case: Case) -> dict[str, float]:
     """MiB by part, as the plan counts them, of the case's shape and batch."""
     from transformers import GPT2Config
 
-    from rlhf_lib.plan import __main__ as plan
-    from rlhf_lib.plan import shapes
-    from rlhf_lib.training import memory
+    from rlhf_lib.plan import estimate, memory, shapes
+    from rlhf_lib.training.memory import Compute, ForwardPass, ModelShape
 
     params = case.params()
-    compute = memory.Compute(4 if case.precision == "fp32" else 2, case.checkpointing)
+    compute = Compute(4 if case.precision == "fp32" else 2, case.checkpointing)
 
-    def shape(kind: shapes.Kind, trained: Any) -> memory.Shape:
+    def shape(kind: shapes.Kind, trained: Any) -> ModelShape:
         config = GPT2Config(**SIZES[case.size], bos_token_id=0, eos_token_id=0)
         return shapes.shape(case.stage, config, kind, trained)
 
     if case.stage == "ppo":
-        critic = None if params.critic == "shared" else shape("trunk", plan.critic_params(params))
+        critic = None if params.critic == "shared" else shape("trunk", estimate.critic_params(params))
         frozen = [shape("reward", None), *([] if params.lora_r else [shape("policy", None)])]
-        batch, rollout = plan.ppo_batch(params, case.prompt)
+        batch, rollout = estimate.ppo_batch(params, case.prompt)
         parts = memory.ppo_peak(shape("policy", params), critic, frozen, batch, rollout, compute, case.accumulation)
     else:
         rows = case.rows * (1 if case.stage == "sft" else 2)
         of = shape("reward" if case.stage == "reward" else "policy", params)
-        batch = memory.Batch(rows, case.prompt + case.answer, rows * case.answer)
+        batch = ForwardPass(rows, case.prompt + case.answer, rows * case.answer)
         parts = memory.training_peak(of, batch, compute, case.accumulation)
     parts = memory.in_process(parts, "cpu", case.answer if case.stage == "ppo" else 0)
     return {**{name: size / memory.MIB for name, size in vars(parts).items()}, "total": parts.total / memory.MIB}

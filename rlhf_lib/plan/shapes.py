@@ -19,6 +19,7 @@ from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.scoring.source import RewardSource
 from rlhf_lib.training import memory, weights
+from rlhf_lib.training.memory import ModelShape
 from rlhf_lib.training.params import WeightsParams
 
 Kind = Literal["policy", "reward", "trunk"]
@@ -60,7 +61,7 @@ def source_config(source: RewardSource, base: Any, param: str) -> Any:
     return read_config(source.location, source.revision, param)
 
 
-def shape(section: str, config: Any, kind: Kind, params: WeightsParams | None) -> memory.Shape:
+def shape(section: str, config: Any, kind: Kind, params: WeightsParams | None) -> ModelShape:
     """The shape of a model of a config, with the weights that the params train; of `None`, none is trained."""
     config.num_labels = 1
     with torch.device("meta"):

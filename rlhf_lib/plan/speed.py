@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlhf_lib.training.memory import Batch, Compute, Shape
+import torch
+from transformers import AutoModelForCausalLM
+
+from rlhf_lib.check import SECTIONS
+from rlhf_lib.common.schema import check
+from rlhf_lib.models import hardware
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.logprobs import Response, collate, response_logprobs
+from rlhf_lib.plan import memory, shapes
+from rlhf_lib.training.memory import Compute, ForwardPass, ModelShape
 
 SECONDS = 3.0  # of each measurement, less its first step
 # Measured on a server CPU (benchmarks/README.md)
@@ -20,13 +29,13 @@ STARTUP = 4.0  # seconds, of a stage that trains
 TRAINER = 0.02  # seconds, that Trainer and TRL take for an optimizer step beside the model's passes
 
 
-def forward_flops(of: Shape, tokens: float, labelled: float, width: float) -> float:
+def forward_flops(of: ModelShape, tokens: float, labelled: float, width: float) -> float:
     """2 M a token, 2 V D a token with logits, and attention's 4 W Q in each layer."""
     head = 2 * of.vocab * of.hidden * labelled if of.has_logits else 0
     return 2 * of.trunk_matrices * tokens + head + 4 * width * of.heads * of.head_size * of.layers * tokens
 
 
-def training_flops(of: Shape, tokens: float, labelled: float, width: float, compute: Compute) -> float:
+def training_flops(of: ModelShape, tokens: float, labelled: float, width: float, compute: Compute) -> float:
     """Forwards and backwards: 3 times the former where all is trained, less 2 M a token where the matrices are frozen;
     once more forwards where activations are computed again."""
     forward = forward_flops(of, tokens, labelled, width)
@@ -52,30 +61,20 @@ class Rates:
 NO_RATES = Rates({}, 0.0)
 
 
-def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Batch]) -> Rates:
+def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, ForwardPass]) -> Rates:
     """Rates of the base model's shape at random weights, in the stages' batches and PPO's rollouts.
 
     None of a stage whose batch would not fit into `free` bytes, and none at all where weights are quantised. Where one
     pass takes longer than `SECONDS`, the arithmetic takes all the time, and the rate is that of the other stages too.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from rlhf_lib.check import SECTIONS
-    from rlhf_lib.common.schema import check
-    from rlhf_lib.models import hardware
-    from rlhf_lib.models import loading as models
-    from rlhf_lib.plan import shapes
-    from rlhf_lib.training import memory
-
     sft, ppo = params["sft"], params["ppo"]
     if sft["load_in_4bit"] or sft["load_in_8bit"]:
         return NO_RATES
     config = shapes.base_config(check(SECTIONS["base"], params["base"], "base"))
     of = shapes.shape("sft", config, "policy", check(SECTIONS["sft"], {**sft, "lora_r": None}, "sft"))
-    compute = memory.Compute(hardware.number_bytes())
+    compute = Compute(hardware.number_bytes())
 
-    def fits(batch: Batch) -> bool:
+    def fits(batch: ForwardPass) -> bool:
         return memory.in_process(memory.training_peak(of, batch, compute), hardware.device().type).total <= free
 
     context = getattr(config, "max_position_embeddings", None) or max(batch.width for batch in batches.values())
@@ -95,13 +94,8 @@ def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Batch]
     return Rates(rates, _sampling_rate(model, ppo["rollout_batch_size"], prompt))
 
 
-def _training_rate(model: Any, of: Shape, batch: Batch, compute: Compute) -> tuple[float, float]:
+def _training_rate(model: Any, of: ModelShape, batch: ForwardPass, compute: Compute) -> tuple[float, float]:
     """FLOPs a second of forward and backward passes and AdamW's steps, and the seconds of one."""
-    import torch
-
-    from rlhf_lib.models import hardware
-    from rlhf_lib.models.logprobs import Response, collate, response_logprobs
-
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
     prompt = batch.width // 2
     answers = [Response([1] * (batch.width - prompt), True)] * batch.rows
@@ -122,10 +116,6 @@ def _training_rate(model: Any, of: Shape, batch: Batch, compute: Compute) -> tup
 
 def _sampling_rate(model: Any, rows: int, prompt: int) -> float:
     """Tokens a second of decoding, of so many rows after prompts of so many tokens."""
-    import torch
-
-    from rlhf_lib.models import hardware
-
     ids = torch.ones(rows, prompt, dtype=torch.long, device=model.device)
     model.eval()
     with torch.no_grad(), hardware.autocast():

@@ -57,7 +57,7 @@ def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_le
     chosen = hardware.gradient_checkpointing()
     if chosen is None and hardware.device().type == "cuda":
         compute = memory.Compute(hardware.number_bytes(), keeps_scores=False)
-        batch = memory.Batch(rows, max_length, rows * max_length)
+        batch = memory.ForwardPass(rows, max_length, rows * max_length)
         chosen = memory.wants_checkpointing(memory.shape(model), batch, compute, torch.cuda.mem_get_info()[1])
     # the first is TRL's name for it, and transformers' until it is removed
     config.gradient_checkpointing = config.activation_checkpointing = bool(chosen)
