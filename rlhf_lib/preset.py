@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode, SequenceNode
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from rlhf_lib.check import check_all
 from rlhf_lib.common.schema import PARAMS_FILE
@@ -28,6 +30,22 @@ PRESETS = Path("presets")
 OPEN = ("prepare", "mixture")  # the one mapping whose names are the user's own
 
 Leaf = tuple[tuple[str, ...], Any]
+
+
+class Representer(RoundTripRepresenter):
+    """Writes null as such, and the lists that a preset sets on one line: in a block, the comment of the next key would
+    come before their items."""
+
+    def represent_null(self, _: None) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+    def represent_list_on_a_line(self, items: list[Any]) -> SequenceNode:
+        flow = not any(isinstance(item, dict) for item in items)
+        return self.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
+
+
+Representer.add_representer(type(None), Representer.represent_null)
+Representer.add_representer(list, Representer.represent_list_on_a_line)
 
 
 def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[Leaf]:
@@ -100,6 +118,7 @@ def main() -> None:
         raise ParamsError(f"no preset {arguments.preset!r}; there are: {', '.join(names)}")
     file = PRESETS / f"{arguments.preset}.yaml"
     yaml = YAML()
+    yaml.Representer = Representer
     yaml.preserve_quotes = True
     yaml.width = 4096
     params = yaml.load(PARAMS_FILE.read_text(encoding="utf-8"))
