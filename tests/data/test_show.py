@@ -1,0 +1,81 @@
+"""`python -m rlhf_lib.data.show` on what the demo's data stages wrote."""
+
+import sys
+
+import pytest
+from project import ROOT
+
+from rlhf_lib.common import schema
+from rlhf_lib.data import show
+from rlhf_lib.data.load.params import LoadParams
+from rlhf_lib.data.prepare.params import PrepareParams
+
+
+def shown(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["show", *arguments])
+    show.main()
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A folder in which the data stages have run on a small demo."""
+    from dataclasses import replace
+
+    from rlhf_lib.common.files import write_json
+    from rlhf_lib.data.load.load import load
+    from rlhf_lib.data.prepare.prepare import prepare
+
+    monkeypatch.chdir(tmp_path)
+    raw, splits = tmp_path / "data/raw", tmp_path / "data/splits"
+    params = ROOT / "params.yaml"
+    load(raw, replace(schema.read("load", LoadParams, params), instructions=150, num_proc=1))
+    prepared = replace(schema.read("prepare", PrepareParams, params), validation_share=0.2, num_proc=1)
+    write_json("metrics/data.json", prepare(raw, splits, tmp_path / "data/rejected.jsonl", prepared))
+    return tmp_path
+
+
+def test_rows_are_those_of_the_files(made, capsys, monkeypatch):
+    out = shown(capsys, monkeypatch)
+    for name in show.FILES:
+        rows = len((made / f"data/splits/{name}.jsonl").read_text().splitlines())
+        lines = out.partition(f"\n{name} ")[2].splitlines()
+        end = next(i for i, line in enumerate(lines) if i and not line.startswith(" "))
+        # the last line of a split is that of all its sources, or of its only one
+        assert lines[end - 1].split()[1] == f"{rows:,}", name
+    assert "prompt words" in out
+
+
+def test_lengths_medians_and_scores_by_hand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where there is no tokenizer: lengths are in words
+    records = [
+        {"source": "s/a", "prompt": said("one two"), "chosen": said("x"), "rejected": said("x y z")}
+        | {"score_chosen": 8.0, "score_rejected": 3.0},
+        {"source": "s/a", "prompt": said("one two three four"), "completion": said("x y")},
+        {"source": "s/b", "prompt": said("one"), "responses": [{"content": "", "score": 1.0}]},
+    ]
+    columns = show.describe(iter(records), show.Lengths())
+    assert {source: column.rows for source, column in columns.items()} == {"s/a": 2, "s/b": 1}
+    a = columns["s/a"]
+    assert (list(a.prompts), list(a.responses), list(a.scores)) == ([2, 4], [1, 3, 2], [8.0, 3.0])
+    first, _, total = show.table("test", columns)
+    assert first.split() == ["test", "s/a", "2", "3", "2", "2", "2", "5.5", "3..8"]
+    assert total.split() == ["all", "3", "2", "2", "2", "2", "3", "1..8"]
+
+
+def test_what_was_dropped_and_examples(made, capsys, monkeypatch):
+    out = shown(capsys, monkeypatch, "--split", "test", "--examples")
+    assert "rows dropped            foreign_prompt" in out
+    assert "--- test, demo/facts\nuser: " in out and "\nanswer (" in out
+    assert "sft_train" not in out
+
+
+def test_without_data_it_says_what_to_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["show"])
+    with pytest.raises(SystemExit, match=r"^metrics/data.json: cannot be read .*; run dvc repro prepare first$"):
+        show.main()
+
+
+def said(text):
+    return [{"role": "user", "content": text}]

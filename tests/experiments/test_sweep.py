@@ -1,0 +1,139 @@
+"""What `make sweep` queues, and when it refuses."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from project import ROOT
+
+from rlhf_lib.experiments import sweep
+from rlhf_lib.experiments.sweep import Point
+
+QUEUE = """Task     Name                     Created    Status
+ee164e3  sweep-ppo-kl0.3-seed0    09:36 AM   Running
+5f6589c  sweep-ppo-kl0.3-seed1    Nov 20, 2026  Queued
+50c2f03  sweep-dpo-beta0.1-seed0  09:36 AM   Failed
+7917788  sweep-dpo-beta0.1-seed1  09:36 AM   Success
+
+Worker status: 1 active, 0 idle
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that were run, in a project with this queue and one finished experiment."""
+    ran = []
+
+    def output(*command):
+        ran.append(command)
+        return {("dvc", "queue"): QUEUE, ("dvc", "exp"): "sweep-dpo-beta0.1-seed1\n"}.get(command[:2], "")
+
+    monkeypatch.setattr(sweep, "output", output)
+    return ran
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
+    sweep.main()
+
+
+def test_every_coefficient_goes_with_every_seed_once(project):
+    found = sweep.points({"ppo": [0.05, 1.0, 0.05], "dpo": [1e-5]}, [0, 3])
+    assert [point.name for point in found] == [
+        *["sweep-ppo-kl0.05-seed0", "sweep-ppo-kl0.05-seed3", "sweep-ppo-kl1-seed0", "sweep-ppo-kl1-seed3"],
+        *["sweep-dpo-beta1e-05-seed0", "sweep-dpo-beta1e-05-seed3"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "complaint"),
+    [({"ppo": [-1.0]}, "ppo.kl_coef: must be at least 0"), ({"dpo": [0.0]}, "dpo.beta: must be")],
+)
+def test_a_value_that_params_yaml_must_not_hold_is_refused_before_anything_is_queued(project, coefficients, complaint):
+    with pytest.raises(SystemExit, match=complaint):
+        sweep.points(coefficients, [0])
+
+
+def test_a_point_is_queued_by_name_with_its_params_and_no_stage_after_select(commands):
+    Point("dpo", 0.1, 2).queue()
+    settings = ["policy=dpo", "dpo.beta=0.1", "dpo.seed=2"]
+    flags = [word for setting in settings for word in ("-S", setting)]
+    assert commands == [("dvc", "exp", "run", "--queue", "--name", "sweep-dpo-beta0.1-seed2", *flags, "select")]
+
+
+def test_what_is_done_or_waits_or_runs_is_not_queued_again_and_what_failed_is(project, commands, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "check_workspace", lambda policies: None)
+    run(monkeypatch, "--ppo=0.3", "--dpo=0.1", "--seeds=0,1,2")
+    queued = [command[5] for command in commands if command[:3] == ("dvc", "exp", "run")]
+    assert queued == ["sweep-ppo-kl0.3-seed2", "sweep-dpo-beta0.1-seed0", "sweep-dpo-beta0.1-seed2"]
+    out = capsys.readouterr().out
+    assert "sweep-ppo-kl0.3-seed0: there already" in out and "sweep-dpo-beta0.1-seed0: queued" in out
+
+
+def test_an_experiment_whose_worker_was_killed_is_told_with_the_way_out(commands, monkeypatch):
+    monkeypatch.setitem(globals(), "QUEUE", QUEUE.replace("1 active", "0 active"))
+    with pytest.raises(SystemExit, match=r"dvc queue kill sweep-ppo-kl0\.3-seed0, and try again"):
+        sweep.existing()
+
+
+@pytest.mark.parametrize("arguments", [["--ppo=0.1,x"], ["--seeds=0.5"]])
+def test_what_is_no_list_of_numbers_is_refused(project, monkeypatch, capsys, arguments):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *arguments)
+    assert "must be numbers with commas between" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--ppo=", "--dpo="], ["--ppo=0.1", "--seeds="]])
+def test_nothing_to_sweep_is_told(project, monkeypatch, arguments):
+    with pytest.raises(SystemExit, match="nothing to sweep"):
+        run(monkeypatch, *arguments)
+
+
+# ---- the workspace
+
+
+@pytest.fixture
+def committed(project, monkeypatch):
+    """A git repository with all committed, and a dvc that says that the pipeline has run (exit code of the file rc)."""
+    (project / "bin").mkdir()
+    (project / "bin/dvc").write_text('#!/bin/sh\necho "$@" > .git/asked\nexit $(cat .git/rc)\n')
+    (project / "bin/dvc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(project / "bin"), prepend=":")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], check=True)
+    (project / ".git/rc").write_text("0")
+    return project
+
+
+def test_a_clean_workspace_whose_pipeline_has_run_is_taken(committed):
+    sweep.check_workspace(["dpo", "ppo"])
+    assert (committed / ".git/asked").read_text().split()[-2:] == ["evaluate@dpo", "evaluate@ppo"]
+
+
+def test_uncommitted_work_is_refused_by_name(committed):
+    with open("params.yaml", "a") as file:
+        file.write("# edited\n")
+    (committed / "new.py").write_text("")
+    with pytest.raises(SystemExit, match=r"not committed: params\.yaml, new\.py; git add"):
+        sweep.check_workspace(["dpo"])
+
+
+def test_a_pipeline_that_has_not_run_is_refused(committed):
+    (committed / ".git/rc").write_text("1")
+    with pytest.raises(SystemExit, match=r"dvc repro \(dvc pull .* commit"):
+        sweep.check_workspace(["dpo"])
+
+
+def test_outside_git_the_sweep_says_what_git_says(project, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    with pytest.raises(SystemExit, match="git status --porcelain failed: fatal: not a git repository"):
+        sweep.check_workspace(["dpo"])

@@ -1,0 +1,179 @@
+"""The whole graph with real DVC in a copy of the project, on the smoke preset."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from copied_project import commit, copy_of_project, executed, run
+from project import ROOT
+
+from rlhf_lib.common.rows import normalise, read_jsonl
+
+ALL = ["load", "prepare", "base", "sft", "negatives", "reward", "judge", "reference", "dpo", "ppo"]
+ALL += [
+    "evaluate@sft",
+    "evaluate@ppo",
+    "evaluate@dpo",
+    "best_of_n",
+    "overoptimisation",
+    "llm_judge",
+    "select",
+    "report",
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which the graph has run once and the results are committed."""
+    folder = copy_of_project(tmp_path_factory.mktemp("project"))
+    assert set(executed(run(folder, "dvc", "repro"))) == set(ALL)
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def clean(project: Path) -> Path:
+    """The project as committed, with its outs."""
+    run(project, "git", "checkout", "-q", "--force", "--", ".")
+    run(project, "dvc", "checkout", "-q", "--force")
+    return project
+
+
+def test_every_stage_left_its_files(project: Path) -> None:
+    for model in ("base", "sft", "reward", "judge", "ppo", "dpo"):
+        names = {file.name for file in (project / "models" / model).iterdir()}
+        assert "model.safetensors" in names
+        assert not {name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))}
+    assert "PPO" in (project / "report/index.html").read_text()
+    assert not list((project / "checkpoints").glob("*/*")), "checkpoints are removed on success"
+
+
+def test_policies_have_the_same_metric_keys(project: Path) -> None:
+    def keys(value: object) -> object:
+        return {key: keys(item) for key, item in value.items()} if isinstance(value, dict) else None
+
+    shapes = [keys(json.loads((project / f"metrics/eval/{p}.json").read_text())) for p in ("sft", "ppo", "dpo")]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def test_no_prompt_is_in_two_splits(project: Path) -> None:
+    splits = {
+        name: {normalise(row["prompt"]) for row in read_jsonl(project / f"data/splits/{name}.jsonl")}
+        for name in (
+            *(f"{part}_{half}" for part in ("sft", "prompts", "judge") for half in ("train", "validation")),
+            "test",
+        )
+    }
+    seen: set[str] = set()
+    for prompts in splits.values():
+        assert not seen & prompts
+        seen |= prompts
+    pairs = read_jsonl(project / "data/splits/preference_train.jsonl")
+    assert {normalise(row["prompt"]) for row in pairs} <= splits["prompts_train"]
+
+
+def test_a_second_run_executes_nothing(clean: Path) -> None:
+    assert executed(run(clean, "dvc", "repro")) == []
+    assert run(clean, "git", "status", "--porcelain") == ""
+
+
+def test_a_dpo_param_reruns_dpo_and_what_hangs_on_it(clean: Path) -> None:
+    params = clean / "params.yaml"
+    text = params.read_text()
+    params.write_text(re.sub(r"(\n  beta: )[\d.]+", r"\g<1>0.3", text))
+    assert params.read_text() != text
+    ran = executed(run(clean, "dvc", "repro"))
+    assert set(ran) <= {"dpo", "evaluate@dpo", "llm_judge", "report"}
+    assert {"dpo", "evaluate@dpo"} <= set(ran)
+
+
+def test_a_filter_that_leaves_the_sft_rows_as_they_were_trains_no_sft(clean: Path) -> None:
+    params = clean / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("  min_score_gap: 1.0\n", "  min_score_gap: 2.5\n"))
+    assert params.read_text() != text
+    ran = executed(run(clean, "dvc", "repro"))
+    assert {"prepare", "negatives", "reward", "reference", "dpo"} <= set(ran)
+    assert not {"base", "sft"} & set(ran)
+
+
+def test_a_comment_in_the_ppo_code_reruns_ppo_and_no_other_training(clean: Path) -> None:
+    with (clean / "rlhf_lib/ppo/trainer.py").open("a") as file:
+        file.write("# a remark\n")
+    ran = executed(run(clean, "dvc", "repro"))
+    assert ran == ["ppo"], "its output is the same to the bit, so nothing below it runs"
+
+
+def test_a_deleted_model_comes_back_without_training(clean: Path) -> None:
+    weights = clean / "models/sft/model.safetensors"
+    before = weights.read_bytes()
+    shutil.rmtree(clean / "models/sft")
+    assert executed(run(clean, "dvc", "repro")) == []
+    assert weights.read_bytes() == before
+
+
+def test_ppo_against_dpo_is_one_metrics_diff_away(clean: Path) -> None:
+    for policy in ("ppo", "dpo"):
+        ran = executed(run(clean, "dvc", "exp", "run", "-n", policy, "-S", f"policy={policy}"))
+        assert set(ran) <= {"select"}
+    compared = json.loads(run(clean, "dvc", "metrics", "diff", "ppo", "dpo", "--json"))
+    assert set(compared) == {"metrics/policy.json"}
+    assert "eval.kl" in compared["metrics/policy.json"]  # the untrained policies say the same, with other probabilities
+
+
+def test_a_missing_policy_is_told_before_anything_runs(clean: Path) -> None:
+    params = clean / "params.yaml"
+    params.write_text(params.read_text().replace("policy: ppo", "policy: pop"))
+    output = run(clean, sys.executable, "-m", "rlhf_lib.check", check=False).strip()
+    assert output == "params.yaml: policy: no policy 'pop'; set it to one of sft, ppo, dpo"
+
+
+def test_plots_show_every_curve(clean: Path) -> None:
+    plots = json.loads(run(clean, "dvc", "plots", "show", "--json"))
+    stages = ("sft", "reward", "judge", "dpo", "ppo")
+    wanted = {f"metrics/{stage}/{curve}.tsv" for stage in stages for curve in ("train", "eval")}
+    wanted |= {"metrics/frontier.tsv", "metrics/overoptimisation.tsv", "Training loss", "PPO reward and KL"}
+    assert set(plots["data"]) == wanted
+    assert all(plot[0]["content"]["data"]["values"] for plot in plots["data"].values())
+    assert not plots.get("errors")
+
+
+@pytest.mark.slow
+def test_a_queued_sweep_runs_only_ppo_and_below(clean: Path) -> None:
+    run(clean, "dvc", "exp", "run", "--queue", "-n", "kl", "-S", "ppo.kl_coef=0.05,0.5")
+    output = run(clean, "dvc", "exp", "run", "--run-all", "-j", "1")
+    shown = json.loads(run(clean, "dvc", "exp", "show", "--json"))
+    names = {exp["name"]: exp["revs"][0]["data"] for rev in shown for exp in rev.get("experiments") or []}
+    assert {"kl-1", "kl-2"} <= set(names), output
+    for name, kl_coef in (("kl-1", 0.05), ("kl-2", 0.5)):
+        assert names[name]["params"]["params.yaml"]["data"]["ppo"]["kl_coef"] == kl_coef
+        assert "reward" in names[name]["metrics"]["metrics/policy.json"]["data"]["eval"]
+        logs = run(clean, "dvc", "queue", "logs", name, check=False)
+        assert set(executed(logs)) <= {"ppo", "evaluate@ppo", "overoptimisation", "llm_judge", "select", "report"}
+
+
+@pytest.mark.slow
+def test_two_copies_give_the_same_lock(project: Path, tmp_path: Path) -> None:
+    other = copy_of_project(tmp_path)
+    run(other, "dvc", "repro")
+    run(project, "git", "checkout", "-q", "--force", "--", ".")
+    assert (other / "dvc.lock").read_text() == (project / "dvc.lock").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / "../shared/data").is_dir(), reason="real rows are not beside the project")
+def test_real_rows_go_through_the_graph(tmp_path: Path) -> None:
+    folder = copy_of_project(tmp_path)
+    path = (ROOT / "../shared/data/ultrafeedback_binarized_1k.jsonl").resolve()
+    binarized = f"{{reader: ultrafeedback_binarized, path: '{path}', max_records: 300}}"
+    settings = [f"load.sources=[{binarized}, {{reader: hh, path: '{path.with_name('hh_harmless_300.jsonl')}'}}]"]
+    settings += ["prepare.min_score_gap=0.5", "base.n_positions=512", "sft.max_length=512", "reference.max_length=512"]
+    settings += ["reward.max_length=512", "judge.max_length=512"]
+    run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke", *settings)
+    assert set(executed(run(folder, "dvc", "repro"))) == set(ALL)
+    assert "gold" not in json.loads((folder / "metrics/eval/ppo.json").read_text())["t1"]

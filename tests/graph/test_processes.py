@@ -1,0 +1,74 @@
+"""SFT, reward model and DPO in two processes on a CPU, against one process with the same batches; and rows that are
+shared out over processes, and come back in order."""
+
+import json
+
+import pytest
+import torch
+from launched import launch
+from trl_process import BUILD, seen
+from trl_trainers import CHOSEN, REJECTED
+
+from rlhf_lib.training import trainer as training
+
+pytestmark = pytest.mark.slow
+
+# Two passes over eight rows, four to a step: micro-batches of two, both in one process or one in each of two.
+COMMON = {
+    "max_steps": 4,
+    "eval_steps": 2,
+    "save_steps": 4,
+    "train_sampling_strategy": "group_by_length",
+    "per_device_train_batch_size": 2,
+}
+# TRL averages its other metrics over micro-batches, or takes the least and the greatest of those of all processes.
+COMPARED = {"loss", "grad_norm", "learning_rate", "accuracy", "rewards/margins", "eval_loss", "eval_accuracy"}
+LOSS, WEIGHT = 1e-5, 1e-4  # sums in another order; Adam makes more of such differences where the gradient is else 0
+
+
+@pytest.fixture
+def in_two(tiny, tmp_path):
+    directory = tmp_path / "two"
+    directory.mkdir()
+    (directory / "params.yaml").write_text("policy: ppo\n")
+    (directory / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
+
+    def in_two(what, changes):
+        done = launch(directory, "trl_process", what, json.dumps(changes), tiny.policy, tiny.reward, directory)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return [torch.load(directory / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+
+    return in_two
+
+
+@pytest.mark.parametrize("adapters", [{}, {"lora_r": 4}], ids=["full", "lora"])
+@pytest.mark.parametrize("what", BUILD)
+def test_two_processes_learn_what_one_does(tiny, checkpoints, in_two, what, adapters):
+    changes = {**COMMON, **adapters}
+    alone = BUILD[what](tiny, checkpoints, {**changes, "gradient_accumulation_steps": 2})
+    start = {name: tensor.clone() for name, tensor in alone.model.state_dict().items()}
+    training.run(alone, checkpoints)
+    first, second = in_two(what, changes)
+    expected = seen(alone)
+    for curve in ("train", "eval"):
+        assert len(first[curve]) == len(expected[curve]) > 1
+        for one, two in zip(expected[curve], first[curve], strict=True):
+            assert one.keys() == two.keys()
+            for name in one.keys() & COMPARED:
+                assert two[name] == pytest.approx(one[name], abs=LOSS, rel=1e-4), (curve, name)
+    for name, weight in expected["weights"].items():
+        assert first["weights"][name].equal(second["weights"][name])
+        torch.testing.assert_close(first["weights"][name], weight, atol=WEIGHT, rtol=0)
+    assert any((start[name] - weight).abs().max() > 1e-3 for name, weight in expected["weights"].items())
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 20])
+def test_rewards_come_back_to_the_rows_that_they_are_of(in_two, count):
+    first, second = in_two("rows", count)
+    assert first["names"] == second["names"] == list(range(count))
+    assert first["rewards"] == second["rewards"] == pytest.approx(first["alone"], abs=1e-5)
+    assert len(set(first["rewards"])) == len(first["rewards"])
+
+
+def test_the_pairs_have_answers_of_different_lengths():
+    assert len({len(a) + len(b) for a, b in zip(CHOSEN, REJECTED, strict=True)}) > 3

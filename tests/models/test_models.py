@@ -1,0 +1,115 @@
+import pytest
+import torch
+from tiny_models import TEXTS
+from transformers import AutoModelForSequenceClassification
+
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.scoring.reward_model import RewardModel
+
+ANSWERS = ["Cat.", "The sky is in one word, the dog.", "", "dog dog dog", "<|end|><|pad|>", "Paint", "é", "cat", "A."]
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+PROMPTS = [user(text) for text in TEXTS]
+PROMPTS[3] = [{"role": "system", "content": "Name the sky."}, *user("the")]  # prompts of different lengths
+
+
+@pytest.fixture(scope="module")
+def reward(tiny):
+    return RewardModel.load(tiny.reward)
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer):
+    return [prompt_ids(tokenizer, prompt) for prompt in PROMPTS]
+
+
+# ---- saving and loading
+
+
+@pytest.mark.parametrize("kind", ["policy", "reward"])
+def test_two_saves_are_the_same_file_by_file(tiny, tmp_path, kind):
+    load = models.load_policy if kind == "policy" else AutoModelForSequenceClassification.from_pretrained
+    for name in ("a", "another/name"):
+        source = getattr(tiny, kind)
+        models.save(load(source), models.load_tokenizer(source), tmp_path / name)
+    first = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
+    second = {file.name: file.read_bytes() for file in (tmp_path / "another/name").iterdir()}
+    assert first == second and "training_args.bin" not in first
+    assert not any(str(tmp_path).encode() in content or str(source).encode() in content for content in first.values())
+
+
+def test_a_saved_model_says_the_same(policy, tokenizer, encoded, tmp_path):
+    models.save(policy, tokenizer, tmp_path)
+    again, ids = models.load_policy(tmp_path), torch.tensor(encoded[:1])
+    with torch.no_grad():
+        assert again(ids).logits.equal(policy(ids).logits)
+    assert prompt_ids(models.load_tokenizer(tmp_path), PROMPTS[0]) == encoded[0]
+
+
+def test_loaded_models_are_ready_to_measure(policy, reward):
+    assert not policy.training and not reward.model.training
+    assert policy.dtype == reward.model.dtype == torch.float32
+
+
+def test_a_length_beyond_the_context_is_told(policy):
+    models.check_length("sft.max_length", 64, policy)
+    with pytest.raises(ParamsError, match=r"sft\.max_length: 65 .* at most 64") as error:
+        models.check_length("sft.max_length", 65, policy)
+    assert "\n" not in str(error.value)
+
+
+# ---- rewards
+
+
+def score_by_hand(reward, prompt, answer):
+    """The score at the last token of the dialogue alone, from the trunk and the head."""
+    ids = torch.tensor([dialogue_ids(reward.tokenizer, prompt, answer)])
+    with torch.no_grad():
+        return reward.model.score(reward.model.transformer(ids).last_hidden_state[0, -1]).item()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_scores_are_read_at_the_last_token_whatever_the_batch(tiny, batch_size):
+    reward = RewardModel.load(tiny.reward)
+    reward.batch_size = batch_size
+    expected = [score_by_hand(reward, p, a) for p, a in zip(PROMPTS, ANSWERS, strict=True)]
+    assert reward.scores(PROMPTS, ANSWERS) == pytest.approx(expected, abs=1e-5)
+    assert reward.scores(PROMPTS[::-1], ANSWERS[::-1]) == pytest.approx(expected[::-1], abs=1e-5)
+    assert len({round(value, 4) for value in expected}) == len(expected)
+
+
+def test_rewards_are_scores_less_the_mean_in_units_of_the_spread(reward):
+    assert (reward.mean, reward.std) == (0.1, 0.5)
+    expected = [(score - 0.1) / 0.5 for score in reward.scores(PROMPTS, ANSWERS)]
+    assert reward(PROMPTS, ANSWERS) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_dialogue_beyond_the_context_loses_its_beginning(reward):
+    long = user("cat " * 100 + "Name the dog.")
+    whole = dialogue_ids(reward.tokenizer, long, "Dog.")
+    assert len(whole) > 64
+    with torch.no_grad():
+        expected = reward.model(torch.tensor([whole[-64:]])).logits.item()
+    short, got = reward.scores([PROMPTS[0], long], [ANSWERS[0], "Dog."])
+    assert got == pytest.approx(expected, abs=1e-5)
+    assert short == pytest.approx(score_by_hand(reward, PROMPTS[0], ANSWERS[0]), abs=1e-5)
+
+
+def test_a_reward_model_scores_with_eos_once(reward):
+    ids = dialogue_ids(reward.tokenizer, PROMPTS[0], "Cat.")
+    assert ids.count(reward.tokenizer.eos_token_id) == 1
+    assert reward.model.config.pad_token_id == reward.tokenizer.pad_token_id != reward.tokenizer.eos_token_id
+
+
+def test_no_rows_have_no_rewards(reward):
+    assert reward([], []) == []
+
+
+def test_a_reward_model_has_one_output(reward):
+    assert reward.model.config.num_labels == 1

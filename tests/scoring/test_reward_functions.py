@@ -1,0 +1,326 @@
+"""Rewards by decoded text: what an entry names, the contract of the functions, weights and faults."""
+
+import math
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from project import ROOT
+from trl.rewards import think_format_reward
+
+from rewards import examples
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.data.load.demo import build_rows
+from rlhf_lib.data.load.params import SourceParams
+from rlhf_lib.data.load.readers import READERS
+from rlhf_lib.demo.gold import gold
+from rlhf_lib.ppo.rewards import RewardFunctions
+from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.scoring.source import RewardSource, needs_hub, parse
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PROMPTS = [[{"role": "user", "content": text}] for text in ("Name the cat.", "Paint the sky.", "Describe the dog.")]
+TEXTS = ["Cat.", "a b c d", ""]
+
+
+def letters(completions, **columns):
+    return [float(len(completion[0]["content"])) for completion in completions]
+
+
+def only_first(completions, **columns):
+    return [10.0, *[None] * (len(completions) - 1)]
+
+
+def nothing(completions, **columns):
+    return [None] * len(completions)
+
+
+def rewards(functions, weights=None, columns=None):
+    """Of functions by name, on the three rows above."""
+    return RewardFunctions(functions, weights or [1.0] * len(functions))(PROMPTS, TEXTS, columns or {})
+
+
+def told(call, *arguments, **options):
+    """What the one-line error says."""
+    with pytest.raises(ParamsError) as error:
+        call(*arguments, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- what an entry names
+
+
+@pytest.mark.parametrize(
+    ("entry", "source", "name"),
+    [
+        ("rewards.examples:brevity", RewardSource("function", "rewards.examples", attribute="brevity"), "brevity"),
+        ("mine:_f2", RewardSource("function", "mine", attribute="_f2"), "_f2"),
+        ("models/reward", RewardSource("directory", "models/reward"), "reward"),
+        ("models/reward/", RewardSource("directory", "models/reward/"), "reward"),
+        ("rewards/none", RewardSource("directory", "rewards/none"), "none"),
+        ("./x", RewardSource("directory", "./x"), "x"),
+        ("../x/y.z", RewardSource("directory", "../x/y.z"), "y.z"),
+        ("/a/b", RewardSource("directory", "/a/b"), "b"),
+        (f"owner/na.me-1@{COMMIT}", RewardSource("hub", "owner/na.me-1", revision=COMMIT), "na.me-1"),
+    ],
+)
+def test_an_entry_is_a_function_a_directory_or_a_hub_model(entry, source, name):
+    assert parse(entry) == source and source.name == name
+
+
+def test_a_directory_that_exists_is_one_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "owner/name").mkdir(parents=True)
+    assert parse("owner/name") == RewardSource("directory", "owner/name")
+    assert parse("~/owner") == RewardSource("directory", f"{tmp_path}/owner")
+    assert parse("owner/other@" + COMMIT).kind == "hub"
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ("owner/name", "write owner/name@<commit>, got 'owner/name'"),
+        ("owner/name@main", "write owner/name@<commit>, got 'owner/name@main'"),
+        (f"owner/name@{COMMIT[:-1]}", "pinned to a commit (40 hex digits)"),
+        ("reward", "'reward' is no reward"),
+        (f"name@{COMMIT}", "is no reward"),
+        ("", "is no reward"),
+        ("a/b/c", "is no reward"),
+        ("https://huggingface.co/owner/name", "named module:function"),
+        ("rewards/examples.py:brevity", "as in rewards.examples:brevity, got 'rewards/examples.py:brevity'"),
+        ("rewards.examples:", "named module:function"),
+        (":f", "named module:function"),
+        ("a..b:f", "named module:function"),
+        ("a:b:c", "named module:function"),
+    ],
+)
+def test_a_malformed_entry_is_told(entry, text):
+    with pytest.raises(ValueError) as error:
+        parse(entry)
+    assert str(error.value).startswith("reward_funcs: ") and text in str(error.value) and "\n" not in str(error.value)
+    load = told(RewardFunctions.load, [entry], None, True)
+    assert load == f"params.yaml: ppo.{error.value}"
+
+
+def test_the_network_is_needed_for_hub_models_alone():
+    local = ["models/reward", "rewards.examples:brevity"]
+    assert not needs_hub([]) and not needs_hub(local) and needs_hub([*local, f"owner/name@{COMMIT}"])
+
+
+def test_an_entry_is_read_without_heavy_libraries():
+    code = "import sys, rlhf_lib.scoring.source; print({'torch', 'transformers', 'trl'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+# ---- the contract
+
+
+def test_a_function_gets_conversations_and_columns_by_keyword():
+    calls = []
+
+    def function(**arguments):
+        calls.append(arguments)
+        return [0.0] * 3
+
+    columns = {"source": ["a", "b", "c"], "completion_ids": [[1], [2], []], "prompt": PROMPTS, "completion": TEXTS}
+    rewards({"f": function}, columns=columns)
+    assert calls == [
+        {
+            "prompts": PROMPTS,
+            "completions": [[{"role": "assistant", "content": text}] for text in TEXTS],
+            "source": ["a", "b", "c"],
+            "completion_ids": [[1], [2], []],
+        }
+    ]
+
+
+def test_the_total_is_the_weighted_sum():
+    got = rewards({"letters": letters, "first": lambda completions, **columns: [1, 2, 3]}, [0.5, -2.0])
+    assert got.by_name == {"letters": [4.0, 7.0, 0.0], "first": [1.0, 2.0, 3.0]}
+    assert got.total == [4 / 2 - 2, 7 / 2 - 4, 0 - 6]
+
+
+def test_none_leaves_the_row_to_the_other_functions():
+    got = rewards({"letters": letters, "only_first": only_first}, [1.0, 0.1])
+    assert got.total == [4.0 + 1.0, 7.0, 0.0]
+    assert got.by_name["only_first"] == [10.0, None, None]
+
+
+def test_a_row_that_no_function_scores_gets_0():
+    assert rewards({"only_first": only_first, "nothing": nothing}).total == [10.0, 0.0, 0.0]
+
+
+def test_a_weight_of_0_only_measures():
+    got = rewards({"letters": letters, "only_first": only_first}, [0.0, 1.0])
+    assert got.total == [10.0, 0.0, 0.0] and got.by_name["letters"] == [4.0, 7.0, 0.0]
+
+
+@pytest.mark.parametrize("given", [[1, True, 0.5], list(np.float32([1, 1, 0.5])), [np.int64(1), 1.0, Fraction(1, 2)]])
+def test_numbers_of_any_real_type_are_rewards(given):
+    got = rewards({"f": lambda **columns: given}).by_name["f"]
+    assert got == [1.0, 1.0, 0.5] and all(type(value) is float for value in got)
+
+
+def test_an_async_function_is_awaited():
+    async def judge(completions, **columns):
+        return letters(completions)
+
+    assert rewards({"judge": judge}).total == [4.0, 7.0, 0.0]
+
+
+def test_no_rows_have_no_rewards():
+    got = RewardFunctions({"letters": letters}, [1.0])([], [], {"source": []})
+    assert got.total == [] and got.by_name == {"letters": []}
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (None, "gave None of type NoneType, not a list"),
+        (1.0, "gave 1.0 of type float, not a list"),
+        ((1.0, 2.0, 3.0), "of type tuple, not a list"),
+        (torch.zeros(3), "of type Tensor, not a list"),
+        (torch.zeros(3, 99), "of type Tensor, not a list"),
+        ([], "gave 0 rewards for 3 rows"),
+        ([1.0, 2.0], "gave 2 rewards for 3 rows"),
+        ([1.0] * 4, "gave 4 rewards for 3 rows"),
+        ([1.0, math.nan, 1.0], "gave nan for row 1"),
+        ([1.0, 1.0, -math.inf], "gave -inf for row 2"),
+        (["1.0", 1.0, 1.0], "gave '1.0' for row 0"),
+        ([[1.0], [1.0], [1.0]], "gave [1.0] for row 0"),
+        ([1.0, 1j, 1.0], "gave 1j for row 1"),
+        ([10**400, 1.0, 1.0], "for row 0"),
+    ],
+)
+def test_a_faulty_result_is_told(given, fault):
+    text = told(rewards, {"fine": letters, "faulty": lambda **columns: given}, [1.0, 0.0])
+    assert text.startswith("reward function faulty: ") and fault in text
+
+
+def test_what_a_function_raises_passes_with_its_name():
+    def broken(completions, **columns):
+        return [1 / len(completion[0]["content"]) for completion in completions]
+
+    with pytest.raises(ZeroDivisionError) as error:
+        rewards({"fine": letters, "broken": broken})
+    assert error.value.__notes__ == ["raised by the reward function broken (params.yaml: ppo.reward_funcs)"]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'source'") as error:
+        rewards({"narrow": lambda prompts, completions: [0.0] * 3}, columns={"source": ["a"] * 3})
+    assert "narrow" in error.value.__notes__[0]
+
+
+# ---- loading
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module of its own name for each test, so that none is found among those imported before."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return lambda name, text: (tmp_path / f"{name}.py").write_text(text)
+
+
+def test_functions_are_loaded_by_name_with_weights_of_1(module):
+    module("rewards_by_name", "def one(completions, **columns): return [1.0] * len(completions)\n")
+    loaded = RewardFunctions.load(["rewards_by_name:one", "rewards.examples:brevity"], None, True)
+    got = loaded(PROMPTS, ["word " * 43, "a", ""], {})
+    assert got.by_name == {"one": [1.0, 1.0, 1.0], "brevity": [-3.0, 0.0, 0.0]}
+    assert got.total == [-2.0, 1.0, 1.0]
+
+
+def test_equal_names_are_numbered(module):
+    module("rewards_equal_a", "def f(completions, **columns): return [1.0] * len(completions)\nf_2 = f\n")
+    module("rewards_equal_b", "def f(completions, **columns): return [2.0] * len(completions)\n")
+    entries = ["rewards_equal_a:f", "rewards_equal_b:f", "rewards_equal_a:f_2", "rewards_equal_b:f"]
+    got = RewardFunctions.load(entries, [1.0, 10.0, 100.0, 1000.0], True)(PROMPTS, TEXTS, {})
+    assert {name: values[0] for name, values in got.by_name.items()} == {"f": 1.0, "f_2": 2.0, "f_2_2": 1.0, "f_3": 2.0}
+    assert got.total == [2121.0] * 3
+
+
+def test_a_reward_model_is_one_of_the_functions(tiny, tmp_path):
+    path = tmp_path / "quality"
+    shutil.copytree(tiny.reward, path)
+    entries = [str(path), "rewards.examples:brevity", str(path)]
+    model = RewardModel.load(tiny.reward)
+    texts = ["Cat.", "dog " * 43, ""]
+    for normalize in (True, False):
+        got = RewardFunctions.load(entries, [2.0, 0.1, 0.5], normalize)(PROMPTS, texts, {"source": ["a"] * 3})
+        expected = model(PROMPTS, texts) if normalize else model.scores(PROMPTS, texts)
+        assert got.by_name["quality"] == got.by_name["quality_2"] == pytest.approx(expected)
+        assert got.total == pytest.approx(
+            [2.5 * reward + 0.1 * words for reward, words in zip(expected, [0.0, -3.0, 0.0], strict=True)]
+        )
+
+
+def test_functions_of_trl_work():
+    texts = ["<think>Let me see.</think>Cat.", "Cat.", "<think>Cat."]
+    got = RewardFunctions.load(["trl.rewards:think_format_reward"], [3.0], True)(PROMPTS, texts, {"source": ["a"] * 3})
+    assert got.by_name == {"think_format_reward": [1.0, 0.0, 0.0]} and got.total == [3.0, 0.0, 0.0]
+    assert got.by_name["think_format_reward"] == think_format_reward([[{"content": text}] for text in texts])
+
+
+def test_a_function_that_cannot_be_had_is_told(module):
+    load = RewardFunctions.load
+    module("rewards_no_import", "import no_such_package.inside\n")
+    module("rewards_few", "def politeness(**columns): ...\nlimit = 3\n")
+    module("rewards_empty", "")
+    where = "params.yaml: ppo.reward_funcs: "
+    assert told(load, ["no_such_module.x:f"], None, True).startswith(f"{where}no_such_module.x:f: no module no_such_m")
+    assert "no module rewards.none;" in told(load, ["rewards.none:f"], None, True)
+    text = told(load, ["rewards_no_import:f"], None, True)
+    assert "it imports no_such_package, which is not installed" in text
+    assert "did you mean politeness?" in told(load, ["rewards_few:politness"], None, True)
+    assert "no x in the module; it has politeness" in told(load, ["rewards_few:x"], None, True)
+    assert "no function at all" in told(load, ["rewards_empty:x"], None, True)
+    assert "not a function but 3" in told(load, ["rewards_few:limit"], None, True)
+
+
+def test_a_module_that_fails_shows_its_own_error(module):
+    module("rewards_failing", "1 / 0\n")
+    with pytest.raises(ZeroDivisionError) as error:
+        RewardFunctions.load(["rewards_failing:f"], None, True)
+    assert error.value.__notes__ == ["raised by importing rewards_failing (params.yaml: ppo.reward_funcs)"]
+
+
+def test_a_missing_model_is_told(tmp_path):
+    assert "dvc repro reward" in told(RewardFunctions.load, [f"{tmp_path}/none"], None, True)
+
+
+def test_another_number_of_weights_is_told():
+    entries = ["rewards.examples:brevity", "rewards.examples:no_repetition"]
+    text = told(RewardFunctions.load, entries, [1.0], True)
+    assert text.startswith("params.yaml: ppo.reward_weights: 1 weights for 2 reward_funcs")
+
+
+# ---- the examples
+
+
+def example(function, *texts, **columns):
+    return function(completions=[[{"role": "assistant", "content": text}] for text in texts], **columns)
+
+
+def test_brevity_counts_the_words_over_its_limit():
+    assert example(examples.brevity, "", "a " * 40, "a\n" * 41, "a b " * 40, id=[1, 2, 3, 4]) == [0, 0, -1, -40]
+
+
+def test_no_repetition_counts_three_words_that_come_again():
+    texts = ["", "the cat", "the cat sat down", "the cat sat The cat SAT", "a a a a a"]
+    # six words have four trigrams, the last of them the first again; five equal words have three equal ones
+    assert example(examples.no_repetition, *texts) == pytest.approx([0, 0, 0, -1 / 4, -2 / 3])
+
+
+def test_demo_gold_is_the_true_quality_of_demo_rows_alone():
+    source = SourceParams(reader="demo")
+    row = next(iter(READERS["demo"].parse(build_rows(instructions=4, seed=0)[0], source)))
+    texts = [response["content"] for response in row["responses"]]
+    prompts = [row["prompt"]] * len(texts)
+    source = [row["source"]] * (len(texts) - 1) + ["ultrafeedback/x"]
+    expected = [gold(row["prompt"][-1]["content"], text) for text in texts[:-1]]
+    assert example(examples.demo_gold, *texts, prompts=prompts, source=source) == [*expected, None]
+    assert any(expected)

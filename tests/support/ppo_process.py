@@ -1,0 +1,60 @@
+"""What each process of a launched PPO run does: run by launched.py."""
+
+import json
+import os
+import sys
+
+import torch
+from ppo_steps import Gradients
+from ppo_trainers import EVAL_ROWS, PTX_ROWS, TRAIN_ROWS, ppo_params
+from tiny_models import IN_FP32
+from trained import rows
+from transformers import TrainerCallback
+
+from rlhf_lib.models import hardware
+from rlhf_lib.ppo import build as ppo
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training.checkpoint import CheckpointDir
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Killed
+
+
+def in_this_process(changes, policy, reward, out):
+    """Train, and write what this process saw to a file of its rank."""
+    hardware.use(IN_FP32)
+    changes = json.loads(changes)
+    kill_at = changes.pop("kill_at", None)
+    params, checkpoints = ppo_params(**changes), CheckpointDir("ppo")
+    trainer = ppo.build(params, policy, reward, TRAIN_ROWS, EVAL_ROWS, PTX_ROWS, checkpoints)
+    seen = Gradients()
+    trainer.add_callback(seen)
+    if kill_at is not None:
+        trainer.add_callback(KillAfter(kill_at))
+    try:
+        training.run(trainer, checkpoints)
+    except Killed:
+        os._exit(0)
+    saw = {
+        "gradients": seen.steps,
+        "train": rows(trainer),
+        "eval": rows(trainer, "eval_reward"),
+        "weights": trainer.model.state_dict(),
+        "completions": trainer.completions,
+        "processes": trainer.accelerator.num_processes,
+    }
+    torch.save(saw, f"{out}/{trainer.accelerator.process_index}.pt")
+
+
+if __name__ == "__main__":
+    in_this_process(*sys.argv[1:])

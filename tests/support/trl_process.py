@@ -1,0 +1,70 @@
+"""What each process of a launched run of SFT, reward model or DPO does: run by launched.py."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from tiny_models import IN_FP32, TEXTS, Tiny
+from trained import rows
+from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_rows, sft_trainer
+
+from rlhf_lib.dpo import trainer as dpo
+from rlhf_lib.models import hardware, processes
+from rlhf_lib.scoring.reward_model import RewardModel, shared
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training.checkpoint import CheckpointDir
+
+
+def dpo_trainer(tiny, checkpoints, rows, **changes):
+    pairs = referenced(tiny, rows)
+    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
+
+
+BUILD = {
+    "sft": lambda tiny, checkpoints, changes: sft_trainer(tiny, checkpoints, sft_rows()[:8], **changes),
+    "reward": lambda tiny, checkpoints, changes: reward_trainer(tiny, checkpoints, pair_rows()[:8], **changes),
+    "dpo": lambda tiny, checkpoints, changes: dpo_trainer(tiny, checkpoints, pair_rows()[:8], **changes),
+}
+
+
+def in_this_process(what, changes, policy, reward, out):
+    """Train or score, and write what this process saw to a file of its rank."""
+    hardware.use(IN_FP32)
+    rank = os.environ["RANK"]
+    work = Path(f"of-{rank}")  # the fixtures' files are written by each process
+    work.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(name, work)
+    os.chdir(work)
+    if what == "rows":
+        saw = named_rewards(int(changes), Path(reward))
+    else:
+        checkpoints = CheckpointDir("ppo")
+        trainer = BUILD[what](Tiny(Path(policy), Path(reward)), checkpoints, json.loads(changes))
+        training.run(trainer, checkpoints)
+        saw = seen(trainer)
+    torch.save(saw, f"{out}/{rank}.pt")
+
+
+def seen(trainer):
+    state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+    return {"train": rows(trainer), "eval": rows(trainer, "eval_loss"), "weights": state}
+
+
+def named_rewards(count, reward):
+    """Texts that name their row, with what a reward model and a function of texts give in these processes."""
+    texts = [f"row {i} {'cat ' * (i % 5)}" for i in range(count)]
+    model = RewardModel.load(reward)
+    prompts = [[{"role": "user", "content": TEXTS[i % len(TEXTS)]}] for i in range(count)]
+    return {
+        "names": processes.shared_out(texts, lambda part: [int(text.split()[1]) for text in part]),
+        "rewards": shared(model)(prompts, texts),
+        "alone": model(prompts, texts),
+    }
+
+
+if __name__ == "__main__":
+    in_this_process(*sys.argv[1:])

@@ -1,0 +1,135 @@
+"""Trainers of SFT, reward model and DPO on the tiny model, and their rows."""
+
+import csv
+
+import torch
+from tiny_models import TEXTS
+from transformers import TrainerCallback
+
+from rlhf_lib.common.rows import write_jsonl
+from rlhf_lib.dpo import trainer as dpo
+from rlhf_lib.dpo.params import DPOParams
+from rlhf_lib.dpo.reference import COLUMNS, reference_logprobs
+from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.reward import trainer as reward
+from rlhf_lib.reward.params import JudgeParams
+from rlhf_lib.sft import trainer as sft
+from rlhf_lib.sft.params import SFTParams
+from rlhf_lib.training import trainer as training
+
+CHOSEN = ["Cat.", "The dog.", "sky", "Paint the cat dog sky.", "one", "A word.", "dog", "in one word", "the"]
+REJECTED = ["word word word", "sky", "Name the cat.", "dog", "cat cat", "one.", "the sky in one", "cat", "Paint it."]
+TRAINER = {
+    "seed": 0,
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.0,
+    "weight_decay": 0.01,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.98,
+    "max_grad_norm": 1.0,
+    "per_device_train_batch_size": 3,
+    "num_train_epochs": 2.0,
+    "max_steps": 5,
+    "gradient_accumulation_steps": 1,
+    "train_sampling_strategy": "random",
+    "logging_steps": 1,
+    "eval_steps": 5,
+    "save_steps": 2,
+    "lora_r": None,
+    "lora_alpha": 16,
+    "lora_dropout": 0.0,
+    "lora_target_modules": None,
+    "load_in_8bit": False,
+    "load_in_4bit": False,
+    "freeze": [],
+}
+LONG = "cat " * 100
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def assistant(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def sft_rows():
+    return [{"id": str(i), "prompt": user(TEXTS[i]), "completion": assistant(CHOSEN[i])} for i in range(len(TEXTS))]
+
+
+def pair(i, prompt=None):
+    answers = {"chosen": assistant(CHOSEN[i]), "rejected": assistant(REJECTED[i])}
+    return {"id": f"pair-{i}", "source": "demo", "prompt": user(prompt or TEXTS[i]), **answers}
+
+
+def pair_rows():
+    return [pair(i) for i in range(len(TEXTS))]
+
+
+def dataset(rows, columns, path="rows.jsonl"):
+    write_jsonl(path, rows)
+    return training.dataset(path, columns)
+
+
+def sft_trainer(tiny, checkpoints, rows=None, **changes):
+    rows = dataset(rows or sft_rows(), sft.COLUMNS)
+    params = SFTParams(**{**TRAINER, "max_length": 64, **changes})
+    return sft.build(params, str(tiny.policy), rows, rows, checkpoints)
+
+
+def reward_trainer(tiny, checkpoints, rows=None, **changes):
+    write_jsonl("pairs.jsonl", rows or pair_rows())
+    base = {"model_name_or_path": str(tiny.policy), "max_length": 64, "center_rewards_coefficient": None}
+    params = JudgeParams(**{**TRAINER, **base, **changes})
+    return reward.build("reward", params, reward.Splits("pairs.jsonl", "pairs.jsonl"), None, checkpoints)
+
+
+def dpo_params(**changes):
+    return DPOParams(**{**TRAINER, "beta": 0.5, "loss_type": "sigmoid", "label_smoothing": 0.0, **changes})
+
+
+def referenced(tiny, rows, path="reference.jsonl"):
+    """The pairs with the reference log-probs that the tiny policy gives them."""
+    pairs = dataset(rows, COLUMNS)
+    policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
+    write_jsonl(path, reference_logprobs(policy, tokenizer, pairs, 64, batch_size=4))
+    return dpo.with_reference(pairs, path)
+
+
+def batch_of(trainer, rows):
+    return trainer.data_collator([trainer.train_dataset[i] for i in rows])
+
+
+def read_tsv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfterSave(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        raise Killed
+
+
+class CountSteps(TrainerCallback):
+    steps = 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.steps += 1
+
+
+def loss_by_hand(model, tokenizer, rows, max_length):
+    losses = []
+    for row in rows:
+        start = len(prompt_ids(tokenizer, row["prompt"]))
+        ids = dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"])[:max_length]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0]
+        losses += [-logits[i - 1].log_softmax(0)[ids[i]].item() for i in range(start, len(ids))]
+    return sum(losses) / len(losses)

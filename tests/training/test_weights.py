@@ -1,0 +1,326 @@
+"""Adapters, frozen parts and exports of every trainer; forward passes without padding against padded ones."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny_models import TEXTS
+from trained import same, weights
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from trl import SFTConfig, SFTTrainer
+from trl_trainers import (
+    CHOSEN,
+    TRAINER,
+    batch_of,
+    dataset,
+    dpo_params,
+    pair_rows,
+    referenced,
+    reward_trainer,
+    sft_rows,
+    sft_trainer,
+    user,
+)
+
+from rlhf_lib.common.rows import write_jsonl
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.dpo import reference
+from rlhf_lib.dpo import trainer as dpo
+from rlhf_lib.models import hardware
+from rlhf_lib.models import loading as models
+from rlhf_lib.reward import base as reward_base
+from rlhf_lib.reward.params import JudgeParams
+from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.sft import trainer as sft
+from rlhf_lib.sft.params import SFTParams
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training import weights as weights_module
+
+LORA = {"lora_r": 4, "lora_alpha": 8}
+RUN = {"max_steps": 3, "eval_steps": 3, "save_steps": 3}
+
+
+def dpo_trainer(tiny, checkpoints, **changes):
+    pairs = referenced(tiny, pair_rows())
+    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
+
+
+BUILD = {"sft": sft_trainer, "reward": reward_trainer, "dpo": dpo_trainer}
+TASK = {"sft": "CAUSAL_LM", "reward": "SEQ_CLS", "dpo": "CAUSAL_LM"}
+
+
+def export(trainer, what, path, load=None):
+    return weights_module.export(trainer, what, None, TASK[what], path, load)
+
+
+# ---- Adapters
+
+
+@pytest.mark.parametrize("what", BUILD)
+def test_adapters_train_little_and_end_in_a_plain_model(tiny, checkpoints, what):
+    trainer = BUILD[what](tiny, checkpoints, **LORA, **RUN)
+    trained = {name for name, p in trainer.model.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in name or "score" in name for name in trained)
+    training.run(trainer, checkpoints)
+    batch = batch_of(trainer, range(4))
+    trainer.model.eval()
+    with torch.no_grad():
+        ids = {key: batch[key] for key in ("input_ids", "attention_mask")}
+        adapted = trainer.model(**ids).logits
+    plain = export(trainer, what, "exported")
+    assert not isinstance(plain, PeftModel) and not any("lora" in name for name in plain.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(**ids).logits, adapted, atol=1e-5, rtol=0)
+    if what != "reward":
+        again = AutoModelForCausalLM.from_pretrained("exported").eval()
+        base = models.load_policy(tiny.policy)
+        beside = PeftModel.from_pretrained(base, f"exported/{weights_module.ADAPTER}").eval()
+        with torch.no_grad():
+            expected = again(input_ids=ids["input_ids"]).logits
+            torch.testing.assert_close(beside(input_ids=ids["input_ids"]).logits, expected, atol=1e-5, rtol=0)
+            assert (models.load_policy(tiny.policy)(input_ids=ids["input_ids"]).logits - expected).abs().max() > 1e-3
+
+
+def test_two_runs_with_adapters_write_the_same_bytes(tiny, checkpoints, tmp_path):
+    for name in ("a", "b"):
+        export(sft_trainer(tiny, checkpoints, **LORA, lora_target_modules=["c_proj", "c_attn", "c_fc"]), "sft", name)
+    files = [sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")) for name in "ab"]
+    assert files[0] == files[1]
+    for file in files[0]:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    config = json.loads((tmp_path / "a/adapter/adapter_config.json").read_text())
+    assert config["target_modules"] == ["c_attn", "c_fc", "c_proj"] and config["r"] == 4
+
+
+def test_dpo_on_adapters_starts_at_the_whole_sft_model(tiny, checkpoints):
+    """The SFT model here was itself trained by adapters, which were merged: none of it is lost."""
+    trainer = sft_trainer(tiny, checkpoints, **LORA, **RUN)
+    training.run(trainer, checkpoints)
+    export(trainer, "sft", "sft")
+    pairs = dataset(pair_rows(), reference.COLUMNS)
+    found, before = (
+        reference.reference_logprobs(models.load_policy(model), models.load_tokenizer(model), pairs, 64)
+        for model in ("sft", tiny.policy)
+    )
+    moved = zip(found, before, strict=True)
+    assert all(abs(one["ref_chosen_logps"] - other["ref_chosen_logps"]) > 1e-3 for one, other in moved)
+    write_jsonl("reference.jsonl", found)
+    pairs = dpo.with_reference(pairs, "reference.jsonl")
+    policy = dpo.build(dpo_params(**LORA), 64, "sft", pairs, pairs, checkpoints)
+    loss = policy.compute_loss(policy.model, batch_of(policy, range(9)))
+    assert loss.item() == pytest.approx(math.log(2), abs=1e-5)
+    assert len(policy.model.peft_config) == 1  # no copy of the adapter as a reference
+
+
+def test_dropout_of_adapters_is_in_training_alone(tiny, checkpoints):
+    trainer = dpo_trainer(tiny, checkpoints, **LORA, lora_dropout=0.5, learning_rate=0.0)
+    dropouts = [m for m in trainer.model.modules() if isinstance(m, torch.nn.Dropout) and m.p > 0]
+    assert dropouts and all(m.p == 0.5 for m in dropouts)
+    export(trainer, "dpo", "exported")
+    assert same(weights(models.load_policy("exported")), weights(models.load_policy(tiny.policy)))
+
+
+def test_unknown_target_modules_are_told_in_one_line(tiny, checkpoints):
+    for what, build in BUILD.items():
+        with pytest.raises(ParamsError, match=rf"^params.yaml: {what}.lora_target_modules: .*q_proj") as error:
+            build(tiny, checkpoints, **LORA, lora_target_modules=["q_proj"])
+        assert "\n" not in str(error.value)
+
+
+# ---- Frozen parts
+
+
+@pytest.mark.parametrize(
+    ("parts", "frozen"),
+    [
+        (["embeddings"], ("wte", "wpe")),
+        (["norms"], ("ln_",)),
+        (["attention"], (".attn.",)),
+        (["mlp"], (".mlp.",)),
+        (["1"], (".h.1.",)),
+        (["0-1", "embeddings"], (".h.", "wte", "wpe")),
+    ],
+)
+def test_frozen_parts_stay_and_the_others_move(tiny, checkpoints, parts, frozen):
+    trainer = sft_trainer(tiny, checkpoints, freeze=parts, **RUN)
+    before = weights(trainer.model)
+    training.run(trainer, checkpoints)
+    after = trainer.model.state_dict()
+    for name in before.keys() - {"lm_head.weight"}:
+        assert before[name].equal(after[name]) is any(part in name for part in frozen), name
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        (["7"], "7: the model has layers 0 to 1"),
+        (["0-1", "embeddings", "norms"], "nothing is left to train"),
+        (["1-0"], "1-0: the model has layers"),
+    ],
+)
+def test_parts_that_cannot_be_frozen_are_told(tiny, checkpoints, parts, told):
+    with pytest.raises(ParamsError, match=f"^params.yaml: sft.freeze: {told}"):
+        sft_trainer(tiny, checkpoints, freeze=parts)
+
+
+def test_a_model_of_other_names_has_the_same_parts():
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2
+    )
+    for part, frozen in {"attention": "self_attn", "mlp": ".mlp.", "norms": "norm", "embeddings": "embed"}.items():
+        model = LlamaForCausalLM(config)
+        weights_module.freeze("sft", model, [part])
+        assert {n for n, p in model.named_parameters() if not p.requires_grad} == {
+            n for n, _ in model.named_parameters() if frozen in n
+        }
+    with pytest.raises(ParamsError, match="0 to 2"):
+        weights_module.freeze("sft", LlamaForCausalLM(config), ["3"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"load_in_8bit": True}, "lora_r: must be a rank"),
+        ({"load_in_8bit": True, "load_in_4bit": True, **LORA}, "load_in_4bit: must be false"),
+        ({"freeze": ["mlp"], **LORA}, r"freeze: must be \[\]"),
+        ({"freeze": ["heads"]}, "freeze: must name embeddings"),
+    ],
+)
+def test_weights_that_do_not_go_together_are_told(changes, told):
+    with pytest.raises(ValueError, match=f"^{told}"):
+        SFTParams(**{**TRAINER, "max_length": 64, **changes})
+
+
+def test_few_bits_need_a_gpu():
+    params = SFTParams(**{**TRAINER, "max_length": 64, "load_in_4bit": True, **LORA})
+    with pytest.raises(ParamsError, match=r"^params.yaml: sft.load_in_4bit: needs a CUDA GPU"):
+        weights_module.quantization("sft", params)
+
+
+# ---- Export of weights that were collected from shards
+
+
+@pytest.mark.parametrize("changes", [{}, LORA], ids=["full", "lora"])
+def test_collected_weights_are_put_back_into_the_untrained_model(tiny, checkpoints, changes):
+    trainer = sft_trainer(tiny, checkpoints, **changes, **RUN)
+    training.run(trainer, checkpoints)
+    state = weights(trainer.model)
+    params = SFTParams(**{**TRAINER, "max_length": 64, **changes})
+    untrained = weights_module.choose("sft", models.load_policy(tiny.policy), params, "CAUSAL_LM")
+    assert not same(weights(untrained), state)
+    assert same(weights(weights_module.restored(untrained, state)), state)
+    with pytest.raises(RuntimeError, match="not the model's"):
+        weights_module.restored(untrained, {**state, "odd": torch.zeros(1)})
+
+
+# ---- Without padding
+
+
+def test_sft_without_padding_is_trls_sft(tiny, checkpoints):
+    ours = sft_trainer(tiny, checkpoints)
+    plain = SFTTrainer(
+        model=str(tiny.policy),
+        args=SFTConfig("scratch", completion_only_loss=True, max_length=64, **hardware.trainer_kwargs()),
+        train_dataset=dataset(sft_rows(), sft.COLUMNS),
+        processing_class=models.load_tokenizer(tiny.policy),
+    )
+    for rows in (range(9), [0], [3, 8]):
+        losses, gradients = [], []
+        for trainer in (ours, plain):
+            trainer.model.eval().zero_grad()
+            loss = trainer.compute_loss(trainer.model, batch_of(trainer, rows))
+            loss.backward()
+            losses.append(loss.item())
+            gradients.append({name: p.grad for name, p in trainer.model.named_parameters()})
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+        for name, gradient in gradients[1].items():
+            torch.testing.assert_close(gradients[0][name], gradient, atol=1e-5, rtol=1e-4)
+        metrics = [trainer._metrics["eval"] for trainer in (ours, plain)]
+        for name in ("entropy", "mean_token_accuracy"):
+            assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-5)
+
+
+def test_a_classifier_reads_the_same_token_without_padding(tiny):
+    params = JudgeParams(**TRAINER, model_name_or_path=str(tiny.policy), max_length=64, center_rewards_coefficient=None)
+    fast = reward_base.load("reward", params, {})
+    inner = type(fast.model).forward
+    rows = [[{"role": "user", "content": text}] for text in TEXTS]
+    got = fast.scores(rows, CHOSEN)
+    fast.model.forward = inner.__get__(fast.model)
+    assert got == pytest.approx(RewardModel(fast.model, fast.tokenizer).scores(rows, CHOSEN), abs=1e-5)
+    assert fast.scores([user("a")], ["b"]) == pytest.approx(fast.scores([user("a")], ["b"]))
+
+
+# ---- The order of the rows
+
+
+def test_batches_hold_rows_of_like_length_and_every_row_once():
+    lengths = [(7 * i) % 101 for i in range(205)]
+    order = training.EpochOrder(lengths, 10, grouped=True, seed=3)
+    first = list(order)
+    assert sorted(first) == list(range(205)) and first == list(order)
+    spreads = [max(part) - min(part) for part in ([lengths[i] for i in first[k : k + 10]] for k in range(0, 200, 10))]
+    assert max(spreads) <= 12
+    order.set_epoch(1)
+    assert list(order) != first and sorted(order) == list(range(205))
+    random = list(training.EpochOrder(lengths, 10, grouped=False, seed=3))
+    assert sorted(random) == list(range(205)) and random != first
+
+
+# ---- The hardware
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"precision": "fp16"}, "compute.precision: fp16 needs a CUDA GPU"),
+        ({"attn_implementation": "flash_attention_2"}, "compute.attn_implementation: flash_attention_2 needs"),
+        ({"device": "cuda"}, "compute.device: PyTorch finds no cuda here"),
+    ],
+)
+def test_what_a_cpu_cannot_do_is_told_in_one_line(compute, monkeypatch, changes, told):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ParamsError, match=f"^params.yaml: {told}") as error:
+        compute(**changes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_an_attention_of_ones_choice_gives_the_same_loss(compute, tiny, checkpoints, attention):
+    expected = sft_trainer(tiny, checkpoints)
+    compute(attn_implementation=attention)
+    trainer = sft_trainer(tiny, checkpoints)
+    assert trainer.model.config._attn_implementation == attention
+    losses = [t.compute_loss(t.model.eval(), batch_of(t, range(9))).item() for t in (trainer, expected)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_checkpointed_activations_give_the_same_gradients(compute, tiny, checkpoints):
+    gradients = []
+    for checkpointing in (False, True):
+        compute(gradient_checkpointing=checkpointing)
+        trainer = sft_trainer(tiny, checkpoints, max_steps=1, learning_rate=0.0, eval_steps=9)
+        trainer.train()
+        assert trainer.model.is_gradient_checkpointing is checkpointing
+        trainer.model.train()
+        trainer.compute_loss(trainer.model, batch_of(trainer, range(9))).backward()
+        gradients.append({name: p.grad.clone() for name, p in trainer.model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with a C++ compiler")
+def test_a_compiled_model_learns_the_same(compute, tiny, checkpoints):
+    """In rows without padding, whose number of tokens is another one in every batch."""
+    losses = []
+    for compiled in (False, True):
+        compute(torch_compile=compiled)
+        log = training.run(sft_trainer(tiny, checkpoints, max_steps=3), checkpoints)
+        losses.append([entry["loss"] for entry in log if "loss" in entry])
+        checkpoints.remove()
+    assert len(losses[0]) == 3 and losses[1] == pytest.approx(losses[0], abs=1e-3)
