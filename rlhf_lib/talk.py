@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from rlhf_lib.common.rows import Message
-
     from rlhf_lib.scoring.reward_model import RewardModel
 
 NARROW = 80  # columns of a terminal below which answers are shown one after another
@@ -239,7 +238,7 @@ def compare(arguments: argparse.Namespace) -> None:
         print(side_by_side((first.path, second.path), list(zip(*said, strict=True)), columns))
 
 
-def parse() -> argparse.Namespace:
+def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.talk", description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("chat", help="a dialogue with one model")
@@ -253,7 +252,7 @@ def parse() -> argparse.Namespace:
         command.add_argument("--temperature", type=float, default=temperature, help=f"0: greedy; {temperature}")
         command.add_argument("--max-new-tokens", type=int, help="as evaluate.max_new_tokens in params.yaml")
         command.add_argument("--seed", type=int, default=0, help="of the sampling")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if arguments.max_new_tokens is None:
         arguments.max_new_tokens = read("evaluate", EvaluateParams).max_new_tokens
     if arguments.max_new_tokens < 1 or arguments.temperature < 0:
@@ -265,8 +264,9 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def main() -> None:
-    arguments = parse()
+def main(given: Sequence[str] | None = None) -> None:
+    """The command line, or the arguments that are given."""
+    arguments = parse(given)
     environment.prepare()
     try:
         if arguments.command == "chat":
@@ -275,6 +275,11 @@ def main() -> None:
             compare(arguments)
     except KeyboardInterrupt:
         print()
+
+
+def chat_main() -> None:
+    """The command `rlhf-chat`, whose arguments are those of `chat`."""
+    main(["chat", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
