@@ -3,10 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # DVC runs the stages' commands with the first python of PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# More arguments for pip, such as those of a package index: make repro PIP_ARGS="--index-url ... --extra-index-url ..."
+PIP_ARGS ?=
 # pip compiles every module that it installs, which takes as long as the rest; Python compiles those that are used when
 # they are first imported, and keeps them unless this forbids it.
 unexport PYTHONDONTWRITEBYTECODE
-PIP := python -m pip install --quiet --no-compile --disable-pip-version-check
+PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help repro data plan report sweep experiments chat compare test test-slow lint format bench clean
@@ -68,6 +70,7 @@ lint: $(VENV)/dev.stamp ## check format, style and types
 format: $(VENV)/dev.stamp ## put the code into the house format
 	ruff format .
 	ruff check --fix .
+	python -m rlhf_lib.json_schema
 
 bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and our trainers against TRL's; takes hours
 	python -m benchmarks.graph
@@ -81,7 +84,7 @@ clean: ## delete the virtual environment and everything that stages made, but no
 	rm -rf $(VENV) models report checkpoints dvc_plots
 	rm -rf data/raw data/rejected.jsonl data/splits data/negatives data/reference data/samples
 	rm -rf data/scores data/llm_judge.jsonl
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .bench
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
