@@ -1,5 +1,5 @@
-"""Fixtures of the tests here."""
+"""The datasets of the stand-in hub."""
 
-from tiny_models import in_fp32, tiny
+from hub_datasets import folders
 
-__all__ = ["in_fp32", "tiny"]
+__all__ = ["folders"]

@@ -4,29 +4,20 @@ from copy import deepcopy
 import pytest
 import torch
 from architectures import make
+from numbers_by_hand import close
 from torch import tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
-from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.generation.decoding import (
-    Response,
     Sampling,
     _draw,
-    encode_prompts,
     generate,
     random_numbers,
-    restrict,
-    seeded,
-    text,
 )
 from rlhf_lib.models.logprobs import Distribution, collate, response_logprobs
 
 ALMOST_1 = torch.nextafter(tensor(1.0), tensor(0.0)).item()
-
-
-def close(actual, expected, tolerance=1e-5):
-    torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), atol=tolerance, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +82,7 @@ def test_greedy_responses_are_those_of_transformers(kind, min_new_tokens, tokeni
 
 
 # ---- Sampling
+
 
 SAMPLING = Sampling(12, temperature=0.8)
 KINDS_OF_SAMPLING = pytest.mark.parametrize(
@@ -190,42 +182,6 @@ def test_the_models_mode_is_put_back(policy, tokenizer):
 
 # ---- Restricted sampling
 
-HAND = tensor([[0.1, 0.5, 0.15, 0.25]]).log()
-
-
-@pytest.mark.parametrize(
-    ("top_k", "top_p", "ids", "probabilities"),
-    [
-        (0, 1.0, [1, 3, 2, 0], [0.5, 0.25, 0.15, 0.1]),
-        (1, 1.0, [1], [1.0]),
-        (2, 1.0, [1, 3], [2 / 3, 1 / 3]),
-        (99, 1.0, [1, 3, 2, 0], [0.5, 0.25, 0.15, 0.1]),
-        (0, 0.4, [1], [1.0]),
-        (0, 0.6, [1, 3], [2 / 3, 1 / 3]),
-        (0, 0.8, [1, 3, 2], [5 / 9, 2.5 / 9, 1.5 / 9]),
-        (0, 1e-9, [1], [1.0]),  # one token is always left
-        # of the three likeliest, renormalised to 0.556, 0.278 and 0.167, two have 0.8
-        (3, 0.8, [1, 3], [2 / 3, 1 / 3]),
-    ],
-)
-def test_restrict_by_hand(top_k, top_p, ids, probabilities):
-    got, support = restrict(HAND, top_k, top_p)
-    assert support.tolist() == [ids]
-    close(got, [probabilities])
-
-
-def test_restricted_rows_are_filled_up_to_the_widest():
-    probabilities, support = restrict(torch.cat([HAND, tensor([[0.0, 0.0, 0.0, 9.0]])]), 0, 0.8)
-    assert support.tolist() == [[1, 3, 2], [3, -1, -1]]
-    close(probabilities[1], [1.0, 0.0, 0.0])
-
-
-def test_of_equally_likely_tokens_just_as_many_as_needed_are_left():
-    probabilities, support = restrict(torch.zeros(1, 4), 2, 1.0)
-    assert support.size(1) == 2 and probabilities.tolist() == [[0.5, 0.5]]
-    probabilities, support = restrict(torch.zeros(1, 4), 0, 0.5)
-    assert support.size(1) == 2 and probabilities.tolist() == [[0.5, 0.5]]
-
 
 RESTRICTED = pytest.mark.parametrize(
     "sampling",
@@ -308,47 +264,3 @@ def test_a_frozen_output_layer_is_not_multiplied_row_by_row(policy, tokenizer):
     with BatchedOperands() as operands:
         sample(frozen, tokenizer, [tokenizer("the cat")["input_ids"]] * 8, SAMPLING)
     assert operands.shapes and not any(policy.config.vocab_size in shape for shape in operands.shapes)
-
-
-# ---- Random numbers
-
-
-def test_random_numbers_depend_on_all_the_seeds_and_on_nothing_else():
-    drawn = {seeds: random_numbers(3, SAMPLING, *seeds) for seeds in [(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0)]}
-    assert len({tuple(noise.flatten().tolist()) for noise in drawn.values()}) == len(drawn)
-    torch.rand(5)
-    for seeds, noise in drawn.items():
-        assert noise.shape == (3, 12) and noise.min() >= 0 and noise.max() < 1
-        assert random_numbers(3, SAMPLING, *seeds).equal(noise)
-
-
-def test_random_numbers_leave_torch_s_own_alone():
-    state = torch.get_rng_state()
-    random_numbers(3, SAMPLING, 1)
-    torch.rand(4, generator=seeded(1, 2))
-    assert torch.get_rng_state().equal(state)
-
-
-def test_large_and_negative_seeds_are_taken():
-    assert len({torch.rand(1, generator=seeded(seed, 5)).item() for seed in (-1, 0, 2**31, 2**63 + 7)}) == 4
-
-
-# ---- Texts
-
-
-def test_a_response_as_text_has_no_special_tokens(tokenizer):
-    ids = tokenizer("the cat")["input_ids"]
-    assert text(tokenizer, Response([*ids, tokenizer.eos_token_id], True)) == "the cat"
-
-
-def test_a_long_prompt_loses_its_beginning(tokenizer):
-    prompt = [{"role": "user", "content": "the cat " * 100}]
-    (whole,) = encode_prompts(tokenizer, [prompt], 8, None, "ppo.response_length")
-    (cut,) = encode_prompts(tokenizer, [prompt], 8, 64, "ppo.response_length")
-    assert len(cut) == 56 and cut == whole[-56:]
-
-
-@pytest.mark.parametrize("length", [57, 64, 500])
-def test_responses_must_leave_room_for_a_prompt(tokenizer, length):
-    with pytest.raises(ParamsError, match=r"^params.yaml: ppo\.response_length: .* set it to at most 56$"):
-        encode_prompts(tokenizer, [[{"role": "user", "content": "cat"}]], length, 64, "ppo.response_length")

@@ -83,12 +83,12 @@ def stage():
 def test_the_stage_scores_with_the_judge_what_a_run_left(build, tiny, tmp_path):
     trainer = build(eval_rollouts=1, num_completions_to_log=None)
     trainer.train()
-    write_jsonl(FILE, trainer.completions)
+    write_jsonl(FILE, trainer.ppo_state.completions)
     shutil.copytree(tiny.reward, "models/judge")
     header, *lines = stage()
     assert header == list(COLUMNS) and [line[0] for line in lines] == ["0", "1", "2"]
     found = dict(zip(header, lines[2], strict=True))
-    sampled = [row for row in trainer.completions if row["mode"] == "sampled" and row["rollout"] == 2]
+    sampled = [row for row in trainer.ppo_state.completions if row["mode"] == "sampled" and row["rollout"] == 2]
     scores = RewardModel.load("models/judge")([r["prompt"] for r in sampled], [r["completion"] for r in sampled])
     mean = sum(scores) / 3
     error = math.sqrt(sum((score - mean) ** 2 for score in scores) / 2 / 3)

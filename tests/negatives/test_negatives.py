@@ -1,63 +1,14 @@
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from project import ROOT
-from tiny_models import TEXTS
+from negative_pairs import COMMIT, pair, params, prompts, said, sample
 
-from rlhf_lib.common.rows import read_jsonl, write_jsonl
-from rlhf_lib.common.schema import check
+from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models.params import AUTO
 from rlhf_lib.negatives import sampling as negatives
-from rlhf_lib.negatives.params import NegativesParams
 from rlhf_lib.negatives.sampling import Sample
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-PARAMS = {
-    **{"model_name_or_path": "models/sft", "num_negatives": 2, "temperature": 1.0, "top_k": 0, "top_p": 1.0},
-    **{"max_new_tokens": 6, "per_device_eval_batch_size": 2, "seed": 0},
-}
-
-
-def params(**changes):
-    return check(NegativesParams, {**PARAMS, **changes}, "negatives")
-
-
-def said(text):
-    return [{"role": "assistant", "content": text}]
-
-
-def pair(key, chosen, score, rejected="Bad.", prompt="Q?"):
-    prompt = [{"role": "user", "content": prompt}]
-    head = {"id": key, "source": "demo/facts", "prompt": prompt, "chosen": said(chosen), "rejected": said(rejected)}
-    return {**head, "score_chosen": score, "score_rejected": 1.0}
-
-
-PAIRS = [
-    pair(f"{number:016x}-{i}", answer, score, prompt=text)
-    for number, text in enumerate(TEXTS * 2)
-    for i, (answer, score) in enumerate([("Cat.", 4.0), ("A dog.", 6.0)])
-]
-
-
-@pytest.fixture
-def project(ending, tmp_path, monkeypatch):
-    """A folder with pairs and an SFT model, where the test runs."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(ending, "models/sft")
-    write_jsonl("data/splits/preference_train.jsonl", PAIRS)
-    write_jsonl("data/splits/reward_train.jsonl", PAIRS)
-    Path("dvc.yaml").write_text("stages: {negatives: {cmd: x, deps: [data/splits], params: [negatives]}}\n")
-    return tmp_path
-
 
 # ---- params
 
@@ -154,14 +105,6 @@ def test_a_prompt_of_both_files_is_there_once(tmp_path):
 
 
 # ---- sampling
-
-
-def prompts():
-    return negatives.prompts(["data/splits/preference_train.jsonl"])
-
-
-def sample(name="samples.jsonl", of=None, **changes):
-    return negatives.sample(params(**changes), prompts() if of is None else of, Path(name))
 
 
 def test_samples_depend_on_the_prompt_and_the_seed_alone(project):
@@ -264,87 +207,3 @@ def test_a_tokenizer_without_a_pad_token_will_do(project):
     file.write_text(json.dumps(config))
     assert negatives.load_model(params())[1].pad_token == config["eos_token"]
     assert sample("without") == expected
-
-
-# ---- the stage
-
-FILES = ("preference_train.jsonl", "reward_train.jsonl")
-ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
-STAGE = "import runpy, sys; runpy.run_module('stages.negatives', run_name='__main__'); print('torch' in sys.modules)"
-
-
-def set_params(**changes):
-    Path("params.yaml").write_text(
-        json.dumps({"policy": "ppo", "compute": vars(AUTO), "negatives": {**PARAMS, **changes}})
-    )
-
-
-def stage(env=ENV):
-    return subprocess.run([sys.executable, "-c", STAGE], env=env, capture_output=True, text=True, timeout=120)
-
-
-def metrics():
-    return json.loads(Path("metrics/negatives/summary.json").read_text())["negatives"]
-
-
-def test_without_a_model_the_files_are_copied_and_torch_is_not_imported(project):
-    Path("data/splits/reward_train.jsonl").write_bytes(b'{"id":  "a-0"}\r\n\n')  # bytes that are not ours
-    set_params(model_name_or_path=None)
-    done = stage()
-    assert (done.stdout, done.stderr) == ("False\n", "")
-    for name in FILES:
-        assert Path("data/negatives", name).read_bytes() == Path("data/splits", name).read_bytes()
-    zeros = dict.fromkeys(("prompts", "added", "known", "blank", "repeated", "cut", "mean_tokens"), 0)
-    assert metrics() == {"preference_train": zeros, "reward_train": zeros}
-
-
-def test_a_missing_file_is_told(project):
-    Path("data/splits/reward_train.jsonl").unlink()
-    set_params(model_name_or_path=None)
-    done = stage()
-    assert done.returncode == 1 and done.stderr.startswith("data/splits/reward_train.jsonl: No such file")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def kill_after_a_chunk(env):
-    """Run the stage until it has saved something, and kill it; for how many prompts it had saved samples."""
-    with (
-        open("killed.log", "w") as log,
-        subprocess.Popen([sys.executable, "-c", STAGE], env=env, stderr=log) as process,
-    ):
-        while process.poll() is None and not any(
-            f.stat().st_size for f in Path().glob("checkpoints/*/*/samples.jsonl")
-        ):
-            time.sleep(0.002)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL, Path("killed.log").read_text()
-    (file,) = Path().glob("checkpoints/negatives/*/samples.jsonl")
-    return sum(len(json.loads(line)) for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
-
-
-def test_a_stage_that_was_killed_goes_on_to_the_same_bytes(project, ending):
-    """The model is one in the hub's cache; what it should come to is made here, from the same weights."""
-    many = [{**p, "id": f"{i}{p['id']}"} for i in range(4) for p in PAIRS]
-    write_jsonl("data/splits/preference_train.jsonl", many)
-    write_jsonl("data/splits/reward_train.jsonl", [*many[::2], *(pair(f"{i}-0", "Cat.", 2) for i in range(4))])
-    splits = [Path("data/splits", name) for name in FILES]
-    samples = sample(of=negatives.prompts(splits))
-    counts = {"preference_train": Counter(), "reward_train": Counter()}
-    for split, count in zip(splits, counts.values(), strict=True):
-        write_jsonl(Path("expected", split.name), negatives.extend(read_jsonl(split), samples, count))
-
-    shutil.copytree(ending, project / "hub/models--owner--name/snapshots" / COMMIT)
-    shutil.rmtree("models")
-    set_params(model_name_or_path=f"owner/name@{COMMIT}", per_device_eval_batch_size=1)
-    env = {**ENV, "HF_HUB_CACHE": str(project / "hub"), "DVC_ROOT": str(project)}
-    saved = kill_after_a_chunk(env)
-    assert 0 < saved < len(samples) and not Path("data/negatives").exists()
-    done = stage(env)
-    assert done.stdout == f"resuming after {saved} of {len(samples)} prompts\nTrue\n", done.stderr
-    for name in FILES:
-        assert Path("data/negatives", name).read_bytes() == Path("expected", name).read_bytes()
-    got = metrics()
-    assert got.keys() == counts.keys()
-    for name, count in counts.items():
-        assert got[name] == pytest.approx(negatives.summary(count), rel=1e-5)
-    assert not list(Path("checkpoints/negatives").iterdir())

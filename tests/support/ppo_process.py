@@ -50,7 +50,7 @@ def in_this_process(changes, policy, reward, out):
         "train": rows(trainer),
         "eval": rows(trainer, "eval_reward"),
         "weights": trainer.model.state_dict(),
-        "completions": trainer.completions,
+        "completions": trainer.ppo_state.completions,
         "processes": trainer.accelerator.num_processes,
     }
     torch.save(saw, f"{out}/{trainer.accelerator.process_index}.pt")

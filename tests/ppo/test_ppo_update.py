@@ -1,4 +1,4 @@
-"""One rollout and its update: what is sampled, what is learnt from it, and that the first ratio is exactly 1."""
+"""PPO's update: its loss, gradients and schedule."""
 
 import dataclasses
 import itertools
@@ -6,121 +6,18 @@ import itertools
 import pytest
 import torch
 from ppo_runs import contains_e
-from ppo_steps import CRITICS, assert_first_ratios_are_1, gradients
-from ppo_trainers import PTX_ROWS, TRAIN_ROWS
-from trained import column, rows, same, weights
-from transformers import AutoModelForCausalLM, TrainerCallback
+from ppo_steps import gradients
+from ppo_trainers import PTX_ROWS
+from trained import column, rows
+from transformers import AutoModelForCausalLM
 
-from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.generation.decoding import text
-from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids
-from rlhf_lib.models.logprobs import Response
 from rlhf_lib.ppo.algos import kl_estimate
 from rlhf_lib.ppo.model import frozen_copy
 from rlhf_lib.ppo.rollout import minibatches, update_inputs
 
 ONE_STEP = {"total_rollouts": 1, "num_ppo_epochs": 1, "num_minibatches": 1}
-
-
-# ---- Before the first update
-
-
-def test_policy_and_reference_are_equal_until_the_first_update(build):
-    trainer = build()
-    trainer.train()
-    first, second = column(trainer, "kl")
-    assert first == 0.0 and second != 0.0
-    assert 0 < column(trainer, "eos_rate")[0] < 1  # so that rows are of several lengths
-
-
-@pytest.mark.parametrize("response_length", [2, 4, 8])
-def test_policy_and_reference_are_equal_at_every_length(build, response_length):
-    """Both models go through the same kernels, whichever of their shapes PyTorch has a special one for."""
-    trainer = build(total_rollouts=1, response_length=response_length)
-    trainer.train()
-    assert column(trainer, "kl") == [0.0]
-
-
-@CRITICS
-def test_the_first_ratio_is_exactly_1(build, critic):
-    trainer = build(**critic, total_rollouts=1)
-    assert trainer.args.gradient_accumulation_steps == 2
-    assert_first_ratios_are_1(trainer)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"top_k": 5},
-        {"top_p": 0.7},
-        {"top_k": 20, "top_p": 0.8, "min_new_tokens": 3},
-        {"min_new_tokens": 3},
-        {"stop_strings": ["a", "e"], "missing_eos_penalty": 1.0},
-    ],
-)
-def test_the_first_ratio_is_exactly_1_however_tokens_are_drawn(build, changes):
-    trainer = build(total_rollouts=1, entropy_coef=0.1, **changes)
-    assert_first_ratios_are_1(trainer)
-
-
-def test_responses_obey_the_sampling(build):
-    """The likeliest tokens only, none shorter than the least length, none past its stop string."""
-    trainer = build(top_k=3, min_new_tokens=4, rollout_batch_size=16)
-    rollout = trainer.sample(0)
-    assert all(len(response.ids) >= 4 for response in rollout.responses)
-    for prompt, response in zip(rollout.prompts, rollout.responses, strict=True):
-        with torch.no_grad():
-            logits = trainer.model.policy(torch.tensor([prompt + response.ids])).logits[0, len(prompt) - 1 : -1]
-        logits[:4, trainer.processing_class.eos_token_id] = -torch.inf
-        likeliest = logits.topk(3).indices.tolist()
-        assert all(token in top for token, top in zip(response.ids, likeliest, strict=True))
-
-
-def test_a_response_ends_with_its_first_stop_string(build):
-    trainer = build(stop_strings=["a", "e"], rollout_batch_size=16, missing_eos_penalty=50.0)
-    rollout, ended = trainer.sample(0), []
-    for response, score in zip(rollout.responses, rollout.scores.tolist(), strict=True):
-        parts = (Response(response.ids[: k + 1], True) for k in range(len(response.ids)))
-        *before, whole = (text(trainer.processing_class, part) for part in parts)
-        assert not any({"a", "e"} & set(part) for part in before)
-        if {"a", "e"} & set(whole):
-            ended.append(response)
-            assert response.finished and score > -25.0
-    assert 0 < len(ended) < 16
-
-
-def test_the_first_ratio_is_exactly_1_in_bfloat16(build, monkeypatch):
-    monkeypatch.setattr(hardware, "_chosen", dataclasses.replace(hardware._chosen, precision="bf16"))
-    trainer = build(total_rollouts=1, response_length=4)
-    dtypes = set()
-    trainer.model.policy.transformer.h[0].mlp.register_forward_hook(lambda *hooked: dtypes.add(hooked[-1].dtype))
-    assert_first_ratios_are_1(trainer)
-    assert torch.bfloat16 in dtypes
-    assert next(trainer.model.parameters()).dtype == torch.float32
-
-
-@CRITICS
-def test_without_learning_the_ratio_stays_1(build, critic):
-    trainer = build(**critic, learning_rate=0.0)
-    before = weights(trainer.model)
-    trainer.train()
-    assert same(before, weights(trainer.model))
-    assert column(trainer, "ratio") == pytest.approx([1.0, 1.0], abs=1e-5)
-    assert column(trainer, "approx_kl") == pytest.approx([0.0, 0.0], abs=1e-9)
-    assert column(trainer, "clip_fraction") == [0.0, 0.0]
-    assert column(trainer, "kl") == [0.0, 0.0]
-
-
-def test_dropout_in_the_config_does_not_change_the_first_ratio(build, ending, tmp_path):
-    noisy = models.load_policy(ending)
-    noisy.config.update({"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5})
-    models.save(noisy, models.load_tokenizer(ending), tmp_path / "noisy")
-    assert_first_ratios_are_1(build(tmp_path / "noisy", total_rollouts=1))
-    ids = torch.tensor([[5, 6, 7]])
-    noisy = models.load_policy(tmp_path / "noisy").train()
-    assert not noisy(ids).logits.equal(noisy(ids).logits)
 
 
 # ---- The update
@@ -305,71 +202,3 @@ def test_the_policy_learns_a_rule(build):
     assert sum(rewards[:2]) / 2 < 0.3
     assert sum(rewards[-3:]) / 3 > 0.7
     assert column(trainer, "kl")[-1] > 1.0
-
-
-# ---- Rollouts
-
-
-class Snapshots(TrainerCallback):
-    """The weights after each optimizer step, by its number."""
-
-    def __init__(self):
-        self.at = {}
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.at[state.global_step] = weights(model.policy)
-
-
-def test_each_rollout_is_sampled_from_the_policy_after_the_last_update(build):
-    snapshots, sampled = Snapshots(), []
-
-    def reward(prompts, **columns):
-        if len(prompts) == 8:  # not an evaluation
-            sampled.append((trainer.state.global_step, weights(trainer.model.policy)))
-        return [0.5] * len(prompts)
-
-    trainer = build(total_rollouts=3, functions={"reward": reward})
-    snapshots.at[0] = weights(trainer.model.policy)
-    trainer.add_callback(snapshots)
-    trainer.train()
-    assert [step for step, _ in sampled] == [0, 4, 8]
-    assert all(same(policy, snapshots.at[step]) for step, policy in sampled)
-    assert not same(snapshots.at[3], snapshots.at[4])
-
-
-def test_each_prompt_is_answered_num_generations_times_in_a_row(build):
-    trainer = build(num_generations=4, rollout_batch_size=16)
-    first, second = trainer.sample(0), trainer.sample(1)
-    for rollout in (first, second):
-        blocks = [rollout.prompts[start : start + 4] for start in range(0, 16, 4)]
-        assert all(block == block[:1] * 4 for block in blocks)
-        assert len({str(block[0]) for block in blocks}) == 4
-        for start in range(0, 16, 4):
-            assert len({tuple(response.ids) for response in rollout.responses[start : start + 4]}) > 1
-    walked = {str(prompt) for rollout in (first, second) for prompt in rollout.prompts}
-    assert len(walked) == 8  # of 9 prompts, none came back before its time
-
-
-def test_every_pass_over_the_prompts_holds_each_once(build):
-    trainer, other = build(), build(seed=1)
-    ids = [prompt_ids(trainer.processing_class, row["prompt"]) for row in TRAIN_ROWS]
-    walked = [ids.index(prompt) for index in range(9) for prompt in trainer.sample(index).prompts]
-    passes = [walked[start : start + 9] for start in range(0, 72, 9)]
-    assert all(sorted(one) == list(range(9)) for one in passes)
-    assert len({tuple(one) for one in passes}) > 1
-    assert trainer.sample(4).prompts == [ids[i] for i in walked[32:40]]
-    assert other.sample(0).prompts != trainer.sample(0).prompts
-
-
-def test_a_rollout_may_be_larger_than_the_prompts(build):
-    trainer = build(rollout_batch_size=24)
-    rollout = trainer.sample(0)
-    ids = [prompt_ids(trainer.processing_class, row["prompt"]) for row in TRAIN_ROWS]
-    indices = [ids.index(prompt) for prompt in rollout.prompts]
-    assert len(indices) == 24 and sorted(indices[:18]) == sorted(2 * list(range(9)))
-
-
-def test_responses_without_room_for_a_prompt_are_refused_in_one_line(build):
-    with pytest.raises(ParamsError, match=r"ppo\.response_length: 60 new tokens") as error:
-        build(response_length=60)
-    assert "\n" not in str(error.value)

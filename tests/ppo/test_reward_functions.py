@@ -2,27 +2,17 @@
 
 import math
 import shutil
-import subprocess
-import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from project import ROOT
+from one_line import told
 from trl.rewards import think_format_reward
 
-from rewards import examples
-from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.data.load.demo import build_rows
-from rlhf_lib.data.load.params import SourceParams
-from rlhf_lib.data.load.readers import READERS
-from rlhf_lib.demo.gold import gold
 from rlhf_lib.ppo.rewards import RewardFunctions
 from rlhf_lib.scoring.reward_model import RewardModel
-from rlhf_lib.scoring.source import RewardSource, needs_hub, parse
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROMPTS = [[{"role": "user", "content": text}] for text in ("Name the cat.", "Paint the sky.", "Describe the dog.")]
 TEXTS = ["Cat.", "a b c d", ""]
 
@@ -42,81 +32,6 @@ def nothing(completions, **columns):
 def rewards(functions, weights=None, columns=None):
     """Of functions by name, on the three rows above."""
     return RewardFunctions(functions, weights or [1.0] * len(functions))(PROMPTS, TEXTS, columns or {})
-
-
-def told(call, *arguments, **options):
-    """What the one-line error says."""
-    with pytest.raises(ParamsError) as error:
-        call(*arguments, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-# ---- what an entry names
-
-
-@pytest.mark.parametrize(
-    ("entry", "source", "name"),
-    [
-        ("rewards.examples:brevity", RewardSource("function", "rewards.examples", attribute="brevity"), "brevity"),
-        ("mine:_f2", RewardSource("function", "mine", attribute="_f2"), "_f2"),
-        ("models/reward", RewardSource("directory", "models/reward"), "reward"),
-        ("models/reward/", RewardSource("directory", "models/reward/"), "reward"),
-        ("rewards/none", RewardSource("directory", "rewards/none"), "none"),
-        ("./x", RewardSource("directory", "./x"), "x"),
-        ("../x/y.z", RewardSource("directory", "../x/y.z"), "y.z"),
-        ("/a/b", RewardSource("directory", "/a/b"), "b"),
-        (f"owner/na.me-1@{COMMIT}", RewardSource("hub", "owner/na.me-1", revision=COMMIT), "na.me-1"),
-    ],
-)
-def test_an_entry_is_a_function_a_directory_or_a_hub_model(entry, source, name):
-    assert parse(entry) == source and source.name == name
-
-
-def test_a_directory_that_exists_is_one_whatever_its_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "owner/name").mkdir(parents=True)
-    assert parse("owner/name") == RewardSource("directory", "owner/name")
-    assert parse("~/owner") == RewardSource("directory", f"{tmp_path}/owner")
-    assert parse("owner/other@" + COMMIT).kind == "hub"
-
-
-@pytest.mark.parametrize(
-    ("entry", "text"),
-    [
-        ("owner/name", "write owner/name@<commit>, got 'owner/name'"),
-        ("owner/name@main", "write owner/name@<commit>, got 'owner/name@main'"),
-        (f"owner/name@{COMMIT[:-1]}", "pinned to a commit (40 hex digits)"),
-        ("reward", "'reward' is no reward"),
-        (f"name@{COMMIT}", "is no reward"),
-        ("", "is no reward"),
-        ("a/b/c", "is no reward"),
-        ("https://huggingface.co/owner/name", "named module:function"),
-        ("rewards/examples.py:brevity", "as in rewards.examples:brevity, got 'rewards/examples.py:brevity'"),
-        ("rewards.examples:", "named module:function"),
-        (":f", "named module:function"),
-        ("a..b:f", "named module:function"),
-        ("a:b:c", "named module:function"),
-    ],
-)
-def test_a_malformed_entry_is_told(entry, text):
-    with pytest.raises(ValueError) as error:
-        parse(entry)
-    assert str(error.value).startswith("reward_funcs: ") and text in str(error.value) and "\n" not in str(error.value)
-    load = told(RewardFunctions.load, [entry], None, True)
-    assert load == f"params.yaml: ppo.{error.value}"
-
-
-def test_the_network_is_needed_for_hub_models_alone():
-    local = ["models/reward", "rewards.examples:brevity"]
-    assert not needs_hub([]) and not needs_hub(local) and needs_hub([*local, f"owner/name@{COMMIT}"])
-
-
-def test_an_entry_is_read_without_heavy_libraries():
-    code = "import sys, rlhf_lib.scoring.source; print({'torch', 'transformers', 'trl'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
 
 
 # ---- the contract
@@ -296,31 +211,3 @@ def test_another_number_of_weights_is_told():
     entries = ["rewards.examples:brevity", "rewards.examples:no_repetition"]
     text = told(RewardFunctions.load, entries, [1.0], True)
     assert text.startswith("params.yaml: ppo.reward_weights: 1 weights for 2 reward_funcs")
-
-
-# ---- the examples
-
-
-def example(function, *texts, **columns):
-    return function(completions=[[{"role": "assistant", "content": text}] for text in texts], **columns)
-
-
-def test_brevity_counts_the_words_over_its_limit():
-    assert example(examples.brevity, "", "a " * 40, "a\n" * 41, "a b " * 40, id=[1, 2, 3, 4]) == [0, 0, -1, -40]
-
-
-def test_no_repetition_counts_three_words_that_come_again():
-    texts = ["", "the cat", "the cat sat down", "the cat sat The cat SAT", "a a a a a"]
-    # six words have four trigrams, the last of them the first again; five equal words have three equal ones
-    assert example(examples.no_repetition, *texts) == pytest.approx([0, 0, 0, -1 / 4, -2 / 3])
-
-
-def test_demo_gold_is_the_true_quality_of_demo_rows_alone():
-    source = SourceParams(reader="demo")
-    row = next(iter(READERS["demo"].parse(build_rows(instructions=4, seed=0)[0], source)))
-    texts = [response["content"] for response in row["responses"]]
-    prompts = [row["prompt"]] * len(texts)
-    source = [row["source"]] * (len(texts) - 1) + ["ultrafeedback/x"]
-    expected = [gold(row["prompt"][-1]["content"], text) for text in texts[:-1]]
-    assert example(examples.demo_gold, *texts, prompts=prompts, source=source) == [*expected, None]
-    assert any(expected)

@@ -1,0 +1,58 @@
+"""Files of records, and what is read from them."""
+
+import gzip
+import json
+
+import pytest
+
+from rlhf_lib.data.load.files import parse_line, read
+
+RECORDS = [
+    {"prompt": "Q1?", "score": 1.5},
+    {"prompt": "é\u2028\n,\t\"'", "score": None},
+    {"prompt": "", "score": -2e-7},
+]
+
+
+def write(folder, name, data):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = data if isinstance(data, bytes) else data.encode()
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return str(path)
+
+
+def jsonl(records):
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def table(rows, delimiter=","):
+    """Rows as CSV text, header first."""
+    quoted = [delimiter.join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows]
+    return "\r\n".join(quoted) + "\r\n"
+
+
+def write_parquet(path, records, **options):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(records), path, **options)
+    return str(path)
+
+
+def values(path, **options):
+    """The values that are read, those of lines parsed."""
+    return [
+        parse_line(record.place, record.value) if isinstance(record.value, bytes) else record.value
+        for record in read(str(path), **options)
+    ]
+
+
+def fault(path):
+    """The one line that reading a file ends in, without the path before it."""
+    with pytest.raises(SystemExit) as error:
+        values(path)
+    text = str(error.value)
+    assert len(text.splitlines()) == 1
+    assert text.startswith(f"{path}: ")
+    return text.removeprefix(f"{path}: ")
