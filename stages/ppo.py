@@ -34,13 +34,13 @@ def main() -> None:
     load = partial(models.load_policy, paths.SFT)
     weights.save(trainer.model.policy, trainer.processing_class, paths.PPO, load)
     training.write_curves("ppo", log)
-    write_jsonl(paths.samples("ppo_training"), trainer.completions)
+    write_jsonl(paths.samples("ppo_training"), trainer.ppo_state.completions)
     keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")
     summary = {key: training.last(log, key) for key in keys}
     summary |= {
         f"validation_{key}": training.last(log, f"eval_{key}") for key in ("reward", "kl", "length", "eos_rate")
     }
-    summary["final_kl_coef"] = trainer.kl_coef
+    summary["final_kl_coef"] = trainer.ppo_state.kl_coef
     write_json(paths.summary("ppo"), {"ppo": summary})
     checkpoints.remove()
 

@@ -49,7 +49,7 @@ def watch(trainer: PPOTrainer, turns: worker.PhasedTurns) -> None:
             turns.begin()
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            if trainer.rollouts_done > turns.done:
+            if trainer.ppo_state.rollouts_done > turns.done:
                 turns.end()
 
     sample = trainer.sample

@@ -112,7 +112,7 @@ def argument(arguments: Sequence[str], names: Sequence[str]) -> str:
     """The one of `names` that a stage's command line gives: `python -m stages.measure ppo`."""
     if len(arguments) != 2 or arguments[1] not in names:
         stage = Path(arguments[0]).stem
-        raise ParamsError(f"usage: python -m stages.{stage} <{' | '.join(names)}>; got {arguments[1:]}")
+        raise ParamsError(f"usage: python -m stages.{stage} <one of {', '.join(names)}>; got {arguments[1:]}")
     return arguments[1]
 
 

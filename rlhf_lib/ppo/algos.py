@@ -14,6 +14,7 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -128,11 +129,13 @@ def penalise_missing_eos(scores: Tensor, finished: Tensor, penalty: float | None
     return torch.where(finished, scores, cut)
 
 
+@dataclass
 class RunningMoments:
     """Mean and variance of all the numbers seen so far [Chan 1983, parallel variance]."""
 
-    def __init__(self, count: int = 0, mean: float = 0.0, squares: float = 0.0) -> None:
-        self.count, self.mean, self.squares = count, mean, squares
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0  # of the distances from the mean, summed
 
     def update(self, x: Tensor) -> None:
         """Take in the numbers of `x`."""

@@ -39,37 +39,38 @@ class ActorCritic(nn.Module):
         self.policy = policy
         self.critic_trunk = critic_trunk
         self.value_head = value_head
-        self._policy_hidden: Tensor | None = None
-        if critic_trunk is None:
-            # The causal LM's own forward turns hidden states into logits (some scale or cap them), but does not
-            # return the last hidden state without keeping those of all layers.
-            base_model(policy).base_model.register_forward_hook(self._keep_hidden)
-
-    def _keep_hidden(self, module: nn.Module, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-        self._policy_hidden = output[0]
 
     def train(self, mode: bool = True) -> ActorCritic:
         return super().train(False)
 
     def forward(self, batch: Batch, distribution: Distribution, ptx_batch: Batch | None = None) -> PolicyOutput:
         """Log-probs, values and entropies of a batch's response tokens."""
-        logprobs, entropy = distribution(response_logits(self.policy, batch), batch)
-        values = self._values(batch)
+        with last_hidden_state(self.policy) as kept:
+            logprobs, entropy = distribution(response_logits(self.policy, batch), batch)
+        hidden = kept[0] if self.critic_trunk is None else self.critic_trunk(**batch.inputs).last_hidden_state
+        values = self.value_head(hidden[batch.predictors].float()).squeeze(-1)
         ptx_logprobs = None if ptx_batch is None else response_logprobs(self.policy, ptx_batch)
-        self._policy_hidden = None
         return PolicyOutput(logprobs, values, entropy, ptx_logprobs)
-
-    def _values(self, batch: Batch) -> Tensor:
-        hidden = self._policy_hidden
-        if self.critic_trunk is not None:
-            hidden = self.critic_trunk(**batch.inputs).last_hidden_state
-        assert hidden is not None
-        return self.value_head(hidden[batch.predictors].float()).squeeze(-1)
 
     def critic_parameters(self) -> set[nn.Parameter]:
         """What only the critic trains."""
         trunk = () if self.critic_trunk is None else self.critic_trunk.parameters()
         return {*trunk, *self.value_head.parameters()}
+
+
+@contextmanager
+def last_hidden_state(model: Model) -> Iterator[list[Tensor]]:
+    """Within the context, a causal language model's forward pass puts its last hidden state (B, T, D) into the list.
+
+    The model's own forward turns it into logits (some scale or cap them), but does not return it without keeping
+    those of all layers.
+    """
+    kept: list[Tensor] = []
+    hook = base_model(model).base_model.register_forward_hook(lambda module, inputs, output: kept.append(output[0]))
+    try:
+        yield kept
+    finally:
+        hook.remove()
 
 
 def frozen_copy(model: Model) -> Reference:

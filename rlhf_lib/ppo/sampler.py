@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation import decoding as generation
 from rlhf_lib.generation.decoding import Sampling
 from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
@@ -77,6 +78,25 @@ class Sampler:
             with self.reference() as reference:
                 kl[rows] = logprobs - self._sequence_logprobs(reference, ids, mine, distribution)
         return self.summed(kl)
+
+    def measure(
+        self, prompts: Prompts, sampling: Sampling, distribution: Distribution
+    ) -> tuple[dict[str, float], list[JsonObject]]:
+        """Means over a response to each prompt of reward, KL (nats), length (tokens) and EOS rate; and of each prompt
+        the completion, its reward and KL, beside the row's id, source and prompt. The draws are always the same."""
+        responses, rewards = self.respond(prompts, sampling)
+        kl = self.kl(prompts, responses, distribution)
+        means = {
+            **mean_rewards(rewards),
+            "kl": kl.mean().item(),
+            "length": sum(len(response.ids) for response in responses) / len(responses),
+            "eos_rate": sum(response.finished for response in responses) / len(responses),
+        }
+        columns = zip(prompts.rows, self.texts(responses), rewards.total, kl.tolist(), strict=True)
+        return means, [
+            {**{name: row.get(name) for name in ("id", "source", "prompt")}, "completion": text, "reward": r, "kl": k}
+            for row, text, r, k in columns
+        ]
 
     def _sequence_logprobs(
         self, model: Model, ids: list[list[int]], responses: list[Response], distribution: Distribution

@@ -12,9 +12,7 @@ Whatever is random is a function of the seed and of the rollout's number, never 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,14 +30,15 @@ from rlhf_lib.models.seeds import seeded
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.callbacks import RolloutEnd, RolloutProgress
 from rlhf_lib.ppo.data import Completions, Prompts, chunks, walk
+from rlhf_lib.ppo.loss import loss_terms
 from rlhf_lib.ppo.model import ActorCritic, Reference
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.rewards import RewardFunctions
 from rlhf_lib.ppo.rollout import Minibatch, Rollout, minibatches, update_inputs
 from rlhf_lib.ppo.sampler import Sampler, mean_rewards
+from rlhf_lib.ppo.state import Measures, PPOState
 
 _WEIGHTS = "actor_critic.safetensors"
-_STATE = "rollout.json"
 
 
 class RolloutLoader:
@@ -57,8 +56,9 @@ class RolloutLoader:
         return params.total_rollouts * params.steps_per_rollout * self.trainer.args.gradient_accumulation_steps
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        while not self.trainer.stopped and self.trainer.rollouts_done < self.trainer.params.total_rollouts:
-            yield from self.trainer.updates(self.trainer.rollouts_done)
+        state = self.trainer.ppo_state
+        while not state.stopped and state.rollouts_done < self.trainer.params.total_rollouts:
+            yield from self.trainer.updates(state.rollouts_done)
 
 
 class PPOTrainer(Trainer):
@@ -109,23 +109,13 @@ class PPOTrainer(Trainer):
         self.greedy = dataclasses.replace(self.sampling, temperature=0.0)
         self.distribution = Distribution(params.temperature, params.min_new_tokens, tokenizer.eos_token_id)
         self.pad_id = tokenizer.pad_token_id
-        # What a checkpoint keeps of the rollouts
-        self.kl_coef = params.kl_coef
-        self.rollouts_done = 0
-        self.stopped = False  # before total_rollouts, by max_kl or early_stopping_patience
-        self.score_moments = algos.RunningMoments()
-        self.completions: list[JsonObject] = []
-        # What is measured of the rollout at hand
-        self.rollout_metrics: dict[str, float] = {}
-        self._update_sums: dict[str, float] = defaultdict(float)  # over its optimizer steps, of this process
-        self._minibatch_kl = 0.0
-        self._steps = 0
+        self.ppo_state, self.measures = PPOState(params.kl_coef), Measures()
         super().__init__(model=model, args=args, eval_dataset=eval_rows, processing_class=tokenizer)
         batch_sizes = (params.rollout_batch_size, params.per_device_train_batch_size)
         self.sampler = Sampler(model.policy, reference, reward, tokenizer, self.accelerator, params.seed, *batch_sizes)
-        self.add_callback(RolloutEnd(self))
+        self.add_callback(RolloutEnd(params, self.ppo_state, self.measures, self.finish_step))
         if self.pop_callback(ProgressCallback) is not None:
-            self.add_callback(RolloutProgress(self))
+            self.add_callback(RolloutProgress(params.total_rollouts, self.ppo_state))
 
     # Rollouts
 
@@ -139,7 +129,7 @@ class PPOTrainer(Trainer):
         self.score(rollout, splits[0])
         for epoch, split in enumerate(splits):
             for number, minibatch in enumerate(split):
-                if self.rollouts_done > index:  # the approximate KL passed its bound
+                if self.ppo_state.rollouts_done > index:  # the approximate KL passed its bound
                     return
                 inputs = update_inputs(rollout, minibatch, self.model.policy, self.pad_id, self.sampler.share)
                 for update, ptx in zip(inputs, self._ptx_inputs(index, epoch, number), strict=True):
@@ -159,15 +149,15 @@ class PPOTrainer(Trainer):
         seconds = time.perf_counter() - start
         rollout = Rollout.empty(prompts.ids, responses, self.scores(torch.tensor(rewards.total), responses))
         speed = rollout.mask.sum().item() / seconds
-        self.rollout_metrics = {**mean_rewards(rewards), "rollout_tokens_per_second": speed}
+        self.measures.rollout = {**mean_rewards(rewards), "rollout_tokens_per_second": speed}
         return rollout
 
     def scores(self, rewards: Tensor, responses: list[Response]) -> Tensor:
         """(B,) what the update learns from: rewards scaled and clipped, less penalties."""
         params = self.params
         if params.scale_rewards:
-            self.score_moments.update(rewards)
-            rewards = rewards / self.score_moments.std
+            self.ppo_state.score_moments.update(rewards)
+            rewards = rewards / self.ppo_state.score_moments.std
         if params.reward_clip is not None:
             rewards = rewards.clamp(-params.reward_clip, params.reward_clip)
         rewards = rewards - params.length_penalty * torch.tensor([float(len(r.ids)) for r in responses])
@@ -180,7 +170,7 @@ class PPOTrainer(Trainer):
 
         The forward passes see the very micro-batches of the first epoch: its ratios are exactly 1.
         """
-        params, names = self.params, ("logprobs", "values", "entropy", "ref_logprobs")
+        params, state, names = self.params, self.ppo_state, ("logprobs", "values", "entropy", "ref_logprobs")
         for rows in (rows for minibatch in split for rows in minibatch[self.sampler.share]):
             prompts, responses = [rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows]
             batch = collate(self.model.policy, prompts, responses, self.pad_id)
@@ -193,11 +183,11 @@ class PPOTrainer(Trainer):
                 rollout.record(name, rows, values)
         for name in names:
             setattr(rollout, name, self.sampler.summed(getattr(rollout, name)))
-        rollout.estimate_advantages(params, self.kl_coef)
-        self.rollout_metrics |= {**rollout.metrics(), "kl_coef": self.kl_coef}
+        rollout.estimate_advantages(params, state.kl_coef)
+        self.measures.rollout |= {**rollout.metrics(), "kl_coef": state.kl_coef}
         if params.kl_target is not None:
-            kl, count = self.rollout_metrics["kl"], len(rollout.prompts)
-            self.kl_coef = algos.adapt_kl_coef(self.kl_coef, kl, params.kl_target, params.kl_horizon, count)
+            kl, count = self.measures.rollout["kl"], len(rollout.prompts)
+            state.kl_coef = algos.adapt_kl_coef(state.kl_coef, kl, params.kl_target, params.kl_horizon, count)
 
     # The update
 
@@ -220,43 +210,22 @@ class PPOTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """The micro-batch's share of its minibatch's loss: sums over tokens, divided by the minibatch's tokens."""
-        params, old = self.params, inputs["logprobs"]
+        """The micro-batch's share of its minibatch's loss."""
         output = model(inputs["batch"], self.distribution, inputs.get("ptx_batch"))
-        clips = (params.cliprange, params.cliprange_high, params.dual_clip)
-        policy = algos.policy_loss(output.logprobs, old, inputs["advantages"], *clips)
-        value = algos.value_loss(output.values, inputs["values"], inputs["returns"], params.cliprange_value)
-        sums = {
-            "policy_loss": policy.loss.sum(),
-            "value_loss": value.sum(),
-            "clip_fraction": policy.clipped.sum(),
-            "ratio": policy.ratio.sum(),
-            "approx_kl": algos.kl_estimate(old, output.logprobs, "k3").sum(),
-        }
-        weights = {"policy_loss": 1.0, "value_loss": params.vf_coef}
-        if params.entropy_coef > 0:
-            sums["entropy_loss"], weights["entropy_loss"] = -output.entropy.sum(), params.entropy_coef
-        if params.kl_in == "loss":
-            kl = algos.kl_estimate(output.logprobs, inputs["ref_logprobs"], params.kl_estimator)
-            sums["kl_loss"], weights["kl_loss"] = kl.sum(), self.kl_coef
-        terms = {name: total / inputs["num_tokens"] for name, total in sums.items()}
-        if output.ptx_logprobs is not None:
-            terms["ptx_loss"] = -output.ptx_logprobs.sum() / inputs["ptx_num_tokens"]
-            weights["ptx_loss"] = params.ptx_coef
-        for name, term in terms.items():
-            self._update_sums[name] += term.item()
-        self._minibatch_kl += terms["approx_kl"].item()
+        terms, weights = loss_terms(self.params, self.ppo_state.kl_coef, output, inputs)
+        self.measures.add(terms)
         # Data-parallel training averages the processes' gradients, where the minibatch's is their sum.
         return self.accelerator.num_processes * sum(weight * terms[name] for name, weight in weights.items())
 
     def finish_step(self) -> bool:
         """Count an optimizer step; whether it was the last one on its rollout."""
-        self._steps += 1
-        over = self._steps == self.params.steps_per_rollout
+        measures = self.measures
+        measures.steps += 1
+        over = measures.steps == self.params.steps_per_rollout
         if self.params.max_approx_kl is not None:
-            over |= self.sampler.summed(torch.tensor(self._minibatch_kl)).item() > self.params.max_approx_kl
-        self._minibatch_kl = 0.0
-        self.rollouts_done += over
+            over |= self.sampler.summed(torch.tensor(measures.minibatch_kl)).item() > self.params.max_approx_kl
+        measures.minibatch_kl = 0.0
+        self.ppo_state.rollouts_done += over
         return over
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -273,12 +242,7 @@ class PPOTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log, with what was measured of the rollout and, as means over its optimizer steps, its update."""
         if "loss" in logs:
-            sums = self.sampler.summed(torch.tensor(list(self._update_sums.values()), dtype=torch.float64))
-            update = {name: total / self._steps for name, total in zip(self._update_sums, sums.tolist(), strict=True)}
-            counts = {"rollout": self.rollouts_done, "steps": self._steps}
-            logs = {**logs, **self.rollout_metrics, **update, **counts}
-            self._update_sums.clear()
-            self._steps = 0
+            logs = {**logs, **self.measures.take(self.sampler.summed), "rollout": self.ppo_state.rollouts_done}
         super().log(logs, start_time)
 
     # Evaluation
@@ -297,21 +261,10 @@ class PPOTrainer(Trainer):
         return metrics
 
     def _measure(self, sampling: Sampling, mode: str) -> dict[str, float]:
-        prompts = self.eval_prompts
-        responses, rewards = self.sampler.respond(prompts, sampling)
-        kl = self.sampler.kl(prompts, responses, self.distribution)
-        shown = slice(self.params.num_completions_to_log)
-        columns = (prompts.rows[shown], self.sampler.texts(responses[shown]), rewards.total[shown], kl[shown].tolist())
-        for row, completion, reward, row_kl in zip(*columns, strict=True):
-            asked = {name: row[name] for name in ("id", "source", "prompt")}
-            measured = {"completion": completion, "reward": reward, "kl": row_kl}
-            self.completions.append({"rollout": self.rollouts_done, "mode": mode, **asked, **measured})
-        return {
-            **mean_rewards(rewards),
-            "kl": kl.mean().item(),
-            "length": sum(len(response.ids) for response in responses) / len(responses),
-            "eos_rate": sum(response.finished for response in responses) / len(responses),
-        }
+        means, completions = self.sampler.measure(self.eval_prompts, sampling, self.distribution)
+        now = {"rollout": self.ppo_state.rollouts_done, "mode": mode}
+        self.ppo_state.completions += [{**now, **row} for row in completions[: self.params.num_completions_to_log]]
+        return means
 
     # Checkpoints
 
@@ -324,10 +277,7 @@ class PPOTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         self._load_weights(resume_from_checkpoint)
-        state = json.loads((Path(resume_from_checkpoint) / _STATE).read_text())
-        self.kl_coef, self.rollouts_done, self.stopped = state["kl_coef"], state["rollouts_done"], state["stopped"]
-        self.score_moments = algos.RunningMoments(**state["score_moments"])
-        self.completions = state["completions"]
+        self.ppo_state.load(resume_from_checkpoint)
 
     def _load_weights(self, checkpoint: str) -> None:
         weights = dict(self.model.named_parameters())
@@ -347,12 +297,5 @@ class PPOTrainer(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         """With the random numbers goes the rest of the rollouts' state; Trainer writes its own state after it."""
         super()._save_rng_state(output_dir)
-        state = {
-            "kl_coef": self.kl_coef,
-            "rollouts_done": self.rollouts_done,
-            "stopped": self.control.should_training_stop,
-            "score_moments": vars(self.score_moments),
-            "completions": self.completions,
-        }
         if self.args.should_save:
-            (Path(output_dir) / _STATE).write_text(json.dumps(state))
+            dataclasses.replace(self.ppo_state, stopped=self.control.should_training_stop).save(output_dir)

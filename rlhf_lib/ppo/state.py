@@ -1,0 +1,65 @@
+"""What of a PPO run goes on from rollout to rollout, and what is measured of the one at hand."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rlhf_lib.common.rows import JsonObject
+from rlhf_lib.ppo.algos import RunningMoments
+
+_FILE = "rollout.json"
+
+
+@dataclass
+class PPOState:
+    """What a checkpoint keeps of the rollouts, beside Trainer's own state.
+
+    completions: of the evaluation prompts, rows of data/samples/ppo_training.jsonl.
+    """
+
+    kl_coef: float
+    rollouts_done: int = 0
+    stopped: bool = False  # before total_rollouts, by max_kl or early_stopping_patience
+    score_moments: RunningMoments = field(default_factory=RunningMoments)
+    completions: list[JsonObject] = field(default_factory=list)
+
+    def save(self, directory: str | Path) -> None:
+        """Write the state into a checkpoint's directory."""
+        (Path(directory) / _FILE).write_text(json.dumps(asdict(self)))
+
+    def load(self, directory: str | Path) -> None:
+        """Become the state that `save` wrote into a checkpoint's directory."""
+        saved = json.loads((Path(directory) / _FILE).read_text())
+        vars(self).update(saved, score_moments=RunningMoments(**saved["score_moments"]))
+
+
+@dataclass
+class Measures:
+    """What is logged of one rollout: its own metrics, and the means over its optimizer steps of the loss's terms."""
+
+    rollout: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    minibatch_kl: float = 0.0  # approximate KL of the minibatch at hand, this process's part of it
+    _sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of this process
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Count the terms of a micro-batch's loss."""
+        for name, term in terms.items():
+            self._sums[name] += term.item()
+        self.minibatch_kl += terms["approx_kl"].item()
+
+    def take(self, summed: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """All that is logged of the rollout; the counts of its steps begin anew. `summed`: over the processes."""
+        sums = summed(torch.tensor(list(self._sums.values()), dtype=torch.float64)).tolist()
+        update = {name: total / self.steps for name, total in zip(self._sums, sums, strict=True)}
+        logged = {**self.rollout, **update, "steps": self.steps}
+        self._sums.clear()
+        self.steps = 0
+        return logged
