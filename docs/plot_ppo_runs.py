@@ -1,13 +1,15 @@
-"""Draw PPO runs from DVC experiments: `python docs/plot_ppo_runs.py NAME...` writes docs/ppo/<NAME>.png.
+"""Draw PPO runs from DVC experiments: `python docs/plot_ppo_runs.py NAME...` writes dvc_plots/ppo/<NAME>.png.
+
+`--out docs/ppo` replaces the pictures of docs/reading-ppo-curves.md.
 
 The experiments of docs/reading-ppo-curves.md log the demo's true quality as a reward of weight 0.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
-import sys
 from pathlib import Path
 
 import dvc.api
@@ -43,10 +45,10 @@ def plot(name: str, path: Path) -> None:
     draw(grid[0, 0], evaluated, evaluations, "eval_reward", "reward on validation prompts (std)", blue)
     draw(grid[0, 1], evaluated, evaluations, "eval_rewards/demo_gold", "true quality on validation prompts", red)
     grid[0, 1].set_ylim(0, 1)
-    draw(grid[0, 2], rollouts, train, "kl", "KL to the reference (nats a response)", grey)
+    draw(grid[0, 2], rollouts, train, "kl", "KL to the reference (nats per response)", grey)
     draw(grid[1, 0], rollouts, train, "explained_variance", "critic: explained variance", grey)
     grid[1, 0].set_ylim(-1, 1)
-    draw(grid[1, 1], rollouts, train, "entropy", "entropy (nats a token)", grey)
+    draw(grid[1, 1], rollouts, train, "entropy", "entropy (nats per token)", grey)
     draw(grid[1, 2], rollouts, train, "clip_fraction", "share of clipped tokens", grey)
     for axes in grid[1]:
         axes.set_xlabel("rollouts")
@@ -55,12 +57,14 @@ def plot(name: str, path: Path) -> None:
 
 
 def main() -> None:
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a DVC experiment")
+    parser.add_argument("--out", type=Path, default=Path("dvc_plots/ppo"), help="the folder of the pictures")
+    arguments = parser.parse_args()
     plt.switch_backend("agg")
-    for name in sys.argv[1:]:
-        path = Path("docs/ppo") / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in arguments.names:
+        path = arguments.out / f"{name}.png"
         plot(name, path)
         print(path)
 
