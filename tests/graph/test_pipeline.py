@@ -15,16 +15,9 @@ from project import ROOT
 from rlhf_lib.common.rows import normalise, read_jsonl
 
 ALL = ["load", "prepare", "base", "sft", "negatives", "reward", "judge", "reference", "dpo", "ppo"]
-ALL += [
-    "evaluate@sft",
-    "evaluate@ppo",
-    "evaluate@dpo",
-    "best_of_n",
-    "overoptimisation",
-    "llm_judge",
-    "select",
-    "report",
-]
+ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "best_of_n"]
+ALL += ["measure@sft", "measure@ppo", "measure@dpo", "measure@best_of_n"]
+ALL += ["overoptimisation", "llm_judge", "select", "report"]
 
 
 @pytest.fixture(scope="module")

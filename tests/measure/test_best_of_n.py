@@ -8,6 +8,7 @@ import pytest
 import yaml
 from project import ROOT
 
+from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.measure.best_of_n import best_of_n_metrics, kl_bound, subsets
 
 
@@ -97,7 +98,9 @@ def test_without_true_quality_nothing_is_said_of_it():
 def run_stage(folder, **sections):
     evaluate = yaml.safe_load((ROOT / "params.yaml").read_text())["evaluate"] | sections.pop("evaluate", {})
     (folder / "params.yaml").write_text(yaml.safe_dump({"policy": "ppo", "evaluate": evaluate, **sections}))
-    code = "import sys; from stages import best_of_n; best_of_n.main(); print('torch' in sys.modules)"
+    write_jsonl(folder / "data/samples/sft.jsonl", [])
+    stages = "from stages import best_of_n, measure; best_of_n.main(); sys.argv[1:] = ['best_of_n']; measure.main()"
+    code = f"import sys; {stages}; print('torch' in sys.modules)"
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
 

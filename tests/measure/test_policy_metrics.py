@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 
 import pytest
 
+from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.measure import comparison
 from rlhf_lib.measure.policy_metrics import dataset_summary, policy_metrics, summary
 from stages import select
@@ -151,7 +152,7 @@ def test_the_standard_error_is_the_spread_over_repetitions():
     ("temperature", "name"), [(1.0, "t1"), (1, "t1"), (0.7, "t0_7"), (0.0, "greedy"), (1.25, "t1_25")]
 )
 def test_modes_have_names_without_dots(temperature, name):
-    assert comparison.mode_name(temperature) == name
+    assert mode_name(temperature) == name
 
 
 def test_draws_are_averaged_by_prompt_in_any_order():

@@ -49,12 +49,12 @@ def teach(model, tokenizer, answers, steps):
 
 @pytest.fixture(scope="module")
 def tiny_run(tiny, tmp_path_factory):
-    """The files that stages evaluate and best_of_n write. SFT has learnt all answers, PPO more of the best."""
+    """The files that stages evaluate, best_of_n and measure write. SFT has learnt all answers, PPO more of the best."""
     import torch
 
     from rlhf_lib.common import environment
     from rlhf_lib.models import loading as models
-    from stages import best_of_n, evaluate
+    from stages import best_of_n, evaluate, measure
 
     folder = tmp_path_factory.mktemp("run")
     policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
@@ -92,6 +92,9 @@ def tiny_run(tiny, tmp_path_factory):
             patch.setattr(sys, "argv", ["evaluate", policy])
             evaluate.main()
         best_of_n.main()
+        for name in ("sft", "ppo", "best_of_n"):
+            patch.setattr(sys, "argv", ["measure", name])
+            measure.main()
     return Run(folder)
 
 
