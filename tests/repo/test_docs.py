@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,8 @@ from project import ROOT
 from shipped_params import PARAMS, shipped
 
 from rlhf_lib.check import check_all
+from rlhf_lib.common.schema import POLICIES
+from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.preset import OPEN
 
 COMMAND_PAGES = [Path("README.md"), *sorted(path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md"))]
@@ -374,6 +377,63 @@ def test_targets_and_presets_that_are_named_exist(page: Path):
     named = re.findall(r"(?:`|^ *)make ([a-z-]+)", prose(page), re.MULTILINE)
     assert not set(named) - set(targets)
     assert not set(re.findall(r"rlhf_lib\.preset ([\w.-]+)", prose(page))) - {*presets, "--help"}
+
+
+def stages() -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml, with those of a foreach one by one; select stands for every policy that it may show."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, stage in load_yaml(ROOT / "dvc.yaml")["stages"].items():
+        for key in stage.get("foreach", [""]):
+            text = json.dumps(stage.get("do", stage)).replace("${item}", key).replace("${key}", key)
+            if isinstance(stage.get("foreach"), dict):
+                text = text.replace("${item.baseline}", stage["foreach"][key]["baseline"])
+            found[f"{name}@{key}" if key else name] = json.loads(text)
+    show = found["select"]["deps"]
+    found["select"]["deps"] = [dep.replace("${policy}", name) for dep in show for name in POLICIES]
+    return found
+
+
+def graph() -> set[tuple[str, str]]:
+    """(a, b) wherever stage b reads what stage a writes."""
+    wrote = {name: outs_of(stage) for name, stage in stages().items()}
+    return {
+        (writer, name)
+        for name, stage in stages().items()
+        for writer, outs in wrote.items()
+        if any(
+            dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/")
+            for dep in stage["deps"]
+            for out in outs
+        )
+    }
+
+
+def outs_of(stage: dict[str, Any]) -> list[str]:
+    outs = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
+
+
+def drawn() -> set[tuple[str, str]]:
+    """The edges between stages of README's picture of the graph."""
+    (lines,) = blocks(Path("README.md"), "mermaid")
+    names = dict(re.findall(r"(\w+)\[+\(?([\w@/]+)", "\n".join(lines)))
+    edges: set[tuple[str, str]] = set()
+    for line in lines[1:]:
+        groups = [[re.split(r"\[", node)[0].strip() for node in part.split("&")] for part in line.split("-->")]
+        for before, after in itertools.pairwise(groups):
+            edges |= {(names.get(a, a), names.get(b, b)) for a in before for b in after}
+    return edges
+
+
+def test_the_picture_of_the_graph_is_of_this_graph():
+    edges = {(a, b) for a, b in drawn() if not a.endswith("/")}
+    assert not edges - graph()
+    assert {name for edge in edges for name in edge} == set(stages())
+
+
+def test_the_table_of_the_graph_has_every_stage():
+    listed = re.findall(r"^\| (\w+) \| .* \| .* \|$", prose(Path("README.md")), re.MULTILINE)
+    assert listed[1:] == list(dict.fromkeys(name.split("@")[0] for name in stages()))
 
 
 def test_readme_is_short():
