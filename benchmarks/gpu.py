@@ -149,7 +149,7 @@ def _ppo(stage: str, arguments: argparse.Namespace, folder: Path) -> tuple[Any, 
 def sample(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
     """New tokens a second of each generator, for the same prompts and as many new tokens each."""
     from benchmarks.ppo import workload
-    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.generation.sampling import encode_prompts
     from rlhf_lib.models import loading as models
 
     case = dataclasses.replace(PPO_CASES["gpt2_bf16"], batch=arguments.rollout_batch, eos_probability=None)
@@ -157,7 +157,7 @@ def sample(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, A
     workload.write(case, folder, CACHE)
     tokenizer = models.load_tokenizer(folder / workload.POLICY)
     texts = workload.read_prompts(folder)[: case.batch]
-    prompts = generation.encode_prompts(tokenizer, texts, case.response_length, None, "response_length")
+    prompts = encode_prompts(tokenizer, texts, case.response_length, None, "response_length")
     measured = {}
     for name, respond in {"ours": _ours, "continuous_batching": _continuous, "vllm": _vllm}.items():
         try:
@@ -171,16 +171,17 @@ def sample(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, A
 
 
 def _ours(path: Path, tokenizer: Any, prompts: list[list[int]], length: int) -> tuple[Clock, int]:
-    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.generation.decoding import generate
+    from rlhf_lib.generation.sampling import Sampling, random_numbers
     from rlhf_lib.models import hardware
     from rlhf_lib.models import loading as models
 
-    policy, sampling = models.load_policy(path), generation.Sampling(length, min_new_tokens=length - 1)
-    noise = generation.random_numbers(len(prompts), sampling, 0)
+    policy, sampling = models.load_policy(path), Sampling(length, min_new_tokens=length - 1)
+    noise = random_numbers(len(prompts), sampling, 0)
     with hardware.autocast():
-        generation.generate(policy, tokenizer, prompts[:1], sampling, noise[:1], 1)  # warm-up
+        generate(policy, tokenizer, prompts[:1], sampling, noise[:1], 1)  # warm-up
         clock = Clock()
-        responses = generation.generate(policy, tokenizer, prompts, sampling, noise, len(prompts))
+        responses = generate(policy, tokenizer, prompts, sampling, noise, len(prompts))
     return clock, sum(len(response.ids) for response in responses)
 
 

@@ -183,17 +183,18 @@ def answers(
     policy: Policy, prompt: str, arguments: argparse.Namespace, scorers: dict[str, RewardModel]
 ) -> list[Answer]:
     """Samples of a policy, each with its rewards and length; all policies draw with the same random numbers."""
-    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.generation.decoding import generate
+    from rlhf_lib.generation.sampling import Sampling, random_numbers, response_text
     from rlhf_lib.models.chat import prompt_ids
 
     messages: list[Message] = [{"role": "user", "content": prompt}]
     ids, room = prompt_ids(policy.tokenizer, messages), policy.room(arguments.max_new_tokens)
     if room is not None and len(ids) > room:
         raise SystemExit(f"{policy.path}: the prompt has {len(ids)} tokens, and {room} fit beside the answer")
-    sampling = generation.Sampling(arguments.max_new_tokens, arguments.temperature)
-    noise = generation.random_numbers(arguments.n, sampling, arguments.seed)
-    responses = generation.generate(policy.model, policy.tokenizer, [ids] * arguments.n, sampling, noise, 16)
-    texts = [generation.text(policy.tokenizer, response) for response in responses]
+    sampling = Sampling(arguments.max_new_tokens, arguments.temperature)
+    noise = random_numbers(arguments.n, sampling, arguments.seed)
+    responses = generate(policy.model, policy.tokenizer, [ids] * arguments.n, sampling, noise, 16)
+    texts = [response_text(policy.tokenizer, response) for response in responses]
     rewards = {name: scorer([messages] * len(texts), texts) for name, scorer in scorers.items()}
     remarks = []
     for i, response in enumerate(responses):
@@ -239,6 +240,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.talk", description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("chat", help="a dialogue with one model")

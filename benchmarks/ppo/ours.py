@@ -40,7 +40,7 @@ def watch(trainer: PPOTrainer, turns: worker.PhasedTurns) -> None:
     """Take turns at the boundaries of updates, and time the trainer's phases."""
     from transformers import TrainerCallback
 
-    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.ppo import sampler
 
     class TakeTurns(TrainerCallback):
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
@@ -60,7 +60,7 @@ def watch(trainer: PPOTrainer, turns: worker.PhasedTurns) -> None:
         return rollout
 
     hooks: list[tuple[Any, str, Any]] = [
-        (generation, "generate", turns.timed("sampling", generation.generate)),
+        (sampler, "generate", turns.timed("sampling", sampler.generate)),
         (trainer.sampler, "reward", turns.timed("reward", trainer.sampler.reward)),
         (trainer, "score", turns.timed("scoring", trainer.score)),
         (trainer, "training_step", turns.timed("update", trainer.training_step)),

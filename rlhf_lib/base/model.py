@@ -18,10 +18,9 @@ from transformers import (
 )
 
 from rlhf_lib.base.params import BaseParams
-from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.chat import END, PAD, ROLES, chat_template
-from rlhf_lib.models.loading import init_kwargs
+from rlhf_lib.models.loading import explaining, fetch, init_kwargs
 
 
 def fresh_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
@@ -64,15 +63,11 @@ def fresh_model(params: BaseParams, tokenizer: PreTrainedTokenizerBase) -> PreTr
 
 def pretrained(params: BaseParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The snapshot that the params name, at its revision; a `ParamsError` when it cannot be had."""
-    name, revision = params.model_name_or_path, params.model_revision
-    try:
-        tokenizer = patiently(lambda: AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False))
-        model = patiently(lambda: AutoModelForCausalLM.from_pretrained(name, revision=revision, **init_kwargs()))
-    except (OSError, ValueError) as error:
-        way_out = "give a directory or a hub id, or null for a fresh model"
-        reason = explain(error, str(name), revision, "model", way_out) or f"{one_line(error)}; {way_out}"
-        raise ParamsError(f"params.yaml: base.model_name_or_path: cannot load {name!r}: {reason}") from None
-    return model, tokenizer
+    name, revision = str(params.model_name_or_path), params.model_revision
+    way_out = "give a directory or a hub id, or null for a fresh model"
+    with explaining(f"params.yaml: base.model_name_or_path: cannot load {name!r}", name, revision, way_out, way_out):
+        tokenizer = fetch(AutoTokenizer, name, revision)
+        return fetch(AutoModelForCausalLM, name, revision, **init_kwargs()), tokenizer
 
 
 def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:

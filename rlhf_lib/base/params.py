@@ -10,6 +10,8 @@ from rlhf_lib.common.schema import AtLeast, Count
 
 @dataclass(frozen=True)
 class BaseParams:
+    """A model of the hub or a directory, or the sizes of a fresh one."""
+
     model_name_or_path: str | None
     model_revision: str | None
     seed: int

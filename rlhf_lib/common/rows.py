@@ -19,6 +19,8 @@ JsonObject = dict[str, Any]  # of a line of a JSON Lines file; what it holds, th
 
 
 class Message(TypedDict):
+    """One turn of a dialogue; `role` is one of `ROLES`."""
+
     role: str
     content: str
 
@@ -123,6 +125,7 @@ def parse_row(line: bytes | str, place: str) -> Row:
 
 
 def stream_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
+    """The JSON object of each line, one after the other; a `SystemExit` of one line for anything else."""
     for number, value in enumerate(read_values(path), start=1):
         if not isinstance(value, dict):
             raise SystemExit(f"{path}: record {number}: must be a JSON object")

@@ -28,6 +28,8 @@ Section = TypeVar("Section")
 
 @dataclasses.dataclass(frozen=True)
 class AtLeast:
+    """A bound: the value is `low` or more."""
+
     low: float
 
     def fault(self, value: Any) -> str | None:
@@ -36,6 +38,8 @@ class AtLeast:
 
 @dataclasses.dataclass(frozen=True)
 class Above:
+    """A bound: the value is more than `low`."""
+
     low: float
 
     def fault(self, value: Any) -> str | None:
@@ -44,6 +48,8 @@ class Above:
 
 @dataclasses.dataclass(frozen=True)
 class AtMost:
+    """A bound: the value is `high` or less."""
+
     high: float
 
     def fault(self, value: Any) -> str | None:
@@ -52,6 +58,8 @@ class AtMost:
 
 @dataclasses.dataclass(frozen=True)
 class NotEmpty:
+    """A bound: the list has an item."""
+
     def fault(self, value: Any) -> str | None:
         return None if len(value) else "must not be empty"
 

@@ -8,18 +8,8 @@ import functools
 import re
 from dataclasses import dataclass
 
-from rlhf_lib.demo.grammar import (
-    CATEGORIES,
-    CLOSERS,
-    OPENERS,
-    RAMBLES,
-    REFUSALS,
-    WISHES,
-    Task,
-    find_task,
-    sentence_frames,
-    write_sentence,
-)
+from rlhf_lib.demo.grammar import Task, find_task, sentence_frames, write_sentence
+from rlhf_lib.demo.vocabulary import CATEGORIES, CLOSERS, OPENERS, RAMBLES, REFUSALS, WISHES
 
 ASPECTS = ("helpfulness", "honesty", "instruction_following", "truthfulness")
 LOWEST, HIGHEST = 1, 5

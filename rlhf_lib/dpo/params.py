@@ -12,6 +12,8 @@ from rlhf_lib.training.params import TrainerParams
 
 @dataclass(frozen=True, kw_only=True)
 class DPOParams(TrainerParams):
+    """The loss of the pairs, and how far it may move the policy."""
+
     beta: Annotated[float, Above(0)]
     loss_type: Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm"]
     label_smoothing: Fraction
@@ -19,4 +21,6 @@ class DPOParams(TrainerParams):
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceParams:
+    """What the reference log-probs depend on, beside the SFT model."""
+
     max_length: MaxLength

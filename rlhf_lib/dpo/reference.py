@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -11,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lib.common import paths
 from rlhf_lib.common.rows import Message
 from rlhf_lib.models import hardware
-from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.models.chat import answer_start, dialogue_ids, prompt_ids
 from rlhf_lib.models.loading import check_length
 from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models.processes import shared_out
@@ -39,9 +38,8 @@ def reference_logprobs(
         """The tokens of a pair's prompt and of both answers."""
         prompt: list[Message] = pair["prompt"]
         dialogues = [dialogue_ids(tokenizer, prompt, pair[answer][0]["content"]) for answer in ("chosen", "rejected")]
-        # An answer starts where the tokens of the prompt and of the dialogue part, as in TRL.
         shared = prompt_ids(tokenizer, prompt)
-        start = min(_common(shared, dialogue) for dialogue in dialogues)
+        start = min(answer_start(shared, dialogue) for dialogue in dialogues)
         return shared[:start], [Response(dialogue[start:max_length], True) for dialogue in dialogues]
 
     rows = [(pair["id"], *encoded(pair)) for pair in pairs]
@@ -60,8 +58,3 @@ def reference_logprobs(
         {"id": row[0], **dict(zip(REFERENCE_COLUMNS, both, strict=True))}
         for row, *both in zip(rows, *columns, strict=True)
     ]
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(first, second, strict=False)))

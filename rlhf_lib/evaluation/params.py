@@ -10,6 +10,8 @@ from rlhf_lib.common.schema import AtLeast, Count, NotEmpty
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateParams:
+    """How the policies are sampled on the test prompts."""
+
     seed: int
     max_prompts: Count | None
     samples_per_prompt: Count
@@ -20,4 +22,6 @@ class EvaluateParams:
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfNParams:
+    """Of how many answers of the SFT model the best is taken."""
+
     n: list[Annotated[int, AtLeast(2)]]

@@ -26,4 +26,5 @@ def mode_name(temperature: float) -> str:
 
 
 def in_mode(samples: Iterable[Sample], mode: str) -> list[Sample]:
+    """The samples of one mode, in their order."""
     return [sample for sample in samples if sample["mode"] == mode]

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import DATASET, Sample, mode_name
-from rlhf_lib.generation import decoding as generation
-from rlhf_lib.generation.decoding import Sampling
-from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.generation.decoding import generate
+from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, response_text
+from rlhf_lib.models.chat import prompt_and_answer
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models.processes import is_main, shared_out
@@ -53,19 +53,19 @@ def draw(
     drawn = [(row, number) for row in rows for number in range(draws if temperature > 0 else 1)]
     length, context = params.max_new_tokens, context_length(model)
     messages = [row["prompt"] for row, _ in drawn]
-    prompts = generation.encode_prompts(tokenizer, messages, length, context, "evaluate.max_new_tokens")
+    prompts = encode_prompts(tokenizer, messages, length, context, "evaluate.max_new_tokens")
     sampling = Sampling(length, temperature)
-    noise = generation.random_numbers(len(prompts), sampling, params.seed, *purpose)
+    noise = random_numbers(len(prompts), sampling, params.seed, *purpose)
     size = params.per_device_eval_batch_size
     progress = f"Sampling {mode}" if is_main() else None
 
     def respond(rows: list[int]) -> list[Response]:
         mine = [prompts[i] for i in rows]
-        return generation.generate(model, tokenizer, mine, sampling, noise[rows], size, progress)
+        return generate(model, tokenizer, mine, sampling, noise[rows], size, progress)
 
     responses = shared_out(range(len(prompts)), respond)
     return [
-        Said(_sample(row, mode, number, generation.text(tokenizer, response), response), prompt, response, temperature)
+        Said(_sample(row, mode, number, response_text(tokenizer, response), response), prompt, response, temperature)
         for (row, number), prompt, response in zip(drawn, prompts, responses, strict=True)
     ]
 
@@ -87,17 +87,13 @@ def dataset(tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], cont
     """The rows' own responses, whose dialogues lose their end where they are longer than the context."""
     said = []
     for row in rows:
-        prompt = prompt_ids(tokenizer, row["prompt"])
         scores = [response["score"] for response in row["responses"]]
         for number, (score, content) in enumerate(zip(scores, (r["content"] for r in row["responses"]), strict=True)):
-            dialogue = dialogue_ids(tokenizer, row["prompt"], content)
-            kept = dialogue[:context]
-            # A prompt that fills the context leaves one token, so that no response is empty.
-            start = min(len(prompt), len(kept) - 1)
-            response = Response(kept[start:], len(kept) == len(dialogue))
+            prompt, answer, whole = prompt_and_answer(tokenizer, row["prompt"], content, context)
+            response = Response(answer, whole)
             sample = _sample(row, DATASET, number, content, response)
             sample |= {"score": score, "chosen": number == scores.index(max(scores))}
-            said.append(Said(sample, kept[:start], response, 1.0))
+            said.append(Said(sample, prompt, response, 1.0))
     return said
 
 

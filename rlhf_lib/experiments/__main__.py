@@ -57,6 +57,7 @@ def is_experiment(row: CsvRow) -> bool:
 
 
 def name(row: CsvRow) -> str:
+    """What an experiment is called: its name, or the beginning of its revision."""
     return row["Experiment"] or row["rev"]
 
 
@@ -105,6 +106,7 @@ def _numbers(row: CsvRow, keys: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
+    """Print the experiments."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.experiments", description=__doc__.split("\n", 1)[0])
     parser.add_argument("file", nargs="?", help="a saved table; -: standard input; none: dvc exp show --csv is run")
     print(table(read(parser.parse_args().file)))

@@ -205,6 +205,7 @@ def _columns(drawn: Sequence[Point], key: str) -> tuple[list[float], list[float]
 
 
 def main() -> None:
+    """Draw the frontier of the experiments."""
     parser = argparse.ArgumentParser(
         prog="python -m rlhf_lib.experiments.frontier", description=__doc__.split("\n", 1)[0]
     )

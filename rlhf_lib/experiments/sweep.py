@@ -90,6 +90,7 @@ def _numbers(kind: type) -> Callable[[str], list[Any]]:
 
 
 def main() -> None:
+    """Queue the experiments of a sweep."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.experiments.sweep", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--ppo", type=_numbers(float), default=[], help="values of ppo.kl_coef, with commas between")
     parser.add_argument("--dpo", type=_numbers(float), default=[], help="values of dpo.beta")

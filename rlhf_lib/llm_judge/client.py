@@ -68,6 +68,7 @@ class ReplyCache:
 
 
 def cache_folder() -> Path:
+    """Where replies are kept, outside the outs: a judge is paid once for a question."""
     # DVC_ROOT is the project even in the temporary workspaces of `dvc exp run --queue`.
     return Path(os.environ.get("DVC_ROOT", ".")).resolve() / "checkpoints" / "llm_judge_cache"
 

@@ -15,6 +15,8 @@ Price = Annotated[float, AtLeast(0)]
 
 @dataclass(frozen=True, kw_only=True)
 class LLMJudgeParams:
+    """The endpoint that judges, what it is asked, and how patiently."""
+
     base_url: str | None
     model: str | None
     api_key_env: str

@@ -141,18 +141,24 @@ def attention(
     """
     if s_aux is not None or position_bias is not None:
         raise NotImplementedError(f"{type(module).__name__}: attention with sinks or position biases")
+    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
+    dropout = dropout if module.training else 0.0
+    fuses = _fuses(query.device) and softcap is None
     if packing is None:
-        return _attend(module, query, key, value, attention_mask, scaling, dropout, softcap).transpose(1, 2), None
+        if fuses and attention_mask is not None:
+            outputs = _fused(query, key, value, attention_mask, scaling, dropout)
+        else:
+            outputs = _plain(query, key, value, attention_mask, scaling, dropout, softcap)
+        return outputs.transpose(1, 2), None
     query, key, value = (packing.pad(x) for x in (query, key, value))
-    if _fuses(query.device) and softcap is None and sliding_window is None:
-        outputs = _fused(query, key, value, None, scaling, dropout)
+    if fuses:
+        mask = None if sliding_window is None else packing.causal_mask(query.dtype, sliding_window)
+        outputs = _fused(query, key, value, mask, scaling, dropout)
     elif _fuses(query.device) or softcap is not None or torch.compiler.is_compiling():
         mask = packing.causal_mask(query.dtype, sliding_window)
-        outputs = _attend(module, query, key, value, mask, scaling, dropout, softcap)
+        outputs = _plain(query, key, value, mask, scaling, dropout, softcap)
     else:
-        scaling = query.size(-1) ** -0.5 if scaling is None else scaling
         query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
-        dropout = dropout if module.training else 0.0
         outputs = _BlockedAttention.apply(query, key, value, packing, sliding_window, dropout)
     return packing.unpad(outputs), None
 
@@ -162,29 +168,23 @@ def _fuses(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def _fused(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, dropout: float
-) -> Tensor:
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
     """PyTorch's fused attention with a mask, or, without one, causal: for that it has its fastest kernels."""
     return functional.scaled_dot_product_attention(
         query, key, value, mask, dropout, mask is None, scale=scaling, enable_gqa=query.size(1) != key.size(1)
     )
 
 
-def _attend(
-    module: nn.Module,
+def _plain(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    scaling: float | None,
+    scaling: float,
     dropout: float,
     softcap: float | None,
 ) -> Tensor:
     """softmax(query key^T scaling + mask) value; each group of query heads shares a key head [arXiv:2305.13245]."""
-    if _fuses(query.device) and softcap is None and mask is not None:
-        return _fused(query, key, value, mask, scaling, dropout)
-    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
     batch, heads, length, size = query.shape
     groups = heads // key.size(1)
     query = (query * scaling).reshape(batch, key.size(1), groups * length, size)
@@ -194,7 +194,7 @@ def _attend(
         scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:
         scores = scores + mask
-    weights = functional.dropout(scores.softmax(-1), dropout, module.training)
+    weights = functional.dropout(scores.softmax(-1), dropout)
     outputs = weights.view(batch, key.size(1), groups * length, -1).to(value.dtype) @ value
     return outputs.view(batch, heads, length, -1)
 

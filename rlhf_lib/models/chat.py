@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,3 +39,22 @@ def dialogue_ids(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], resp
     messages = [*prompt, {"role": "assistant", "content": response}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def answer_start(prompt: Sequence[int], dialogue: Sequence[int]) -> int:
+    """The place of the answer's first token in the dialogue's: where its tokens and the prompt's part, as in TRL."""
+    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(prompt, dialogue, strict=False)))
+
+
+def prompt_and_answer(
+    tokenizer: PreTrainedTokenizerBase, prompt: list[Message], response: str, limit: int | None
+) -> tuple[list[int], list[int], bool]:
+    """Token ids of a prompt and of its answer, and whether the answer is whole.
+
+    A dialogue of more than `limit` tokens loses its end. A prompt that fills it alone leaves one token to the answer,
+    so that none is empty.
+    """
+    dialogue = dialogue_ids(tokenizer, prompt, response)
+    kept = dialogue[:limit]
+    start = min(answer_start(prompt_ids(tokenizer, prompt), dialogue), len(kept) - 1)
+    return kept[:start], kept[start:], len(kept) == len(dialogue)

@@ -38,6 +38,7 @@ def use(params: ComputeParams) -> None:
             f"compute.precision: bf16, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32"
         )
     multiply_with_onednn()
+    attend_without_cudnn()
 
 
 @cache
@@ -107,6 +108,15 @@ def multiply_with_onednn() -> None:
     """
     if torch.backends.cpu.get_cpu_capability() == "AVX512" and not torch.cpu._is_amx_tile_supported():
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+
+
+def attend_without_cudnn() -> None:
+    """Leave attention to PyTorch's own kernels: cuDNN's, which it prefers on an H100, plans anew for every shape.
+
+    Each decoded token, and each batch without padding, has a shape of its own: there, planning took 4 ms a call, and
+    sampling seven times as long (docs/performance.md).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def trainer_kwargs() -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN, NewGELUActivation
 
+from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import attention, hardware
 
@@ -31,7 +34,27 @@ def init_kwargs() -> dict[str, Any]:
     }
 
 
+def fetch(auto_class: Any, name: str | Path, revision: str | None, **kwargs: Any) -> Any:
+    """What `auto_class.from_pretrained` gives, from a directory or the hub, which is asked again where that helps."""
+    kwargs = {"trust_remote_code": False, **kwargs}
+    return patiently(lambda: auto_class.from_pretrained(name, revision=revision, **kwargs))
+
+
+@contextmanager
+def explaining(fault: str, name: str, revision: str | None, instead: str, wanted: str) -> Iterator[None]:
+    """A context that loads a model: what goes wrong becomes a `ParamsError` that begins with `fault`.
+
+    instead: what the user may do if the hub does not give it. wanted: what to do, or what it must be, if it is there.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = explain(error, name, revision, "model", instead) or f"{one_line(error)}; {wanted}"
+        raise ParamsError(f"{fault}: {reason}") from None
+
+
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a directory."""
     return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 

@@ -10,6 +10,8 @@ Choice = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeParams:
+    """Device, precision, attention, checkpointing and compilation."""
+
     device: Literal["auto", "cuda", "mps", "cpu"]
     precision: Choice
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"]

@@ -14,6 +14,8 @@ MODELS = (paths.SFT, paths.BASE)  # the deps of the stage
 
 @dataclass(frozen=True, kw_only=True)
 class NegativesParams:
+    """Whose answers are sampled, and how."""
+
     model_name_or_path: str | None
     num_negatives: Count
     temperature: Positive

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
-from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.rows import JsonObject, Message, clean_text, is_blank, read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
@@ -132,23 +131,24 @@ def _draw(
 ) -> list[list[Sample]]:
     import torch
 
-    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.generation.decoding import generate
+    from rlhf_lib.generation.sampling import Sampling, encode_prompts, response_text
     from rlhf_lib.models import loading as models
     from rlhf_lib.models.seeds import seeded
 
     draws, length = params.num_negatives, params.max_new_tokens
     context = models.context_length(model)
-    encoded = generation.encode_prompts(tokenizer, list(prompts.values()), length, context, "negatives.max_new_tokens")
+    encoded = encode_prompts(tokenizer, list(prompts.values()), length, context, "negatives.max_new_tokens")
     noise = [torch.rand(draws, length, generator=seeded("negatives", params.seed, key)) for key in prompts]
-    responses = generation.generate(
+    responses = generate(
         model,
         tokenizer,
         [ids for ids in encoded for _ in range(draws)],
-        generation.Sampling(length, params.temperature, params.top_k, params.top_p),
+        Sampling(length, params.temperature, params.top_k, params.top_p),
         torch.cat(noise),
         params.per_device_eval_batch_size,
     )
-    samples = [Sample(clean_text(generation.text(tokenizer, r)), len(r.ids), not r.finished) for r in responses]
+    samples = [Sample(clean_text(response_text(tokenizer, r)), len(r.ids), not r.finished) for r in responses]
     return [samples[start : start + draws] for start in range(0, len(samples), draws)]
 
 
@@ -161,14 +161,10 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
 
     name, revision = params.name_and_revision
     where = f"{PARAMS_FILE}: negatives.model_name_or_path: {params.model_name_or_path}"
-    try:
-        tokenizer = patiently(lambda: AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False))
-        model = patiently(lambda: AutoModelForCausalLM.from_pretrained(name, revision=revision, **models.init_kwargs()))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = explain(error, name, revision, "model", "name models/sft or models/base") or (
-            f"{one_line(error)}; it must be a causal language model with config.json, safetensors and tokenizer"
-        )
-        raise ParamsError(f"{where} cannot be loaded: {reason}") from None
+    must_be = "it must be a causal language model with config.json, safetensors and tokenizer"
+    with models.explaining(f"{where} cannot be loaded", name, revision, "name models/sft or models/base", must_be):
+        tokenizer = models.fetch(AutoTokenizer, name, revision)
+        model = models.fetch(AutoModelForCausalLM, name, revision, **models.init_kwargs())
     if tokenizer.chat_template is None or tokenizer.eos_token is None:
         raise ParamsError(f"{where}: its tokenizer has no chat template or no EOS token; name a model that can chat")
     if tokenizer.pad_token is None:

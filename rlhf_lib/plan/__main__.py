@@ -50,6 +50,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
+    """Seconds as text, in seconds, minutes or hours."""
     if seconds is None:
         return "-"
     if seconds < 300:
@@ -82,6 +83,7 @@ def warnings(planned: Sequence[Planned], free: float) -> list[str]:
 
 
 def main() -> None:
+    """Print the plan of every stage that trains."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.plan", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--no-measure", action="store_true", help="no measurement, and so no times")
     arguments = parser.parse_args()

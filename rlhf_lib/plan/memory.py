@@ -43,6 +43,7 @@ class Parts:
 
     @property
     def total(self) -> float:
+        """The sum of all parts."""
         return sum(dataclasses.astuple(self))
 
 

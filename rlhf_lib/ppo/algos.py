@@ -80,6 +80,8 @@ def whiten(x: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) 
 
 
 class PolicyLoss(NamedTuple):
+    """Of each token, (n,)."""
+
     loss: Tensor
     clipped: Tensor  # bool, True where the ratio's clip or the bound on negative advantages decides the loss
     ratio: Tensor  # policy / old policy

@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import JsonObject
-from rlhf_lib.generation.decoding import encode_prompts
-from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.generation.sampling import encode_prompts
+from rlhf_lib.models.chat import prompt_and_answer
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
 
@@ -35,6 +35,7 @@ class Prompts:
         return len(self.rows)
 
     def pick(self, indices: Sequence[int]) -> Prompts:
+        """The prompts at these places."""
         return Prompts([self.rows[i] for i in indices], [self.ids[i] for i in indices])
 
     def columns(self) -> dict[str, list[Any]]:
@@ -70,10 +71,8 @@ class Completions:
 
 def _completion(tokenizer: PreTrainedTokenizerBase, row: JsonObject, context: int | None) -> tuple[list[int], Response]:
     """Prompt and response of an SFT row, cut at the end to the context."""
-    prompt = prompt_ids(tokenizer, row["prompt"])
-    dialogue = dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"])[:context]
-    start = min(len(prompt), len(dialogue) - 1)
-    return dialogue[:start], Response(dialogue[start:], True)
+    prompt, answer, _ = prompt_and_answer(tokenizer, row["prompt"], row["completion"][0]["content"], context)
+    return prompt, Response(answer, True)
 
 
 def chunks(rows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

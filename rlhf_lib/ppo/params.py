@@ -12,12 +12,13 @@ from rlhf_lib.training.params import OptimizerParams, WeightsParams
 
 NotNegative = Annotated[float, AtLeast(0)]
 WholeNotNegative = Annotated[int, AtLeast(0)]
-NEVER = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPOParams(WeightsParams, OptimizerParams):
     # the rollouts
+    """Rollouts, rewards, critic, losses, evaluation; the names are those of TRL where it had them."""
+
     total_rollouts: Count
     rollout_batch_size: Count
     num_generations: Count
@@ -111,7 +112,8 @@ class PPOParams(WeightsParams, OptimizerParams):
     def trainer_config(self, num_processes: int = 1) -> dict[str, Any]:
         """The fields that are TrainingArguments, and what follows from the others.
 
-        When to log, evaluate and save is decided at the end of a rollout, not by a number of steps.
+        When to log, evaluate and save is decided at the end of a rollout (`callbacks.RolloutEnd`): `eval_steps` only
+        lets Trainer know that there are evaluations.
         """
         micro_batches, rest = divmod(self.minibatch_size, self.per_device_train_batch_size * num_processes)
         if rest:
@@ -127,8 +129,7 @@ class PPOParams(WeightsParams, OptimizerParams):
             "gradient_accumulation_steps": micro_batches,
             "logging_strategy": "no",
             "eval_strategy": "steps",
-            "eval_steps": NEVER,
-            "save_steps": NEVER,
+            "eval_steps": 1,
             "load_best_model_at_end": self.load_best_model_at_end,
             # Trainer keeps the best checkpoint in place of the last one wherever it knows which is best.
             "metric_for_best_model": self.metric_for_best_model if needs_best else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from rlhf_lib.models.logprobs import Response, collate
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.data import chunks
 from rlhf_lib.ppo.params import PPOParams
+from rlhf_lib.ppo.state import PPOState
 
 Micro = Sequence[int]  # the rows of one forward pass
 Minibatch = list[Micro]  # the rows of one optimizer step
@@ -110,3 +111,29 @@ def update_inputs(
         names = ("logprobs", "ref_logprobs", "values", "advantages", "returns")
         tensors = {name: rollout.flat(name, rows).to(batch.token_ids.device) for name in names}
         yield {"batch": batch, "num_tokens": num_tokens, **tensors}
+
+
+class RolloutLoader:
+    """The trainer's data: rollouts collected when they are asked for, as the micro-batches of their updates.
+
+    It is not handed to accelerate, whose loader reads one batch ahead: the next rollout would be sampled before the
+    last optimizer step on this one.
+
+    updates: collects the rollout of a number and gives its micro-batches. micro_batches: to an optimizer step.
+    """
+
+    def __init__(
+        self,
+        params: PPOParams,
+        ppo_state: PPOState,
+        updates: Callable[[int], Iterator[dict[str, Any]]],
+        micro_batches: int,
+    ) -> None:
+        self.params, self.ppo_state, self.updates, self.micro_batches = params, ppo_state, updates, micro_batches
+
+    def __len__(self) -> int:
+        return self.params.total_rollouts * self.params.steps_per_rollout * self.micro_batches
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while not self.ppo_state.stopped and self.ppo_state.rollouts_done < self.params.total_rollouts:
+            yield from self.updates(self.ppo_state.rollouts_done)

@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import JsonObject
-from rlhf_lib.generation import decoding as generation
-from rlhf_lib.generation.decoding import Sampling
+from rlhf_lib.generation.decoding import generate
+from rlhf_lib.generation.sampling import Sampling, random_numbers, response_text
 from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.ppo.data import Prompts
@@ -49,14 +49,12 @@ class Sampler:
 
     def respond(self, prompts: Prompts, sampling: Sampling, *draw: int) -> tuple[list[Response], Rewards]:
         """A response to each prompt, and its rewards. The same draw gives every prompt the same random numbers."""
-        noise = generation.random_numbers(len(prompts), sampling, self.seed, *draw)
+        noise = random_numbers(len(prompts), sampling, self.seed, *draw)
 
         def rewarded(rows: list[int]) -> list[tuple[Response, float, dict[str, float | None]]]:
             mine = prompts.pick(rows)
             with self.accelerator.autocast():
-                responses = generation.generate(
-                    self.policy, self.tokenizer, mine.ids, sampling, noise[rows], self.batch_size
-                )
+                responses = generate(self.policy, self.tokenizer, mine.ids, sampling, noise[rows], self.batch_size)
             rewards = self.reward([row["prompt"] for row in mine.rows], self.texts(responses), mine.columns())
             columns = zip(*rewards.by_name.values(), strict=True)
             named = [dict(zip(rewards.by_name, values, strict=True)) for values in columns]
@@ -66,7 +64,8 @@ class Sampler:
         return list(responses), Rewards(list(total), {name: [row[name] for row in named] for name in named[0]})
 
     def texts(self, responses: list[Response]) -> list[str]:
-        return [generation.text(self.tokenizer, response) for response in responses]
+        """The responses as text."""
+        return [response_text(self.tokenizer, response) for response in responses]
 
     def kl(self, prompts: Prompts, responses: list[Response], distribution: Distribution) -> Tensor:
         """(B,) log(policy / reference) of each response, in nats."""

@@ -20,10 +20,17 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerControl, TrainingArguments
+from transformers import (
+    DefaultFlowCallback,
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    Trainer,
+    TrainerControl,
+    TrainingArguments,
+)
 
 from rlhf_lib.common.rows import JsonObject
-from rlhf_lib.generation.decoding import Sampling
+from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, collate, response_logprobs
 from rlhf_lib.models.seeds import seeded
@@ -34,31 +41,11 @@ from rlhf_lib.ppo.loss import loss_terms
 from rlhf_lib.ppo.model import ActorCritic, Reference
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.rewards import RewardFunctions
-from rlhf_lib.ppo.rollout import Minibatch, Rollout, minibatches, update_inputs
+from rlhf_lib.ppo.rollout import Minibatch, Rollout, RolloutLoader, minibatches, update_inputs
 from rlhf_lib.ppo.sampler import Sampler, mean_rewards
 from rlhf_lib.ppo.state import Measures, PPOState
 
 _WEIGHTS = "actor_critic.safetensors"
-
-
-class RolloutLoader:
-    """The trainer's data: rollouts collected when they are asked for, as the micro-batches of their updates.
-
-    It is not handed to accelerate, whose loader reads one batch ahead: the next rollout would be sampled before the
-    last optimizer step on this one.
-    """
-
-    def __init__(self, trainer: PPOTrainer) -> None:
-        self.trainer = trainer
-
-    def __len__(self) -> int:
-        params = self.trainer.params
-        return params.total_rollouts * params.steps_per_rollout * self.trainer.args.gradient_accumulation_steps
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        state = self.trainer.ppo_state
-        while not state.stopped and state.rollouts_done < self.trainer.params.total_rollouts:
-            yield from self.trainer.updates(state.rollouts_done)
 
 
 class PPOTrainer(Trainer):
@@ -113,6 +100,7 @@ class PPOTrainer(Trainer):
         super().__init__(model=model, args=args, eval_dataset=eval_rows, processing_class=tokenizer)
         batch_sizes = (params.rollout_batch_size, params.per_device_train_batch_size)
         self.sampler = Sampler(model.policy, reference, reward, tokenizer, self.accelerator, params.seed, *batch_sizes)
+        self.remove_callback(DefaultFlowCallback)  # which would log, evaluate and save by the number of steps
         self.add_callback(RolloutEnd(params, self.ppo_state, self.measures, self.finish_step))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(RolloutProgress(params.total_rollouts, self.ppo_state))
@@ -120,7 +108,9 @@ class PPOTrainer(Trainer):
     # Rollouts
 
     def get_train_dataloader(self) -> RolloutLoader:
-        return RolloutLoader(self)
+        """The rollouts, which are sampled when they are asked for."""
+        micro_batches = self.args.gradient_accumulation_steps
+        return RolloutLoader(self.params, self.ppo_state, self.updates, micro_batches)
 
     def updates(self, index: int) -> Iterator[dict[str, Any]]:
         """Collect rollout number `index`, then give this process's micro-batches of all its epochs."""

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from rlhf_lib.common.files import replacing
 from rlhf_lib.measure.comparison import order_accuracy
 from rlhf_lib.report import figures, samples, tables
+from rlhf_lib.report.columns import QUALITY, TEXT
 from rlhf_lib.report.drawing import PALETTE, Panel, png, svg
 from rlhf_lib.report.inputs import SCORERS, Inputs, is_number
 from rlhf_lib.report.verdict import LABELS, mode_label, overoptimisation, verdict
@@ -81,8 +82,8 @@ def _comparison(inputs: Inputs) -> dict[str, Any]:
     return {
         "verdict": verdict(inputs),
         "differences": tables.difference_table(inputs),
-        "quality": tables.policy_table(inputs, tables.QUALITY),
-        "text": tables.policy_table(inputs, tables.TEXT),
+        "quality": tables.policy_table(inputs, QUALITY),
+        "text": tables.policy_table(inputs, TEXT),
         "dataset": tables.dataset_table(inputs),
         "formats": tables.format_table(inputs),
         "not_evaluated": [(p, label) for p, label in LABELS.items() if p not in inputs.policies],

@@ -10,4 +10,6 @@ from rlhf_lib.common.schema import AtLeast
 
 @dataclass(frozen=True, kw_only=True)
 class ReportParams:
+    """What the page shows."""
+
     max_prompts: Annotated[int, AtLeast(1)]

@@ -9,21 +9,11 @@ from typing import Any
 
 from rlhf_lib.measure.comparison import by_prompt
 from rlhf_lib.measure.estimates import mean_and_se
+from rlhf_lib.report.columns import DATASET_COLUMNS, DIFFERENCES, EOS, LENGTH, TERMINAL, Column
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
 from rlhf_lib.report.verdict import LABELS, Difference, comparisons, mode_label, number
 
 MISSING = "–"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A number to show: its key in the metrics, its heading, its digits, whether with a sign, and what it means."""
-
-    key: str
-    heading: str
-    digits: int = 2
-    sign: str = ""
-    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,53 +47,6 @@ class Table:
     @property
     def rows(self) -> list[TableRow]:
         return [row for _, rows in self.groups for row in rows]
-
-
-GOLD = Column("gold", "true quality", 3, "", "0 to 1, by the source's rule; nothing is trained on it")
-GAIN = Column("gold_gain", "gain over SFT", 3, "+", "in true quality, paired by prompt")
-JUDGE = Column("judge", "judge", 2, "", "score of a second reward model that nothing learns from, in its deviations")
-REWARD = Column("reward", "reward", 2, "", "of the reward model that PPO learns from, in its standard deviations")
-KL = Column("kl", "KL to SFT", 2, "", "nats a response at the sampling temperature (greedy: at 1)")
-LENGTH = Column("length", "tokens", 1, "", "of a response, its end included")
-EOS = Column("eos_rate", "ended", 3, "", "share of the responses that end by themselves")
-
-QUALITY = [
-    GOLD,
-    GAIN,
-    JUDGE,
-    Column("judge_win_rate", "judge: wins over SFT", 3, "", "share of the SFT model's samples beaten; ties half"),
-    Column("judge_win_rate_chosen", "judge: wins over chosen", 3, "", "share of the dataset's best answers beaten"),
-    REWARD,
-    Column("win_rate", "reward: wins over SFT", 3, "", "the same by the reward model"),
-    Column("win_rate_chosen", "reward: wins over chosen", 3, "", "the same by the reward model"),
-    KL,
-]
-TEXT = [
-    LENGTH,
-    EOS,
-    Column("repetition", "repetition", 3, "", "share of a response's word runs that it has said before"),
-    Column("distinct_1", "distinct-1", 3, "", "distinct words over all words"),
-    Column("distinct_2", "distinct-2", 3, "", "distinct word pairs over all word pairs"),
-    Column("self_bleu", "self-BLEU", 1, "", "BLEU against the policy's other responses; lower: more diverse"),
-    Column("bleu", "BLEU", 1, "", "of all responses against the chosen answers, 0 to 100"),
-    Column("sentence_bleu", "sentence BLEU", 1, "", "mean of each response's BLEU"),
-    Column("rouge1", "ROUGE-1", 3, "", "F1 of words shared with the chosen answer"),
-    Column("rouge2", "ROUGE-2", 3, "", "F1 of word pairs"),
-    Column("rougeL", "ROUGE-L", 3, "", "F1 of the longest common subsequence"),
-]
-DATASET_COLUMNS = [
-    Column("perplexity", "perplexity", 3, "", "of the dataset's chosen answers"),
-    Column("preference_accuracy", "preference accuracy", 3, "", "pairs that log(policy / SFT) orders as their scores"),
-    Column("pairs", "pairs", 0, "", "with different scores"),
-]
-TERMINAL = [GOLD, GAIN, JUDGE, REWARD, KL, LENGTH, EOS]
-DIFFERENCES = [
-    Column("gold", "true quality", 3, "+"),
-    Column("judge", "judge", 3, "+"),
-    Column("reward", "reward", 3, "+"),
-    Column("kl", "KL to SFT", 2, "+"),
-    Column("length", "tokens", 2, "+"),
-]
 
 
 def cell(measured: Metrics, column: Column) -> Cell:

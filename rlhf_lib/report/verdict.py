@@ -50,6 +50,7 @@ class Verdict:
 
 
 def plus_minus(value: float, se: float | None, sign: str = "") -> str:
+    """A value and its standard error as text."""
     text = number(value, 3, sign)
     return text if se is None else f"{text} ± {se:.3f}"
 

@@ -53,6 +53,8 @@ class JudgeParams(TrainerParams):
 
 @dataclass(frozen=True, kw_only=True)
 class RewardParams(JudgeParams):
+    """Any kind of reward model."""
+
     loss_type: LossType
     bounded: bool
 

@@ -18,12 +18,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models.chat import dialogue_ids
-from rlhf_lib.models.loading import context_length, fuse_gelu, init_kwargs, run_fast
+from rlhf_lib.models.loading import context_length, explaining, fetch, fuse_gelu, init_kwargs, run_fast
 from rlhf_lib.models.logprobs import by_length
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.unpadded import skip_padding
@@ -34,6 +33,8 @@ Bounds = tuple[float, float]  # the lowest and the highest reward
 
 
 class Encoded(NamedTuple):
+    """A row as the model reads it."""
+
     ids: list[int]
     type_ids: list[int] | None  # 0 in the prompt and 1 in the completion, for models that embed them
 
@@ -223,21 +224,14 @@ def read_classifier(
     """
     # Left to itself, transformers takes SDPA where the architecture has it; DeBERTa, for one, does not.
     kwargs = {**{key: value for key, value in init_kwargs().items() if value != "sdpa"}, **quantization}
-    try:
-        tokenizer = patiently(lambda: AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False))
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    must_be = f"it must be a {wanted} with config.json, safetensors and tokenizer"
+    with explaining(fault, name, revision, "name a directory", must_be):
+        tokenizer = fetch(AutoTokenizer, name, revision)
+        config = fetch(AutoConfig, name, revision)
         # Set here: as an argument, it is refused by a config of problem type single_label_classification.
         config.num_labels = 1
-        model, info = patiently(
-            lambda: AutoModelForSequenceClassification.from_pretrained(
-                name, revision=revision, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
-            )
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = explain(error, name, revision, "model", "name a directory") or (
-            f"{one_line(error)}; it must be a {wanted} with config.json, safetensors and tokenizer"
-        )
-        raise ParamsError(f"{fault}: {reason}") from None
+        options = {"config": config, "ignore_mismatched_sizes": True, "output_loading_info": True}
+        model, info = fetch(AutoModelForSequenceClassification, name, revision, **options, **kwargs)
     if hasattr(model, "score"):  # a decoder's head; an encoder's trunk sees its padding
         run_fast(model)
         skip_padding(model)

@@ -10,4 +10,6 @@ from rlhf_lib.training.params import TrainerParams
 
 @dataclass(frozen=True, kw_only=True)
 class SFTParams(TrainerParams):
+    """Supervised fine-tuning."""
+
     max_length: MaxLength

@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.models.chat import answer_start, dialogue_ids, prompt_ids
 from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
 from rlhf_lib.models.logprobs import Response, sequence_logprobs
 from rlhf_lib.sft.params import SFTParams
@@ -49,7 +49,8 @@ def token_loss(
         (prompt_ids(tokenizer, row["prompt"]), dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"]))
         for row in rows
     )
-    kept = [(p, Response(d[len(p) : max_length], True)) for p, d in pairs if len(p) < max_length]
+    starts = ((answer_start(prompt, dialogue), dialogue) for prompt, dialogue in pairs)
+    kept = [(d[:start], Response(d[start:max_length], True)) for start, d in starts if start < max_length]
     prompts, responses = [p for p, _ in kept], [r for _, r in kept]
     total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id))
     return -total / sum(len(response.ids) for response in responses)

@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pathspec import GitIgnoreSpec
+
 from rlhf_lib.common.schema import PARAMS_FILE, setting
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 
@@ -36,10 +38,18 @@ def fingerprint(stage: str) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files of a dep, but for modules that Python compiled there since the last run."""
+    """The files of a dep, but for those that DVC does not see either: what Python and editors leave behind."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    ignored = GitIgnoreSpec.from_lines(_ignore_patterns())
+    return sorted(file for file in path.rglob("*") if file.is_file() and not ignored.match_file(file))
+
+
+def _ignore_patterns() -> list[str]:
+    try:
+        return Path(".dvcignore").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ["__pycache__/"]
 
 
 def _is_json(path: Path) -> bool:

@@ -51,6 +51,7 @@ class ForwardPass:
 
     @property
     def tokens(self) -> int:
+        """Of all rows, padding included."""
         return self.rows * self.width
 
 
@@ -64,6 +65,7 @@ class Compute:
 
     @property
     def autocast(self) -> bool:
+        """Whether products are computed in fewer bits than weights have."""
         return self.value < FP32
 
 

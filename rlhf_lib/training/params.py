@@ -15,6 +15,8 @@ LAYERS = re.compile(r"(\d+)(?:-(\d+))?")  # one layer, or the first and the last
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerParams:
+    """AdamW, its schedule and its batches."""
+
     seed: int
     learning_rate: Annotated[float, AtLeast(0)]
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
@@ -55,11 +57,14 @@ class WeightsParams:
 
     @property
     def is_quantized(self) -> bool:
+        """Whether frozen weights are held in 8 or 4 bits."""
         return self.load_in_8bit or self.load_in_4bit
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerParams(WeightsParams, OptimizerParams):
+    """A trainer that passes over rows: sft, reward, judge and dpo."""
+
     num_train_epochs: Positive
     max_steps: Annotated[int, AtLeast(-1)]
     gradient_accumulation_steps: Count

@@ -1,0 +1,87 @@
+"""How tokens are drawn: settings, random numbers, restricted distributions; and prompts and responses as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_lib.common.rows import Message
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.chat import prompt_ids
+from rlhf_lib.models.logprobs import Response
+from rlhf_lib.models.seeds import seeded
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are sampled; the names are those of transformers' GenerationConfig."""
+
+    max_new_tokens: int
+    temperature: float = 1.0  # 0: greedy
+    top_k: int = 0  # 0: all tokens
+    top_p: float = 1.0
+    min_new_tokens: int = 0
+    stop_strings: tuple[str, ...] = ()
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether a token is drawn from a part of the vocabulary only."""
+        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1.0)
+
+
+def random_numbers(rows: int, sampling: Sampling, *seeds: int) -> Tensor:
+    """(rows, max_new_tokens) uniform in [0, 1): what `generate` draws with."""
+    return torch.rand(rows, sampling.max_new_tokens, generator=seeded("sampling", *seeds))
+
+
+def draw(probabilities: Tensor, noise: Tensor) -> Tensor:
+    """(B,) indices drawn from (B, K) probabilities by the inverse of their distribution function at (B, 1) noise."""
+    cumulative = probabilities.cumsum(dim=-1)
+    return torch.searchsorted(cumulative, noise * cumulative[:, -1:], right=True).squeeze(1)
+
+
+def restrict(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """(B, K) probabilities of the likeliest tokens, falling, and their (B, K) ids, filled up with 0 and -1.
+
+    top_k keeps the k likeliest; top_p, of these, the fewest that together have at least that probability
+    [Holtzman 2020, arXiv:1904.09751]. `logits` are (B, V), at the sampling temperature.
+    """
+    count = min(top_k, logits.size(1)) if top_k > 0 else logits.size(1)
+    kept, ids = logits.topk(count, dim=-1)
+    probabilities = kept.softmax(dim=-1)
+    outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
+    outside[:, 0] = False
+    width = int((~outside).sum(dim=-1).max())
+    probabilities = probabilities.masked_fill(outside, 0.0)[:, :width]
+    return probabilities / probabilities.sum(dim=-1, keepdim=True), ids.masked_fill(outside, -1)[:, :width]
+
+
+def response_text(tokenizer: PreTrainedTokenizerBase, response: Response) -> str:
+    """A response as text, without special tokens."""
+    return tokenizer.decode(response.ids, skip_special_tokens=True)
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[Message]],
+    max_new_tokens: int,
+    context: int | None,
+    param: str,
+) -> list[list[int]]:
+    """Token ids of prompts, each cut at its beginning so that `max_new_tokens` fit into the context.
+
+    A `ParamsError` that names `param` when not even an empty prompt would fit.
+    """
+    if context is None:
+        return [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    room = context - max_new_tokens
+    if room < 8:
+        raise ParamsError(
+            f"params.yaml: {param}: {max_new_tokens} new tokens leave no room for a prompt in the model's context of "
+            f"{context} tokens; set it to at most {context - 8}"
+        )
+    return [prompt_ids(tokenizer, prompt)[-room:] for prompt in prompts]
