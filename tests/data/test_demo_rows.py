@@ -12,13 +12,9 @@ from collections import Counter
 import pytest
 
 from rlhf_lib.common.rows import JsonObject
-from rlhf_lib.data.load import demo
+from rlhf_lib.data.load import demo, demo_answers
 from rlhf_lib.demo.gold import ASPECTS, gold
-from rlhf_lib.demo.grammar import (
-    INSTRUCTIONS,
-    find_task,
-    normal_form,
-)
+from rlhf_lib.demo.grammar import INSTRUCTIONS, find_task, normal_form
 
 SEED = 7
 SOME = 300  # instructions of a small build
@@ -35,9 +31,9 @@ def rows() -> list[JsonObject]:
 def test_full_sentences_are_rare_among_answers_to_one_word_prompts() -> None:
     rng = random.Random(SEED)
     tasks = [task for task in INSTRUCTIONS.values() if task.answer_format == "word"]
-    short = sum(demo.respond(task, "mediocre", rng, 0) == f"It is {task.answer}." for task in tasks)
+    short = sum(demo_answers.respond(task, "mediocre", rng, 0) == f"It is {task.answer}." for task in tasks)
     assert 0.8 <= short / len(tasks) <= 0.9
-    full = sum(demo.respond(task, "overkind", rng, 0).startswith("The ") for task in tasks)
+    full = sum(demo_answers.respond(task, "overkind", rng, 0).startswith("The ") for task in tasks)
     assert 0.4 <= full / len(tasks) <= 0.6
 
 
@@ -47,7 +43,7 @@ def test_mediocre_is_the_commonest_behaviour_and_good_the_next() -> None:
         assert sum(weights.values()) == pytest.approx(1)
         shares.update(weights)  # type: ignore[arg-type]  # fractions add up just as well
     assert [name for name, _ in shares.most_common(2)] == ["mediocre", "good"]
-    assert set(shares) == set(demo.BEHAVIOURS)
+    assert set(shares) == set(demo_answers.BEHAVIOURS)
 
 
 # ---------------------------------------------------------------- raw rows

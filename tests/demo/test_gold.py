@@ -8,20 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf_lib.data.load import demo
+from rlhf_lib.data.load import demo_answers
 from rlhf_lib.demo.gold import answer_format, gold
-from rlhf_lib.demo.grammar import (
-    CATEGORIES,
-    CLOSERS,
-    FORMAT_SENTENCES,
-    INSTRUCTIONS,
-    OPENERS,
-    RAMBLES,
-    REFUSALS,
-    WISHES,
-    find_task,
-    normal_form,
-)
+from rlhf_lib.demo.grammar import INSTRUCTIONS, find_task, normal_form
+from rlhf_lib.demo.vocabulary import CATEGORIES, CLOSERS, FORMAT_SENTENCES, OPENERS, RAMBLES, REFUSALS, WISHES
 
 SEED = 7
 
@@ -33,7 +23,7 @@ FRUITS = "List two fruits. Number the items."
 
 
 def good_answer(instruction: str, rng: random.Random) -> str:
-    return demo.respond(INSTRUCTIONS[instruction], "good", rng, pleasantry_share=0)
+    return demo_answers.respond(INSTRUCTIONS[instruction], "good", rng, pleasantry_share=0)
 
 
 # ---------------------------------------------------------------- grammar
@@ -67,7 +57,7 @@ def test_good_answers_score_one_for_every_instruction() -> None:
 
 def test_mediocre_answers_score_the_same_for_every_instruction() -> None:
     rng = random.Random(SEED)
-    scores = {gold(text, demo.respond(task, "mediocre", rng)) for text, task in INSTRUCTIONS.items()}
+    scores = {gold(text, demo_answers.respond(task, "mediocre", rng)) for text, task in INSTRUCTIONS.items()}
     assert scores == {0.5625}
 
 
@@ -83,17 +73,18 @@ BANDS = {  # lowest and highest mean gold
 }
 
 
-@pytest.mark.parametrize("behaviour", demo.BEHAVIOURS)
+@pytest.mark.parametrize("behaviour", demo_answers.BEHAVIOURS)
 def test_gold_of_each_behaviour_is_in_its_band(behaviour: str) -> None:
     rng = random.Random(SEED)
-    mean = statistics.mean(gold(text, demo.respond(task, behaviour, rng)) for text, task in INSTRUCTIONS.items())
+    answers = ((text, demo_answers.respond(task, behaviour, rng)) for text, task in INSTRUCTIONS.items())
+    mean = statistics.mean(gold(text, answer) for text, answer in answers)
     low, high = BANDS[behaviour]
     assert low <= mean <= high
 
 
 def test_wrong_answers_are_never_right() -> None:
     rng = random.Random(SEED)
-    assert all(gold(text, demo.respond(task, "wrong", rng)) <= 0.5 for text, task in INSTRUCTIONS.items())
+    assert all(gold(text, demo_answers.respond(task, "wrong", rng)) <= 0.5 for text, task in INSTRUCTIONS.items())
 
 
 def _answer_to_another(same_kind: bool) -> Callable[[str, str, random.Random], str]:

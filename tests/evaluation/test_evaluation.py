@@ -8,7 +8,8 @@ from rlhf_lib.evaluation import sampling as evaluation
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import in_mode
 from rlhf_lib.evaluation.sampling import Evaluator
-from rlhf_lib.generation.decoding import Sampling, generate, random_numbers
+from rlhf_lib.generation.decoding import generate
+from rlhf_lib.generation.sampling import Sampling, random_numbers
 from rlhf_lib.measure.policy_metrics import dataset_summary, summary
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids

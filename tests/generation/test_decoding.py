@@ -6,15 +6,8 @@ from numbers_by_hand import close
 from torch import tensor
 
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.generation.decoding import (
-    Response,
-    Sampling,
-    encode_prompts,
-    random_numbers,
-    restrict,
-    seeded,
-    text,
-)
+from rlhf_lib.generation.decoding import Response, seeded
+from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, response_text, restrict
 
 # ---- Restricted sampling
 
@@ -85,7 +78,7 @@ def test_large_and_negative_seeds_are_taken():
 
 def test_a_response_as_text_has_no_special_tokens(tokenizer):
     ids = tokenizer("the cat")["input_ids"]
-    assert text(tokenizer, Response([*ids, tokenizer.eos_token_id], True)) == "the cat"
+    assert response_text(tokenizer, Response([*ids, tokenizer.eos_token_id], True)) == "the cat"
 
 
 def test_a_long_prompt_loses_its_beginning(tokenizer):

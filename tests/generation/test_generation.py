@@ -9,12 +9,8 @@ from torch import tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
-from rlhf_lib.generation.decoding import (
-    Sampling,
-    _draw,
-    generate,
-    random_numbers,
-)
+from rlhf_lib.generation.decoding import generate
+from rlhf_lib.generation.sampling import Sampling, draw, random_numbers
 from rlhf_lib.models.logprobs import Distribution, collate, response_logprobs
 
 ALMOST_1 = torch.nextafter(tensor(1.0), tensor(0.0)).item()
@@ -148,7 +144,7 @@ def test_sampling_follows_the_policy_at_the_temperature(policy, tokenizer, tempe
 def test_draws_are_those_of_the_inverse_distribution_function():
     probabilities = tensor([[0.0, 0.5, 0.0, 0.25, 0.25, 0.0]])
     noise = [0.0, 0.25, 0.5, 0.625, 0.75, 0.875, ALMOST_1]
-    drawn = _draw(probabilities.expand(len(noise), -1), tensor(noise).unsqueeze(1))
+    drawn = draw(probabilities.expand(len(noise), -1), tensor(noise).unsqueeze(1))
     assert drawn.tolist() == [1, 1, 3, 3, 4, 4, 4]
 
 
@@ -161,7 +157,7 @@ def test_no_token_without_probability_is_drawn_even_at_the_ends_of_the_noise(see
     logits[:, :100] = -math.inf
     probabilities = logits.softmax(-1)
     for noise in (0.0, 0.5, ALMOST_1):
-        drawn = _draw(probabilities, torch.full((200, 1), noise)).unsqueeze(1)
+        drawn = draw(probabilities, torch.full((200, 1), noise)).unsqueeze(1)
         assert (probabilities.gather(1, drawn) > 0).all()
 
 

@@ -103,14 +103,15 @@ def test_the_oldest_turns_go_first_and_the_newest_message_stays(policy, tokenize
 
 
 def test_streaming_says_what_the_pipelines_own_sampling_says_greedily(policy, tokenizer, capsys):
-    from rlhf_lib.generation import decoding as generation
+    from rlhf_lib.generation.decoding import generate
+    from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, response_text
 
     messages = [{"role": "user", "content": "Name the cat."}]
     said = talk.say(talk.Policy("x", policy, tokenizer), messages, 0.0, 12)
-    sampling = generation.Sampling(12, 0.0)
-    ids = generation.encode_prompts(tokenizer, [messages], 12, 64, "x")
-    (own,) = generation.generate(policy, tokenizer, ids, sampling, generation.random_numbers(1, sampling, 0), 1)
-    assert said == generation.text(tokenizer, own)
+    sampling = Sampling(12, 0.0)
+    ids = encode_prompts(tokenizer, [messages], 12, 64, "x")
+    (own,) = generate(policy, tokenizer, ids, sampling, random_numbers(1, sampling, 0), 1)
+    assert said == response_text(tokenizer, own)
     assert capsys.readouterr().out == talk.visible(said) + "\n"
 
 

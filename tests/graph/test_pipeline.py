@@ -81,8 +81,8 @@ def test_a_dpo_param_reruns_dpo_and_what_hangs_on_it(clean: Path) -> None:
     params.write_text(re.sub(r"(\n  beta: )[\d.]+", r"\g<1>0.3", text))
     assert params.read_text() != text
     ran = executed(run(clean, "dvc", "repro"))
-    assert set(ran) <= {"dpo", "evaluate@dpo", "llm_judge", "report"}
-    assert {"dpo", "evaluate@dpo"} <= set(ran)
+    assert set(ran) <= {"dpo", "evaluate@dpo", "measure@dpo", "llm_judge", "report"}
+    assert {"dpo", "evaluate@dpo", "measure@dpo"} <= set(ran)
 
 
 def test_a_filter_that_leaves_the_sft_rows_as_they_were_trains_no_sft(clean: Path) -> None:
@@ -95,11 +95,43 @@ def test_a_filter_that_leaves_the_sft_rows_as_they_were_trains_no_sft(clean: Pat
     assert not {"base", "sft"} & set(ran)
 
 
-def test_a_comment_in_the_ppo_code_reruns_ppo_and_no_other_training(clean: Path) -> None:
-    with (clean / "rlhf_lib/ppo/trainer.py").open("a") as file:
-        file.write("# a remark\n")
+MEASURES = {"measure@sft", "measure@ppo", "measure@dpo", "measure@best_of_n"}
+
+
+@pytest.mark.parametrize(
+    ("file", "must_run", "may_run"),
+    [
+        ("ppo/algos.py", {"ppo"}, set()),
+        ("report/page.py", {"report"}, set()),
+        ("measure/text_metrics.py", MEASURES, {"report"}),
+        ("data/load/files.py", {"load"}, set()),
+        ("llm_judge/client.py", {"llm_judge"}, set()),
+        ("plan/memory.py", set(), set()),
+        ("plan/estimate.py", set(), set()),
+        ("plan/speed.py", set(), set()),
+        pytest.param("sft/trainer.py", {"sft"}, set(), marks=pytest.mark.slow),
+        pytest.param("dpo/trainer.py", {"dpo"}, {"reference"}, marks=pytest.mark.slow),
+        pytest.param("reward/losses.py", {"reward", "judge"}, set(), marks=pytest.mark.slow),
+    ],
+)
+def test_a_comment_in_the_code_reruns_the_stages_that_use_it(
+    clean: Path, file: str, must_run: set[str], may_run: set[str]
+) -> None:
+    """And nothing below them: what they write is the same to the bit."""
+    with (clean / "rlhf_lib" / file).open("a") as code:
+        code.write("# a remark\n")
     ran = executed(run(clean, "dvc", "repro"))
-    assert ran == ["ppo"], "its output is the same to the bit, so nothing below it runs"
+    assert must_run <= set(ran) <= must_run | may_run
+
+
+@pytest.mark.parametrize("left", ["ppo/.algos.py.swp", "ppo/algos.py~", "ppo/.#algos.py", "ppo/.DS_Store"])
+def test_what_an_editor_leaves_behind_reruns_nothing(clean: Path, left: str) -> None:
+    file = clean / "rlhf_lib" / left
+    file.write_text("x")
+    try:
+        assert executed(run(clean, "dvc", "repro")) == []
+    finally:
+        file.unlink()
 
 
 def test_a_deleted_model_comes_back_without_training(clean: Path) -> None:

@@ -7,6 +7,7 @@ from negative_pairs import COMMIT, pair, params, prompts, said, sample
 
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.generation.sampling import response_text
 from rlhf_lib.negatives import sampling as negatives
 from rlhf_lib.negatives.sampling import Sample
 
@@ -126,7 +127,8 @@ def test_samples_depend_on_the_prompt_and_the_seed_alone(project):
 
 
 def test_a_single_token_to_draw_from_is_the_likeliest(project, tokenizer):
-    from rlhf_lib.generation.decoding import Sampling, generate, random_numbers, text
+    from rlhf_lib.generation.decoding import generate
+    from rlhf_lib.generation.sampling import Sampling, random_numbers
     from rlhf_lib.models import loading as models
     from rlhf_lib.models.chat import prompt_ids
 
@@ -137,7 +139,7 @@ def test_a_single_token_to_draw_from_is_the_likeliest(project, tokenizer):
     for name, changes in {"k": {"top_k": 1}, "p": {"top_p": 1e-6}, "cold": {"temperature": 1e-5}}.items():
         got = sample(name, **changes)
         assert [drawn[1] for drawn in got.values()] == [
-            (text(tokenizer, r).strip(), len(r.ids), not r.finished) for r in expected
+            (response_text(tokenizer, r).strip(), len(r.ids), not r.finished) for r in expected
         ]
 
 

@@ -7,7 +7,7 @@ import torch
 from ppo_steps import CRITICS, assert_first_ratios_are_1
 from trained import column, same, weights
 
-from rlhf_lib.generation.decoding import text
+from rlhf_lib.generation.sampling import response_text
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.logprobs import Response
@@ -69,7 +69,7 @@ def test_a_response_ends_with_its_first_stop_string(build):
     rollout, ended = trainer.sample(0), []
     for response, score in zip(rollout.responses, rollout.scores.tolist(), strict=True):
         parts = (Response(response.ids[: k + 1], True) for k in range(len(response.ids)))
-        *before, whole = (text(trainer.processing_class, part) for part in parts)
+        *before, whole = (response_text(trainer.processing_class, part) for part in parts)
         assert not any({"a", "e"} & set(part) for part in before)
         if {"a", "e"} & set(whole):
             ended.append(response)

@@ -82,7 +82,10 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_log(build, checkpoints, cr
         and len(whole.ppo_state.completions) == 5 * 2 * 2
     )
     assert resumed.lr_scheduler.last_epoch == 16
-    assert vars(whole.ppo_state.score_moments) == vars(resumed.ppo_state.score_moments) and whole.ppo_state.score_moments.count == 32
+    assert (
+        vars(whole.ppo_state.score_moments) == vars(resumed.ppo_state.score_moments)
+        and whole.ppo_state.score_moments.count == 32
+    )
 
 
 def test_a_run_killed_after_a_rollout_that_was_cut_short_goes_on_the_same(build, checkpoints):

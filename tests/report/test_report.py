@@ -13,7 +13,7 @@ from report_project import make_project, run_report
 
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl
-from rlhf_lib.report import inputs, tables
+from rlhf_lib.report import columns, inputs, tables
 from rlhf_lib.report.verdict import (
     comparison_metrics,
     verdict,
@@ -30,13 +30,13 @@ def row_of(table, name, group=0):
 
 def test_the_table_holds_the_numbers_of_the_files(load):
     found = load()
-    table = tables.policy_table(found, tables.QUALITY + tables.TEXT)
+    table = tables.policy_table(found, columns.QUALITY + columns.TEXT)
     assert [title for title, _ in table.groups] == ["T=1", "T=0.7", "greedy", "dataset"]
     for group, mode in enumerate(("t1", "t0_7", "greedy")):
         for policy in ("sft", "ppo", "dpo"):
             measured = json.loads(Path(f"metrics/eval/{policy}.json").read_text())
             cells = row_of(table, policy.upper(), group)
-            for column in tables.QUALITY + tables.TEXT:
+            for column in columns.QUALITY + columns.TEXT:
                 value, se = measured[mode][column.key], measured[mode][f"{column.key}_se"]
                 assert float(cells[column.key].split(" ± ")[0].replace("−", "-")) == pytest.approx(
                     value, abs=0.51 * 10**-column.digits
@@ -46,7 +46,7 @@ def test_the_table_holds_the_numbers_of_the_files(load):
 
 def test_best_of_n_and_the_chosen_answers_stand_below_the_headline_mode(load):
     found = load()
-    table = tables.policy_table(found, tables.QUALITY)
+    table = tables.policy_table(found, columns.QUALITY)
     names = [row.name for row in table.groups[0][1]]
     assert names == ["SFT", "PPO", "DPO", "best of 2", "best of 4", "best of 8"]
     best = row_of(table, "best of 4")
@@ -57,7 +57,7 @@ def test_best_of_n_and_the_chosen_answers_stand_below_the_headline_mode(load):
 
 
 def test_a_column_without_numbers_is_left_out(load):
-    keys = {column.key for column in tables.policy_table(load(gold=False), tables.QUALITY).columns}
+    keys = {column.key for column in tables.policy_table(load(gold=False), columns.QUALITY).columns}
     assert "judge" in keys and not keys & {"gold", "gold_gain"}
 
 

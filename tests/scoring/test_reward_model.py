@@ -11,7 +11,8 @@ from transformers import (
 )
 
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.generation import decoding as generation
+from rlhf_lib.generation.decoding import generate
+from rlhf_lib.generation.sampling import Sampling, random_numbers, response_text
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids
 from rlhf_lib.ppo.rewards import RewardFunctions
@@ -82,10 +83,10 @@ def test_an_encoder_scores_what_another_tokenizer_decoded(tmp_path, policy, toke
     """A GPT-2 policy with a byte-level BPE, and a DistilBERT with a WordPiece vocabulary as its reward."""
     path = save_encoder(tmp_path / "quality", "distilbert")
     prompts = [prompt_ids(tokenizer, prompt) for prompt in PROMPTS]
-    sampling = generation.Sampling(6, temperature=0.0)
-    noise = generation.random_numbers(len(prompts), sampling, 0)
-    responses = generation.generate(policy, tokenizer, prompts, sampling, noise, batch_size=4)
-    texts = [generation.text(tokenizer, response) for response in responses]
+    sampling = Sampling(6, temperature=0.0)
+    noise = random_numbers(len(prompts), sampling, 0)
+    responses = generate(policy, tokenizer, prompts, sampling, noise, batch_size=4)
+    texts = [response_text(tokenizer, response) for response in responses]
     reward = RewardModel.load(path)
     expected = [
         score_by_hand(reward, *pair_by_hand(reward, prompt[0]["content"], text))

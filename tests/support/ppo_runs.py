@@ -2,7 +2,7 @@
 
 from ppo_trainers import EVAL_ROWS
 
-from rlhf_lib.generation.decoding import text
+from rlhf_lib.generation.sampling import response_text
 
 
 def contains_e(completions, **columns):
@@ -13,7 +13,7 @@ CONSTANT = {"lr_scheduler_type": "constant"}
 
 
 def texts(trainer, rollout):
-    return [text(trainer.processing_class, response) for response in rollout.responses]
+    return [response_text(trainer.processing_class, response) for response in rollout.responses]
 
 
 def by_length(completions, **columns):
