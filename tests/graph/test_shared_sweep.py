@@ -57,8 +57,8 @@ def test_two_clones_run_half_a_sweep_each_and_a_third_compares_and_trains_nothin
         ran = dict(zip(HALVES, pool.map(sweep, (clones[name] for name in HALVES), HALVES.values()), strict=True))
     # params.yaml has policy: ppo, so that `select` of its DPO point is the one stage that is new
     assert {name: sorted(stages) for name, stages in ran.items()} == {
-        "a": ["evaluate@ppo", "ppo", "select"],
-        "b": ["dpo", "evaluate@dpo", "select", "select"],
+        "a": ["evaluate@ppo", "measure@ppo", "ppo", "select"],
+        "b": ["dpo", "evaluate@dpo", "measure@dpo", "select", "select"],
     }
 
     assert stored(clones) > before, "dvc exp push sends the models to the remote, and not to a folder of another path"

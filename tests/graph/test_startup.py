@@ -34,6 +34,6 @@ def test_a_stage_that_trains_nothing_imports_no_trainer(stage):
     assert imported(stage, TRAINERS) == []
 
 
-@pytest.mark.parametrize("stage", ["load", "prepare", "llm_judge", "select", "report"])
+@pytest.mark.parametrize("stage", ["load", "prepare", "measure", "llm_judge", "select", "report"])
 def test_a_stage_without_a_model_imports_no_torch(stage):
     assert imported(stage, (*HEAVY, *TRAINERS)) == []
