@@ -278,8 +278,9 @@ def main() -> None:
     print(f"{device}, {hardware.precision()}", table(measured), sep="\n\n")
     if not arguments.quick:
         machine = {**results.machine(worker.THREADS, results.version("trl")), "device": device}
-        old = results.read(OUTPUT)
-        write_json(OUTPUT, {"machine": machine, "cases": {**old.get("cases", {}), arguments.what: measured}})
+        cases = results.read(OUTPUT).get("cases", {})
+        cases[arguments.what] = {**cases.get(arguments.what, {}), **measured}
+        write_json(OUTPUT, {"machine": machine, "cases": cases})
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:
     policy = load(path)
     room = policy.room(max_new_tokens)
     torch.manual_seed(seed)
-    print(f"{path}: /reset begins anew, /exit or Ctrl-D ends")
+    print(f"{path}: /reset starts a new conversation, /exit or Ctrl-D ends")
     history: list[Message] = []
     for line in lines("> "):
         if line == "/reset":

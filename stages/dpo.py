@@ -36,6 +36,7 @@ def main() -> None:
     summary = {key: training.last(log, f"eval_{key}") for key in ("loss", "rewards/accuracies", "rewards/margins")}
     summary = {f"validation_{key.replace('/', '_')}": value for key, value in summary.items()}
     write_json(paths.summary("dpo"), {"dpo": {**summary, "loss": training.last(log, "loss"), "pairs": len(train)}})
+    print(f"dpo: {len(train):,} pairs; validation accuracy {summary['validation_rewards_accuracies']:.3f}")
     checkpoints.remove()
 
 

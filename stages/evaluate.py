@@ -23,7 +23,7 @@ def main() -> None:
     sft = models.load_policy(paths.SFT)
     evaluator = Evaluator(
         params,
-        sft if policy == "sft" else models.load_policy(f"models/{policy}"),
+        sft if policy == "sft" else models.load_policy(paths.model(policy)),
         sft,
         RewardModel.load(paths.REWARD),
         RewardModel.load(paths.JUDGE),

@@ -19,6 +19,7 @@ def main() -> None:
         raise ParamsError(f"{schema.PARAMS_FILE}: prepare.languages: {error}") from None
     report = prepare.prepare(Path(paths.RAW), Path(paths.SPLITS), Path(paths.REJECTED), params)
     write_json(paths.DATA_METRICS, report)
+    print(f"prepare: {report['rows_kept']:,} of {report['rows_in']:,} rows kept (make data shows what became of them)")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def train(section: str, params: JudgeParams, splits: Splits, target_range: Seque
         from rlhf_lib.training import weights
         from rlhf_lib.training.checkpoint import CheckpointDir
 
-    checkpoints, path = CheckpointDir(section), f"models/{section}"
+    checkpoints, path = CheckpointDir(section), paths.model(section)
     bounds = (target_range[0], target_range[1]) if params.is_bounded else None
     trainer = reward.build(section, params, splits, bounds, checkpoints)
     log = reward.run(trainer, checkpoints)
@@ -42,6 +42,7 @@ def train(section: str, params: JudgeParams, splits: Splits, target_range: Seque
     write_jsonl(paths.scores(section), measured.scores)
     training.write_curves(section, log)
     write_json(paths.summary(section), {section: measured.summary | reward.of_training(params.kind, trainer, log)})
+    print(f"{section}: accuracy {measured.summary['accuracy'] or 0:.3f} on {measured.summary['pairs']:,} test pairs")
     checkpoints.remove()
 
 

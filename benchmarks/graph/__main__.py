@@ -1,4 +1,4 @@
-"""The whole graph from nothing: time in arithmetic, in start-up, in DVC: `python -m benchmarks.graph`.
+"""The whole graph from scratch: time in arithmetic, in start-up, in DVC: `python -m benchmarks.graph`.
 
 See benchmarks/README.md.
 """
@@ -182,7 +182,7 @@ def threads() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.graph", description="The whole graph from nothing.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.graph", description="The whole graph from scratch.")
     parser.add_argument(
         "--quick", action="store_true", help="the preset smoke: start-up and DVC, hardly any arithmetic"
     )

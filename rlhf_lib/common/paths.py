@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-BASE, SFT, REWARD, JUDGE, DPO, PPO = (f"models/{stage}" for stage in ("base", "sft", "reward", "judge", "dpo", "ppo"))
 
+def model(stage: str) -> str:
+    """The model that a stage writes, with its tokenizer."""
+    return f"models/{stage}"
+
+
+BASE, SFT, REWARD, JUDGE, DPO, PPO = map(model, ("base", "sft", "reward", "judge", "dpo", "ppo"))
 RAW, SPLITS, REJECTED = "data/raw", "data/splits", "data/rejected.jsonl"
 DATA_METRICS = "metrics/data.json"
 LLM_JUDGE_ROWS, LLM_JUDGE_METRICS = "data/llm_judge.jsonl", "metrics/llm_judge.json"

@@ -77,12 +77,17 @@ def _normalised(text: str) -> str:
 
 
 def write_jsonl(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
-    """Write one JSON object a line, keys in the order they have; returns how many. Never leaves half a file."""
+    """Write one JSON object a line, keys in the order they have; returns how many. Never leaves half a file.
+
+    Without records the file is a blank line: of an empty one, DVC warns at every run.
+    """
     count = 0
     with replacing(path) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
             count += 1
+        if count == 0:
+            file.write("\n")
     return count
 
 

@@ -134,8 +134,10 @@ def main() -> None:
                 part = source if arguments.examples else source.partition("/")[0]
                 examples.setdefault((name, part), f"--- {name}, {source}\n{column.example}")
     print("", *examples.values(), sep="\n")
-    print(f"\nOf {metrics['rows_in']:,} rows, {metrics['rows_kept']:,} were kept. Not used (see data/rejected.jsonl):")
-    print(*dropped(metrics), sep="\n")
+    lost = list(dropped(metrics))
+    told = "Not used (see data/rejected.jsonl):" if lost else "Nothing of them was left out."
+    print(f"\nOf {metrics['rows_in']:,} rows, {metrics['rows_kept']:,} were kept. {told}")
+    print(*lost, sep="\n", end="\n" if lost else "")
 
 
 def _line(name: str, source: str, column: Column) -> str:

@@ -41,7 +41,7 @@ class Forms(NamedTuple):
 _FULL, _BARE, _SHORT, _ASK = Form("full"), Form("bare"), Form("short"), Form("ask")
 _COMMAS, _BULLETS, _NUMBERS, _SOME = Form("commas"), Form("bullets"), Form("numbers"), Form("some")
 # The usual fault of a one-word prompt is not the full sentence: that one is right under the other formats,
-# and a learner that sees it at its commonest here carries it over to the one-word prompts.
+# and a learner that sees it most often here carries it over to the one-word prompts.
 FORMS: dict[tuple[str, str], Forms] = {
     ("fact", "plain"): Forms(_FULL, _BARE, _SHORT),
     ("fact", "sentence"): Forms(_FULL, _BARE, _SHORT),

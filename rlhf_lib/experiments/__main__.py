@@ -10,12 +10,15 @@ import argparse
 import csv
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rlhf_lib.check import SECTIONS
 from rlhf_lib.report.tables import markdown_table
 
 COEFFICIENTS = {"ppo": "kl_coef", "dpo": "beta"}  # how strongly a method is held near the SFT model
+WIDTH = 40  # of the params that differ
 UNFINISHED = ("Queued", "Running", "Failed")
 
 CsvRow = Mapping[str, str]
@@ -86,15 +89,27 @@ def seed(row: CsvRow) -> str:
     return row.get(f"{row['policy']}.seed") or ""
 
 
+def changed(row: CsvRow, baseline: CsvRow) -> str:
+    """The params, of those that have no column, that an experiment sets otherwise than the commit it starts from."""
+    shown = {f"{policy}.{key}" for policy, key in COEFFICIENTS.items()} | {f"{row['policy']}.seed"}
+    params = (key for key in row if key.partition(".")[0] in SECTIONS and key not in shown)
+    found = (f"{key}={row[key]}" for key in params if row[key] not in ("", baseline.get(key)))
+    return textwrap.shorten(" ".join(found), WIDTH, placeholder=" ...")
+
+
 def table(rows: Sequence[CsvRow]) -> str:
     """One line an experiment, the commit that they start from first."""
+    baseline = next((row for row in reversed(rows) if not is_experiment(row)), {})
     measured = ("reward", "judge", "win_rate", "kl", "length", "gold")
     header = ["experiment", "policy", "kl_coef", "beta", "seed", *measured]
     lines = []
     for row in sorted(rows, key=lambda row: (is_experiment(row), name(row))):
         values = [row.get(f"{p}.{c}", "") if p == row["policy"] else "" for p, c in COEFFICIENTS.items()]
-        lines.append([name(row), row["policy"], *values, seed(row), *_numbers(row, measured)])
-    return markdown_table(header, lines)
+        other = changed(row, baseline) if is_experiment(row) else ""
+        lines.append([name(row), row["policy"], *values, seed(row), *_numbers(row, measured), other])
+    if not any(line[-1] for line in lines):
+        return markdown_table(header, [line[:-1] for line in lines])
+    return markdown_table([*header, "params"], lines)
 
 
 def _numbers(row: CsvRow, keys: Sequence[str]) -> list[str]:

@@ -182,7 +182,7 @@ def _draw_panel(found: Sequence[Point], key: str, ax: Any) -> None:
     for method in LABELS:
         if drawn := [p for p in found if p.method == method and key in p.measured]:
             _draw_method(drawn, key, ax)
-    ax.set_xlabel("KL to SFT (nats a response)")
+    ax.set_xlabel("KL to SFT (nats per response)")
 
 
 def _draw_method(drawn: Sequence[Point], key: str, ax: Any) -> None:

@@ -25,8 +25,8 @@ def kl_bound(n: int) -> float:
 def subsets(rewards: Sequence[float], n: int) -> list[float]:
     """Of how many of the C(N, n) subsets of n of N candidates each is the best; equals share.
 
-    The i-th from below is so of C(i-1, n-1): the mean of anything, weighted by these, is its unbiased estimate for the
-    best of n [Nakano 2021, arXiv:2112.09332, appendix I].
+    The i-th from below is the best of C(i-1, n-1). The mean of anything, weighted by these, is its unbiased estimate
+    for the best of n [Nakano 2021, arXiv:2112.09332, appendix I].
     """
     shares: dict[float, list[int]] = {}
     for place, reward in enumerate(sorted(rewards)):

@@ -28,7 +28,7 @@ def curve(completions: Iterable[JsonObject], judge: Judge) -> list[JsonObject]:
 
     completions: rows of data/samples/ppo_training.jsonl, of which the sampled ones count; one a prompt and evaluation.
     reward is the sum of ppo.reward_funcs, before penalties; judge is normalised, as RewardModel gives it; gold (0 to 1)
-    is None where not every row's source has a rule for it; kl is in nats a response.
+    is None where not every row's source has a rule for it; kl is in nats per response.
     """
     sampled = [row for row in completions if row["mode"] == "sampled"]
     prompts, texts = [row["prompt"] for row in sampled], [row["completion"] for row in sampled]

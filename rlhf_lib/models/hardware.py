@@ -126,7 +126,7 @@ def trainer_kwargs() -> dict[str, Any]:
         "bf16": precision() == "bf16",
         "fp16": precision() == "fp16",
         "use_cpu": kind == "cpu",
-        "gradient_checkpointing": False,  # training.set_checkpointing decides, once there is a model
+        "activation_checkpointing": False,  # training.set_checkpointing decides, once there is a model
         "torch_compile": _chosen.torch_compile,
         "dataloader_pin_memory": kind == "cuda",
     }

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN, NewGELUActivation
+from transformers.utils import logging
 
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
@@ -51,6 +52,17 @@ def explaining(fault: str, name: str, revision: str | None, instead: str, wanted
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = explain(error, name, revision, "model", instead) or f"{one_line(error)}; {wanted}"
         raise ParamsError(f"{fault}: {reason}") from None
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """A context in which transformers prints no table of missing weights: whoever loads looks at them."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:

@@ -20,7 +20,7 @@ def is_main() -> bool:
 def shared_out(items: Sequence[Item], work: Callable[[list[Item]], Sequence[Result]]) -> list[Result]:
     """`work(items)`, one result an item in the items' order, each process working on its share; all get everything.
 
-    A share is every so manieth item, so that each process gets short and long ones. All processes must call this.
+    A share is every n-th item of n processes, so that each gets short and long ones. All processes must call this.
     """
     if hardware.num_processes() == 1:
         return list(work(list(items)))

@@ -82,7 +82,7 @@ def data_of(stage: str, max_length: int) -> Data:
 def rows_in(file: str) -> int:
     """Rows of a JSON Lines file; 0 where it is not there."""
     path = Path(file)
-    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+    return sum(1 for line in path.read_bytes().splitlines() if line.strip()) if path.is_file() else 0
 
 
 def _characters(row: Mapping[str, Any]) -> float:

@@ -154,7 +154,7 @@ class RunningMoments:
 
 
 def adapt_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, rows: int) -> float:
-    """The KL coefficient after `rows` responses of mean `kl` (nats a response) [Ziegler 2019, sec. 2.2].
+    """The KL coefficient after `rows` responses of mean `kl` (nats per response) [Ziegler 2019, sec. 2.2].
 
     e = clip(kl / target - 1, -0.2, 0.2)        kl_coef <- kl_coef (1 + e rows / horizon)
     """

@@ -40,7 +40,7 @@ class Sampler:
 
     @property
     def share(self) -> slice:
-        """This process's part of a list: every so manieth item, so that each process gets short and long ones."""
+        """This process's part of a list: every n-th item of n processes, so that each gets short and long ones."""
         return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
 
     def summed(self, x: Tensor) -> Tensor:

@@ -238,7 +238,7 @@ class PPOTrainer(Trainer):
     # Evaluation
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
-        """Reward, KL (nats a response), length (tokens) and EOS rate on the evaluation prompts, sampled and greedy.
+        """Reward, KL (nats per response), length (tokens) and EOS rate on the evaluation prompts, sampled and greedy.
 
         `objective` is the reward less kl_coef times the KL. The draws are the same at every evaluation.
         """

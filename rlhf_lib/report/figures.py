@@ -19,7 +19,7 @@ AXES = {
     "gold": "true quality (0 to 1)",
     "judge": "judge (standard deviations)",
     "reward": "reward (standard deviations)",
-    "kl": "KL to SFT (nats a response)",
+    "kl": "KL to SFT (nats per response)",
     "length": "tokens",
 }
 TITLES = {"gold": "True quality", "judge": "Judge", "reward": "Training reward", "kl": "KL to SFT"}
@@ -120,7 +120,7 @@ def _band(axes: Axes, curve: Curve, key: str) -> None:
 
 
 CURVES = [
-    ("SFT: loss", "nats a token", "sft", "loss", "eval_loss"),
+    ("SFT: loss", "nats per token", "sft", "loss", "eval_loss"),
     ("Reward model: loss", "loss", "reward", "loss", "eval_loss"),
     ("Reward model: accuracy", "share of pairs", "reward", "accuracy", "eval_accuracy"),
     ("Judge: loss", "loss", "judge", "loss", "eval_loss"),
@@ -128,8 +128,8 @@ CURVES = [
     ("DPO: loss", "loss", "dpo", "loss", "eval_loss"),
     ("DPO: margin of the implicit reward", "nats × beta", "dpo", "rewards/margins", "eval_rewards/margins"),
     ("PPO: reward", "standard deviations", "ppo", "reward", "eval_reward"),
-    ("PPO: KL to SFT", "nats a response", "ppo", "kl", "eval_kl"),
-    ("PPO: entropy", "nats a token", "ppo", "entropy", None),
+    ("PPO: KL to SFT", "nats per response", "ppo", "kl", "eval_kl"),
+    ("PPO: entropy", "nats per token", "ppo", "entropy", None),
     ("PPO: tokens of a response", "tokens", "ppo", "length", "eval_length"),
 ]
 

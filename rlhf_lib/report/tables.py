@@ -18,7 +18,7 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as text, its standard error where it has one, and whether it is a difference that can be told."""
+    """A number as text, its standard error where it has one, and whether it is a clear difference."""
 
     value: str
     se: str = ""

@@ -133,7 +133,7 @@ def _compared(inputs: Inputs, one: str, other: str, criterion: str) -> str:
     if found.clear:
         told = f"{LABELS[one]} did better than {LABELS[other]}"
     else:
-        told = f"No difference between {LABELS[one]} and {LABELS[other]} can be told"
+        told = f"No clear difference between {LABELS[one]} and {LABELS[other]}"
     return f"{told}: {NAMES[criterion]} is {means}, a difference of {found} paired by prompt."
 
 
@@ -142,8 +142,8 @@ def _against_sft(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iter
         measured, found = inputs.measured(policy), difference(inputs.drawn(policy), inputs.drawn("sft"), criterion)
         if found is not None:
             better = f"{LABELS[policy]} is {'better' if found.value > 0 else 'worse'} than SFT"
-            told = better if found.clear else f"No difference between {LABELS[policy]} and SFT can be told"
-            yield f"{told} ({found}), at a KL of {plus_minus(measured['kl'], measured['kl_se'])} nats a response."
+            told = better if found.clear else f"No clear difference between {LABELS[policy]} and SFT"
+            yield f"{told} ({found}), at a KL of {plus_minus(measured['kl'], measured['kl_se'])} nats per response."
 
 
 def _against_best_of_n(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _beside(points: Sequence[Point], measured: Mapping[str, Any], criterion: str
         return f"further from SFT ({measured['kl']:.2f} nats) than the largest n ({points[-1][0]:.2f})"
     # Both rest on the same prompts: taking the errors as independent makes the difference's too large, if anything.
     gap = Difference(measured[criterion] - point[0], math.hypot(error(measured, criterion), point[1]))
-    told = ("above it" if gap.value > 0 else "below it") if gap.clear else "no difference can be told"
+    told = ("above it" if gap.value > 0 else "below it") if gap.clear else "no clear difference"
     return f"{told} ({gap})"
 
 
@@ -217,13 +217,13 @@ def _after_peak(curve: Curve, key: str) -> str:
     change = {k: _change(peak, last, k) for k in (key, "reward")}
     if not (change[key].clear and change[key].value < 0):
         return (
-            f"{name} did not fall that could be told: {last[key]:.3f} at the last rollout ({last['rollout']:.0f}), "
+            f"{name} did not clearly fall: {last[key]:.3f} at the last rollout ({last['rollout']:.0f}), "
             f"{peak[key]:.3f} at its highest (rollout {peak['rollout']:.0f})."
         )
     fell = f"{name} fell after rollout {peak['rollout']:.0f}, from {peak[key]:.3f} to {last[key]:.3f} ({change[key]})"
     if change["reward"].clear and change["reward"].value > 0:
         return f"{fell}, while the reward rose ({change['reward']}): the policy over-optimised the reward."
-    return f"{fell}; the reward did not rise meanwhile that could be told ({change['reward']})."
+    return f"{fell}; the reward did not clearly rise meanwhile ({change['reward']})."
 
 
 def _change(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Difference:

@@ -22,7 +22,15 @@ from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models.chat import dialogue_ids
-from rlhf_lib.models.loading import context_length, explaining, fetch, fuse_gelu, init_kwargs, run_fast
+from rlhf_lib.models.loading import (
+    context_length,
+    explaining,
+    fetch,
+    fuse_gelu,
+    init_kwargs,
+    run_fast,
+    without_load_report,
+)
 from rlhf_lib.models.logprobs import by_length
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.unpadded import skip_padding
@@ -231,7 +239,8 @@ def read_classifier(
         # Set here: as an argument, it is refused by a config of problem type single_label_classification.
         config.num_labels = 1
         options = {"config": config, "ignore_mismatched_sizes": True, "output_loading_info": True}
-        model, info = fetch(AutoModelForSequenceClassification, name, revision, **options, **kwargs)
+        with without_load_report():
+            model, info = fetch(AutoModelForSequenceClassification, name, revision, **options, **kwargs)
     if hasattr(model, "score"):  # a decoder's head; an encoder's trunk sees its padding
         run_fast(model)
         skip_padding(model)

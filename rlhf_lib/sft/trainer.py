@@ -44,7 +44,7 @@ def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, ch
 def token_loss(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int
 ) -> float:
-    """Mean negative log-prob (nats a token) of the rows' answers, cut at `max_length` tokens."""
+    """Mean negative log-prob (nats per token) of the rows' answers, cut at `max_length` tokens."""
     pairs = (
         (prompt_ids(tokenizer, row["prompt"]), dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"]))
         for row in rows

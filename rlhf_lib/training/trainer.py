@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -23,6 +23,7 @@ from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.weights import Model, base_model
 
 Log = list[dict[str, float]]
+FEW_ROWS = 10_000  # which TRL encodes in seconds
 
 # Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what
 # DVC hashes.
@@ -59,7 +60,7 @@ def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_le
         compute = memory.Compute(hardware.number_bytes(), keeps_scores=False)
         batch = memory.ForwardPass(rows, max_length, rows * max_length)
         chosen = memory.wants_checkpointing(memory.shape(model), batch, compute, torch.cuda.mem_get_info()[1])
-    # the first is TRL's name for it, and transformers' until it is removed
+    # TRL and peft read the first, which transformers keeps until it is removed
     config.gradient_checkpointing = config.activation_checkpointing = bool(chosen)
 
 
@@ -119,6 +120,8 @@ def dataset(path: str | Path, columns: tuple[str, ...]) -> Dataset:
     Only the columns that a trainer reads: TRL would guess a row's format from the others.
     """
     rows = read_jsonl(path)
+    if len(rows) < FEW_ROWS:
+        disable_progress_bars()  # four flash by for each split
     lengths = [
         sum(len(message["content"]) for key in columns if isinstance(row[key], list) for message in row[key])
         for row in rows

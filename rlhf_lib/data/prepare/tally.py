@@ -119,8 +119,8 @@ class Tally:
         """What to change where a file would be empty, as "<param>: ..."; None where none is."""
         if not self.splits:
             lost = ", ".join(f"{reason} {counts.total()}" for reason, counts in sorted(self.dropped_rows.items()))
-            commonest = max(self.dropped_rows, key=lambda reason: self.dropped_rows[reason].total(), default="")
-            param = CAUSES.get(commonest, "load.sources")
+            most_frequent = max(self.dropped_rows, key=lambda reason: self.dropped_rows[reason].total(), default="")
+            param = CAUSES.get(most_frequent, "load.sources")
             return f"{param}: no row of {self.rows_in.total()} is left (dropped: {lost or 'none'}); keep more"
         for name, tally in self.files.items():
             if not tally.prompts:
