@@ -79,7 +79,7 @@ def test_dpo_can_be_better_and_both_worse_than_sft(load):
 
 def test_no_difference_is_said_to_be_none(load):
     told = verdict(load(ppo=0.3, dpo=0.3))
-    assert told.headline.startswith("No difference between PPO and DPO can be told: true quality is ")
+    assert told.headline.startswith("No clear difference between PPO and DPO: true quality is ")
     assert any(line.startswith("The judge sees no difference") for line in told.details)
 
 
@@ -143,17 +143,17 @@ def test_a_fall_of_quality_while_the_reward_rises_is_told():
         "True quality fell after rollout 50, from 0.600 to 0.400 (−0.200 ± 0.021), "
         "while the reward rose (+0.750 ± 0.071): the policy over-optimised the reward."
     )
-    assert judge.startswith("The judge's score did not fall that could be told: 1.000 at the last rollout (100)")
+    assert judge.startswith("The judge's score did not clearly fall: 1.000 at the last rollout (100)")
 
 
 def test_a_fall_within_the_errors_is_none():
     gold, _ = told_of_overoptimisation(overoptimisation(gold=True, fall=0.12))  # 0.600 to 0.580, ± 0.021
-    assert gold.startswith("True quality did not fall that could be told: 0.580 at the last rollout (100), 0.600")
+    assert gold.startswith("True quality did not clearly fall: 0.580 at the last rollout (100), 0.600")
 
 
 def test_a_fall_without_a_rise_of_the_reward_is_not_its_doing():
     curve = [{**row, "reward": 1.0} for row in overoptimisation(gold=True)]
-    assert "the reward did not rise meanwhile that could be told" in told_of_overoptimisation(curve)[0]
+    assert "the reward did not clearly rise meanwhile" in told_of_overoptimisation(curve)[0]
 
 
 def test_what_is_not_known_is_not_told():
