@@ -6,8 +6,9 @@ from numbers_by_hand import close
 from torch import tensor
 
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.generation.decoding import Response, seeded
 from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, response_text, restrict
+from rlhf_lib.models.logprobs import Response
+from rlhf_lib.models.seeds import seeded
 
 # ---- Restricted sampling
 
