@@ -52,7 +52,7 @@ def test_a_chat_answers_each_line_until_the_end_of_the_input(project):
     done = subprocess.run(command, cwd=project, env=variables, input=typed, capture_output=True)
     assert done.returncode == 0 and b"Traceback" not in done.stderr
     said = done.stdout.decode()
-    assert said.startswith("models/sft: /reset begins anew") and said.endswith("> \n")
+    assert said.startswith("models/sft: /reset starts a new conversation") and said.endswith("> \n")
     assert "<|user|>" not in said and "<|assistant|>" not in said
 
 

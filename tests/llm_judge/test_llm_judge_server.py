@@ -23,7 +23,7 @@ def test_switched_off_it_writes_empty_outputs_and_imports_no_client(project):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run([sys.executable, "-c", check], env=env, capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
-    assert outputs() == ("", '{\n  "llm_judge": {}\n}\n')
+    assert outputs() == ("\n", '{\n  "llm_judge": {}\n}\n')
 
 
 def test_a_judge_that_prefers_the_longer_answer_gives_the_win_rate_by_hand(project, server):

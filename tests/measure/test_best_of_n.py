@@ -108,7 +108,7 @@ def run_stage(folder, **sections):
 def test_without_an_n_the_stage_writes_empty_files_and_loads_no_torch(tmp_path):
     done = run_stage(tmp_path, best_of_n={"n": []})
     assert (done.returncode, done.stdout) == (0, "False\n")
-    assert (tmp_path / "data/samples/best_of_n.jsonl").read_text() == ""
+    assert (tmp_path / "data/samples/best_of_n.jsonl").read_text() == "\n"
     assert (tmp_path / "metrics/eval/best_of_n.json").read_text() == "{}\n"
 
 
