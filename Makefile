@@ -13,12 +13,12 @@ PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(
 .DEFAULT_GOAL := help
 .PHONY: help repro data plan report sweep experiments chat compare test test-slow lint format bench clean
 
-# What `make sweep` runs: ppo.kl_coef and dpo.beta, each with every seed, so many at a time.
+# What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
 DPO_BETAS := 0.05,0.2,0.8
 SEEDS := 0,1
 JOBS := 1
-# Whom `make chat` and `make compare` ask.
+# The models that `make chat` and `make compare` use.
 MODEL := models/dpo
 A := models/ppo
 B := models/dpo

@@ -147,7 +147,7 @@ def _ppo(stage: str, arguments: argparse.Namespace, folder: Path) -> tuple[Any, 
 
 
 def sample(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
-    """New tokens a second of each generator, for the same prompts and as many new tokens each."""
+    """New tokens per second of each generator, for the same prompts and as many new tokens each."""
     from benchmarks.ppo import workload
     from rlhf_lib.generation.sampling import encode_prompts
     from rlhf_lib.models import loading as models
@@ -237,9 +237,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("what", choices=("train", "rollouts", "ppo"))
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--size", choices=("tiny", "gpt2"), default="gpt2")
-    parser.add_argument("--batch", type=int, default=32, help="rows or pairs to a step (default: 32)")
+    parser.add_argument("--batch", type=int, default=32, help="rows or pairs per step (default: 32)")
     parser.add_argument("--steps", type=int, default=20, help="steps that are measured (default: 20)")
-    parser.add_argument("--rollout-batch", type=int, default=256, help="responses to a rollout (default: 256)")
+    parser.add_argument("--rollout-batch", type=int, default=256, help="responses per rollout (default: 256)")
     parser.add_argument("--peak-tflops", type=float, help="the device's bf16 peak, for the utilisation")
     parser.add_argument("--quick", action="store_true", help="toy sizes: shows that it runs, writes no results")
     return parser.parse_args()

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, paths
+from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import read
 from rlhf_lib.evaluation.params import EvaluateParams
 
@@ -150,6 +151,8 @@ def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:
     room = policy.room(max_new_tokens)
     torch.manual_seed(seed)
     print(f"{path}: /reset starts a new conversation, /exit or Ctrl-D ends")
+    if example := test_prompt():
+        print(f"For example, from the test split: {example}")
     history: list[Message] = []
     for line in lines("> "):
         if line == "/reset":
@@ -169,14 +172,22 @@ def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:
         history = [*kept, {"role": "assistant", "content": say(policy, kept, temperature, max_new_tokens)}]
 
 
+def test_prompt() -> str | None:
+    """The first prompt of one turn in the test split, on one line; None where there is no such file or prompt."""
+    file = Path(paths.split("test"))
+    rows = read_jsonl(file) if file.is_file() else []
+    found = next((row["prompt"][0]["content"] for row in rows if len(row["prompt"]) == 1), None)
+    return found and textwrap.shorten(found, 200)
+
+
 # ---- compare
 
 
 def load_scorers() -> dict[str, RewardModel]:
-    """The pipeline's reward models, as far as they are there."""
+    """The pipeline's reward models that exist."""
     from rlhf_lib.scoring.reward_model import RewardModel
 
-    return {name: RewardModel.load(f"models/{name}") for name in SCORERS if Path(f"models/{name}").is_dir()}
+    return {name: RewardModel.load(paths.model(name)) for name in SCORERS if Path(paths.model(name)).is_dir()}
 
 
 def answers(

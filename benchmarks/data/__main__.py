@@ -245,7 +245,7 @@ def main() -> None:
         prog="python -m benchmarks.data", description="The stages load and prepare on synthetic UltraFeedback."
     )
     parser.add_argument("--rows", type=int, nargs="+", default=[4000, 16_000, 64_000], help="records of each run")
-    parser.add_argument("--workers", type=int, help="processes of a stage (default: one a core)")
+    parser.add_argument("--workers", type=int, help="processes of a stage (default: one per core)")
     parser.add_argument("--tokens", action="store_true", help="with the preset's limits of length, which takes longer")
     parser.add_argument("--sample", type=int, default=500, help="records for the filters alone (default: 500)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="results file, which is written anew")

@@ -68,7 +68,7 @@ class Case:
     precision: Choice = "fp32"  # of ours
     peer_bf16: bool = False
     size: str = "tiny"
-    batch: int = 64  # prompts to a rollout, with one response each
+    batch: int = 64  # prompts per rollout, with one response each
     response_length: int = 64
     epochs: int = 4
     minibatches: int = 4

@@ -78,7 +78,7 @@ class Turns:
         self._wall, self._cpu = time.perf_counter(), clock()
 
     def measured(self) -> dict[str, Any]:
-        """What is told of the update that ends now."""
+        """What is reported about the update that ends now."""
         cpu, wall = clock() - self._cpu, time.perf_counter() - self._wall
         return {"cpu_seconds": cpu, "wall_seconds": wall, "peak_mb": peak_mb()}
 
@@ -92,7 +92,7 @@ class Turns:
 
 
 class PhasedTurns(Turns):
-    """Turns of PPO, whose time is told by phases, and whose responses are counted."""
+    """Turns of PPO, whose time is recorded by phase, and whose responses are counted."""
 
     def __init__(self, updates: int) -> None:
         super().__init__(updates)

@@ -37,7 +37,7 @@ def explain(error: BaseException, repo_id: str, revision: str | None, kind: str,
         return f"the hub answers {status} for {kind} {repo_id}; {advice}, or {otherwise}"
     if fault := _cause(error, httpx.TransportError):
         reason = f"{constants.ENDPOINT} ({type(fault).__name__})"
-        return f"cannot reach the hub at {reason}; mend the connection, {instead} of that cache, or {otherwise}"
+        return f"cannot reach the hub at {reason}; check the connection, {instead} of that cache, or {otherwise}"
     return None
 
 

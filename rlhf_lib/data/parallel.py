@@ -20,7 +20,7 @@ WAITING = 3  # items a process, done or to do, that are in memory at once
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], num_proc: int | None = None
 ) -> Iterator[Result]:
-    """`function` of each item, in the order of the items, in `num_proc` processes (None: one a core).
+    """`function` of each item, in the order of the items, in `num_proc` processes (None: one per core).
 
     `function` and the items must be picklable. What `function` raises, `SystemExit` included, is raised here; where the
     system kills a process, a `SystemExit` of one line.

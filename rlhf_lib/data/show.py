@@ -78,7 +78,7 @@ def describe(records: Iterator[dict[str, Any]], length: Lengths) -> dict[str, Co
 
 
 def table(name: str, columns: dict[str, Column]) -> Iterator[str]:
-    """The lines of a split: a line a source, and one of all where there are several."""
+    """The lines of a split: one line per source, and a total if there are several."""
     for source, column in sorted(columns.items()):
         yield _line(name, source, column)
         name = ""

@@ -21,7 +21,7 @@ from rlhf_lib.training.checkpoint import CheckpointDir
 class PrecomputedDPOTrainer(training.Unpadded, DPOTrainer):
     """TRL's DPOTrainer without padding, on rows that bear reference log-probs.
 
-    TRL computes them anew in every run; a sweep over DPO's params would pay for them each time.
+    TRL recomputes them in every run, so that a sweep over DPO's params would pay each time.
     """
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:

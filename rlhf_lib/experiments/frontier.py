@@ -94,7 +94,7 @@ def choose(rows: Sequence[CsvRow], prefix: str, params: Sequence[str]) -> tuple[
 
 def _fault(row: CsvRow, commit: CsvRow, prefix: str, params: Sequence[str]) -> str | None:
     if not name(row).startswith(prefix):
-        return f"its name does not start with {prefix}"
+        return f"name does not start with {prefix}"
     if state := unfinished(row):
         return state
     if coefficient(row) is None or not seed(row):

@@ -33,7 +33,7 @@ def generate(
 ) -> list[Response]:
     """One response to each prompt, in the given order. `noise` is (len(prompts), max_new_tokens), uniform in [0, 1).
 
-    Batches hold prompts of like length. The model's mode is put back after. `progress` names a progress bar.
+    Batches hold prompts of similar length. The model's mode is put back after. `progress` names a progress bar.
     """
     was_training = model.training
     model.eval()

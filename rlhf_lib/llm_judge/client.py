@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from openai import APIError, APIStatusError, AsyncOpenAI
 
 OPENAI_HOST = "api.openai.com"
-KEPT = "what was judged so far is kept: dvc repro llm_judge goes on from there"
+KEPT = "replies so far are kept; dvc repro llm_judge resumes from there"
 
 Request = dict[str, Any]
 

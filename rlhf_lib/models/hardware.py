@@ -111,7 +111,7 @@ def multiply_with_onednn() -> None:
 
 
 def attend_without_cudnn() -> None:
-    """Leave attention to PyTorch's own kernels: cuDNN's, which it prefers on an H100, plans anew for every shape.
+    """Leave attention to PyTorch's own kernels: cuDNN's, which an H100 prefers, builds a new plan for every shape.
 
     Each decoded token, and each batch without padding, has a shape of its own: there, planning took 4 ms a call, and
     sampling seven times as long (docs/performance.md).

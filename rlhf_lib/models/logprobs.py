@@ -214,7 +214,7 @@ def sequence_logprobs(
 
 
 def by_length(lengths: Iterable[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, so that little is padded."""
+    """Indices in batches of similar length, so that little is padded."""
     order = sorted(enumerate(lengths), key=lambda item: item[1])
     for start in range(0, len(order), batch_size):
         yield [index for index, _ in order[start : start + batch_size]]

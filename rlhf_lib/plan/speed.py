@@ -95,7 +95,7 @@ def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Forwar
 
 
 def _training_rate(model: Any, of: ModelShape, batch: ForwardPass, compute: Compute) -> tuple[float, float]:
-    """FLOPs a second of forward and backward passes and AdamW's steps, and the seconds of one."""
+    """FLOPs per second of forward and backward passes and AdamW's steps, and the seconds of one."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
     prompt = batch.width // 2
     answers = [Response([1] * (batch.width - prompt), True)] * batch.rows
@@ -115,7 +115,7 @@ def _training_rate(model: Any, of: ModelShape, batch: ForwardPass, compute: Comp
 
 
 def _sampling_rate(model: Any, rows: int, prompt: int) -> float:
-    """Tokens a second of decoding, of so many rows after prompts of so many tokens."""
+    """Tokens per second of decoding this many rows after prompts of this many tokens."""
     ids = torch.ones(rows, prompt, dtype=torch.long, device=model.device)
     model.eval()
     with torch.no_grad(), hardware.autocast():

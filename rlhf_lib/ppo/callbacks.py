@@ -15,7 +15,7 @@ from rlhf_lib.ppo.state import Measures, PPOState
 class RolloutEnd(TrainerCallback):
     """Logs, evaluates, saves and stops, at the end of a rollout and nowhere else, but for the evaluation at the start.
 
-    There, a checkpoint need not hold a half-used rollout, and a resumed run goes on as the killed one would have.
+    There, a checkpoint need not hold a half-used rollout, and a resumed run continues as the killed one would have.
     `finish_step` counts an optimizer step, and says whether it was the last one on its rollout.
     """
 

@@ -47,7 +47,7 @@ class Prompts:
 def walk(total: int, size: int, index: int, seed: int) -> list[int]:
     """Step `index` of a walk through shuffled passes over `total` rows, `size` rows a step.
 
-    A function of its arguments alone: a resumed run goes on as the killed one would have.
+    A function of its arguments alone: a resumed run continues as the killed one would have.
     """
     first, last = index * size, (index + 1) * size
     passes = range(first // total, (last - 1) // total + 1)

@@ -106,7 +106,7 @@ class PPOParams(WeightsParams, OptimizerParams):
 
     @property
     def steps_per_rollout(self) -> int:
-        """Optimizer steps to a rollout, unless `max_approx_kl` cuts them short."""
+        """Optimizer steps per rollout, unless `max_approx_kl` cuts them short."""
         return self.num_ppo_epochs * self.num_minibatches
 
     def trainer_config(self, num_processes: int = 1) -> dict[str, Any]:

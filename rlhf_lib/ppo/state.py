@@ -1,4 +1,4 @@
-"""What of a PPO run goes on from rollout to rollout, and what is measured of the one at hand."""
+"""State that a PPO run carries from rollout to rollout, and what is measured of the current one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Measures:
 
     rollout: dict[str, float] = field(default_factory=dict)
     steps: int = 0
-    minibatch_kl: float = 0.0  # approximate KL of the minibatch at hand, this process's part of it
+    minibatch_kl: float = 0.0  # approximate KL of the current minibatch, this process's part of it
     _sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of this process
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
@@ -56,7 +56,7 @@ class Measures:
         self.minibatch_kl += terms["approx_kl"].item()
 
     def take(self, summed: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """All that is logged of the rollout; the counts of its steps begin anew. `summed`: over the processes."""
+        """All that is logged of the rollout; the counts of its steps are reset. `summed`: over the processes."""
         sums = summed(torch.tensor(list(self._sums.values()), dtype=torch.float64)).tolist()
         update = {name: total / self.steps for name, total in zip(self._sums, sums, strict=True)}
         logged = {**self.rollout, **update, "steps": self.steps}

@@ -135,7 +135,7 @@ CURVES = [
 
 
 def curves(inputs: Inputs) -> list[Panel]:
-    """Training (line) and validation (dots) of each stage by optimizer step, as far as they have been run."""
+    """Training (line) and validation (dots) by optimizer step, of each stage that has been run."""
     return [panel for entry in CURVES if (panel := _curve(inputs, *entry))]
 
 

@@ -1,4 +1,4 @@
-"""What the other stages wrote, as far as it is there: the report is made from whatever has been run."""
+"""What the other stages wrote. The report is made from whatever has been run."""
 
 from __future__ import annotations
 

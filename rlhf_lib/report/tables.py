@@ -69,7 +69,7 @@ def table(columns: Sequence[Column], groups: Iterable[tuple[str, Sequence[tuple[
 
 
 def policy_table(inputs: Inputs, columns: Sequence[Column]) -> Table:
-    """A row a policy and mode; best-of-n and the dataset's best answers below the headline mode."""
+    """One row per policy and mode; best-of-n and the dataset's best answers below the headline mode."""
     groups: list[tuple[str, list[tuple[str, str, Metrics]]]] = []
     for mode in inputs.modes:
         rows: list[tuple[str, str, Metrics]] = [

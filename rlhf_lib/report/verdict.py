@@ -201,7 +201,7 @@ def _basis(inputs: Inputs, criterion: str) -> str:
     return (
         f"This rests on {prompts} test prompts, {draws} answer{'s' if draws != 1 else ''} each at "
         f"{mode_label(inputs.headline)}, and on one training run of each; ± is one standard error over prompts and "
-        "says nothing of another seed."
+        "does not cover another seed."
     )
 
 
@@ -223,7 +223,7 @@ def _after_peak(curve: Curve, key: str) -> str:
     fell = f"{name} fell after rollout {peak['rollout']:.0f}, from {peak[key]:.3f} to {last[key]:.3f} ({change[key]})"
     if change["reward"].clear and change["reward"].value > 0:
         return f"{fell}, while the reward rose ({change['reward']}): the policy over-optimised the reward."
-    return f"{fell}; the reward did not clearly rise meanwhile ({change['reward']})."
+    return f"{fell}; the reward did not clearly rise in that time ({change['reward']})."
 
 
 def _change(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Difference:

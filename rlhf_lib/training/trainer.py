@@ -68,7 +68,7 @@ class EpochOrder(Sampler[int]):
     """The order of `lengths`' rows in each pass: a function of seed and pass alone, so that a resumed run, and any
     number of processes, see the same batches.
 
-    With `grouped`, batches of `batch_size` rows (those of an optimizer step) hold rows of like length: of every
+    With `grouped`, batches of `batch_size` rows (those of an optimizer step) hold rows of similar length: of every
     `_POOL` random batches the rows are sorted, and the batches that come of it shuffled.
     """
 

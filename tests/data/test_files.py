@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from record_files import RECORDS, fault, jsonl, table, values, write, write_parquet
 
-from rlhf_lib.data.load import files
+from rlhf_lib.data.load import files, json_text
 from rlhf_lib.data.load.files import read
 
 
@@ -28,7 +28,7 @@ from rlhf_lib.data.load.files import read
 )
 @pytest.mark.parametrize("form", ["plain", "BOM", "gzip"])
 def test_json_files(tmp_path, monkeypatch, name, text, form):
-    monkeypatch.setattr(files, "CHUNK", 5)
+    monkeypatch.setattr(json_text, "CHUNK", 5)
     data = (codecs.BOM_UTF8 if form == "BOM" else b"") + text.encode()
     assert values(write(tmp_path, name + (".gz" if form == "gzip" else ""), data)) == RECORDS
 
@@ -114,7 +114,7 @@ JSON_VALUES = st.recursive(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(JSON_VALUES, min_size=1), st.integers(1, 40), st.booleans(), st.sampled_from([None, 1]))
 def test_any_array_is_read_whatever_the_size_of_the_pieces(tmp_path, monkeypatch, items, chunk, ascii_only, indent):
-    monkeypatch.setattr(files, "CHUNK", chunk)
+    monkeypatch.setattr(json_text, "CHUNK", chunk)
     text = json.dumps(items, ensure_ascii=ascii_only, indent=indent).encode(errors="replace")
     assert values(write(tmp_path, "a.json", text)) == json.loads(text)
 

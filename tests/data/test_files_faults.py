@@ -8,7 +8,7 @@ import os
 import pytest
 from record_files import fault, write, write_parquet
 
-from rlhf_lib.data.load import files
+from rlhf_lib.data.load import files, json_text
 from rlhf_lib.data.load.files import read
 
 
@@ -28,7 +28,7 @@ from rlhf_lib.data.load.files import read
         ("a.jsonl", b'{"a": 1} {"a": 2}\n', "line 1: not JSON (Extra data"),
         ("a.jsonl", b"[\n{}\n]", "line 1: not JSON (Expecting value: line 2 column 1 (char 2)); each line must be one"),
         ("a.json", b'{"a": 1}\n{"a": \n{"a": 3}', "line 2: not JSON"),
-        ("a.json", b'[{"a": 1}, {"a": "x', "row 2: not JSON (Unterminated string starting at); mend the file"),
+        ("a.json", b'[{"a": 1}, {"a": "x', "row 2: not JSON (Unterminated string starting at); fix the file"),
         ("a.json", b'[{"a": 1}, {"a": 2}', "row 2: not JSON (expected ',' or ']', found '')"),
         ("a.json", b'[{"a": 1} rubbish {"a": 2}]', "row 1: not JSON (expected ',' or ']', found 'r')"),
         ("a.json", b'[{"a": 1}, ]', "row 2: not JSON (Expecting value)"),
@@ -116,8 +116,9 @@ def test_deeply_nested_json(tmp_path, name):
     ],
 )
 def test_records_that_are_too_long(tmp_path, monkeypatch, name, data, place):
-    monkeypatch.setattr(files, "MAX_RECORD", 50)
-    monkeypatch.setattr(files, "CHUNK", 10)
+    for module in (files, json_text):
+        monkeypatch.setattr(module, "MAX_RECORD", 50)
+    monkeypatch.setattr(json_text, "CHUNK", 10)
     old = csv.field_size_limit()
     assert fault(write(tmp_path, name, data)).startswith(place)
     csv.field_size_limit(old)
@@ -128,7 +129,7 @@ def test_missing_files(tmp_path):
     assert fault(tmp_path / "*.jsonl").startswith("no file matches; ")
     assert fault(tmp_path) == f"is a folder; name its files, such as {tmp_path}/*.jsonl"
     os.symlink("gone.jsonl", tmp_path / "link.jsonl")
-    assert fault(tmp_path / "link.jsonl") == "a link to gone.jsonl, which does not exist; mend it"
+    assert fault(tmp_path / "link.jsonl") == "a link to gone.jsonl, which does not exist; fix it"
     os.mkfifo(tmp_path / "pipe.jsonl")
     assert fault(tmp_path / "pipe.jsonl").startswith("is not a regular file")
 

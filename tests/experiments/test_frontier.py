@@ -178,7 +178,7 @@ def test_what_was_left_out_is_said(project, monkeypatch, capsys):
         )
     )
     said = run(frontier, monkeypatch, capsys, "table.csv")
-    assert "left out: mine-seed0: its name does not start with sweep-" in said.err
+    assert "left out: mine-seed0: name does not start with sweep-" in said.err
     assert "left out: sweep-ppo-kl0.2-seed2: other params than the commit's: ppo.learning_rate" in said.err
     assert "mine" not in said.out
 

@@ -60,7 +60,7 @@ def test_an_error_that_stays_stops_the_stage_with_one_line(project, server, wait
     write_project(project, server.url, concurrency=1, timeout=0.2 if "wait" in trouble else 60.0)
     server.fail(999, **trouble)
     text = fault()
-    assert told in text and text.endswith("kept: dvc repro llm_judge resumes from there") and len(text) < 600
+    assert told in text and text.endswith("kept; dvc repro llm_judge resumes from there") and len(text) < 600
     assert len(server.requests) == requests and cached() == []
 
 

@@ -67,7 +67,7 @@ def test_the_better_policy_is_named_first_with_the_paired_difference(load):
     assert "PPO is better than SFT (+" in text and "DPO is better than SFT (+" in text
     assert f"at a KL of {found.measured('dpo')['kl']:.3f} ± {found.measured('dpo')['kl_se']:.3f} nats" in text
     assert "The judge prefers PPO" in text
-    assert "rests on 30 test prompts, 2 answers each at T=1" in text and "nothing of another seed" in text
+    assert "rests on 30 test prompts, 2 answers each at T=1" in text and "does not cover another seed" in text
 
 
 def test_dpo_can_be_better_and_both_worse_than_sft(load):
@@ -153,7 +153,7 @@ def test_a_fall_within_the_errors_is_none():
 
 def test_a_fall_without_a_rise_of_the_reward_is_not_its_doing():
     curve = [{**row, "reward": 1.0} for row in overoptimisation(gold=True)]
-    assert "the reward did not clearly rise meanwhile" in told_of_overoptimisation(curve)[0]
+    assert "the reward did not clearly rise in that time" in told_of_overoptimisation(curve)[0]
 
 
 def test_what_is_not_known_is_not_told():

@@ -96,7 +96,7 @@ def _pair(name: str, chosen: Dialogue | None, rejected: Dialogue | None) -> Iter
         yield Rejected("prompts_differ", name)
     else:
         answers: list[tuple[str, float | None]] = [(chosen[1], 1.0), (rejected[1], 0.0)]
-        # an answer that was held worse than none must not be left alone, as the best one
+        # an answer rated worse than none must not remain alone, as the best one
         yield from usable_row(name, chosen[0], answers[:1] if is_blank(chosen[1]) else answers)
 
 

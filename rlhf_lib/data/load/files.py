@@ -82,7 +82,7 @@ def _check_file(path: str) -> None:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         if os.path.islink(path):
-            raise SystemExit(f"{path}: a link to {os.readlink(path)}, which does not exist; mend it") from None
+            raise SystemExit(f"{path}: a link to {os.readlink(path)}, which does not exist; fix it") from None
         raise SystemExit(f"{path}: no such file; correct the path") from None
     except OSError as error:
         raise SystemExit(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
@@ -203,7 +203,7 @@ def _parquet(path: str, file: IO[bytes]) -> Iterator[Record]:
                 yield Record(f"{path}: row {number}", value)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         detail = " ".join(str(error).split())[:200]
-        raise SystemExit(f"{path}: cannot be read as Parquet ({detail}); copy or write it once more") from None
+        raise SystemExit(f"{path}: cannot be read as Parquet ({detail}); copy or export it again") from None
 
 
 def _json(path: str, file: IO[bytes]) -> Iterator[Record]:

@@ -83,7 +83,7 @@ class JsonText:
             closed = self._take(",}") == "}"
 
     def fault(self, text: str) -> SystemExit:
-        return SystemExit(f"{self.place}: not JSON ({text}); mend the file, or write it once more")
+        return SystemExit(f"{self.place}: not JSON ({text}); fix the file, or export it again")
 
     def _closes(self, bracket: str) -> bool:
         """Whether `bracket` comes next; if so, go past it."""

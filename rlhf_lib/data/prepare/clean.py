@@ -1,4 +1,4 @@
-"""One row at a time: tidy text, language, patterns, length. What is dropped is told, with the reason."""
+"""One row at a time: tidy text, language, patterns, length. Dropped texts are reported with the reason."""
 
 from __future__ import annotations
 
