@@ -113,3 +113,8 @@ def test_no_rows_have_no_rewards(reward):
 
 def test_a_reward_model_has_one_output(reward):
     assert reward.model.config.num_labels == 1
+
+
+def test_attention_is_left_to_pytorchs_own_kernels():
+    """cuDNN's would build a plan for every new shape, and decoding has a new one at each token."""
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
