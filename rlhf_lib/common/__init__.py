@@ -1,0 +1,1 @@
+"""What every stage needs: params and their checks, paths, files, rows, the environment, the hub."""

@@ -1,0 +1,1 @@
+"""From sources to splits: `load` reads, `prepare` filters and splits."""

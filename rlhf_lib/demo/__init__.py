@@ -1,0 +1,1 @@
+"""The demo's small language, and the rule for the true quality of an answer."""

@@ -1,0 +1,1 @@
+"""Stages measure and overoptimisation: numbers of samples, with standard errors."""

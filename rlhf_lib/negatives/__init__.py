@@ -1,0 +1,1 @@
+"""Stage negatives: a model's answers as rejected ones."""

@@ -1,0 +1,1 @@
+"""`python -m rlhf_lib.plan`: what each stage will need, before it runs."""

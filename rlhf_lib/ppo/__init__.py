@@ -1,0 +1,1 @@
+"""Stage ppo: proximal policy optimisation as a transformers.Trainer on its own rollouts."""

@@ -1,0 +1,1 @@
+"""Stage report: the comparison as one page, a table and pictures."""

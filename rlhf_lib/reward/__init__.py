@@ -1,0 +1,1 @@
+"""Stages reward and judge: reward models of pairs, groups or scores."""

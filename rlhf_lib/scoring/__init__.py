@@ -1,0 +1,1 @@
+"""Scores of answers given as text: by a reward model, or by a rule for true quality."""

@@ -1,0 +1,1 @@
+"""What all trainers share: arguments, batches, adapters, checkpoints, memory."""

@@ -84,3 +84,9 @@ def test_no_block_of_six_lines_stands_twice():
         for start in range(len(code) - 5):
             places["\n".join(code[start : start + 6])].append(name)
     assert {block: found for block, found in places.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith("__init__.py")])
+def test_a_package_runs_no_code_of_its_own(name):
+    """So a stage need not depend on the packages above the modules that it imports."""
+    assert len(TREES[name].body) <= 1

@@ -1,0 +1,1 @@
+"""Stage prepare: cleaning, filters, de-duplication, split by prompt, and what is derived from the rows."""
