@@ -82,7 +82,7 @@ def test_two_processes_do_what_one_does(build, in_two, changes):
     assert same(first["weights"], second["weights"])
     one, two = flat(alone.model.state_dict()), flat(first["weights"])
     assert (two - one).norm() < MOVE * (one - start).norm()
-    for one, two in zip(alone.completions, first["completions"], strict=True):
+    for one, two in zip(alone.ppo_state.completions, first["completions"], strict=True):
         assert {**two, "reward": 0, "kl": 0} == {**one, "reward": 0, "kl": 0}
     assert first["completions"] == second["completions"]
     assert column(alone, "kl")[0] == 0.0 == first["train"][0]["kl"]
