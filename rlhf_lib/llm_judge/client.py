@@ -145,6 +145,7 @@ class Endpoint:
             raise SystemExit(f"llm_judge: {where} holds no key, but text with spaces or unprintable characters")
 
     def client(self) -> AsyncOpenAI:
+        """OpenAI's client of the endpoint, which tries nothing again by itself."""
         from openai import AsyncOpenAI
 
         params = self.params

@@ -27,7 +27,7 @@ class RolloutEnd(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # The curves begin at the SFT model; a run that goes on has that evaluation in its checkpoint.
+        # The curves begin at the SFT model; a resumed run has that evaluation in its checkpoint.
         args.eval_on_start = state.global_step == 0
 
     def on_step_end(

@@ -124,7 +124,8 @@ def clean_rows(
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            yield f"{path}: line {number}", line
+            if line.strip():  # a file without records is a blank line
+                yield f"{path}: line {number}", line
 
 
 def write_records(
