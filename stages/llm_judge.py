@@ -7,7 +7,6 @@ from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 from rlhf_lib.common.schema import read
-from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.llm_judge import client as llm_client
 from rlhf_lib.llm_judge import judge as llm_judge
@@ -23,7 +22,7 @@ def main() -> None:
 
 def judged(params: LLMJudgeParams) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of data/llm_judge.jsonl, and the numbers of each comparison."""
-    mode = mode_name(read("evaluate", EvaluateParams).temperatures[0])
+    mode = mode_name(read("evaluate.temperatures", list[float])[0])
     policies = sorted({policy for comparison in params.comparisons for policy in comparison.split("-")})
     samples = {
         policy: [s for s in read_jsonl(paths.samples(policy)) if s["mode"] == mode and s["draw"] == 0]

@@ -14,12 +14,11 @@ from rlhf_lib.measure.policy_metrics import policy_metrics
 def main() -> None:
     name = argument(sys.argv, (*POLICIES, "best_of_n"))
     modes = [mode_name(temperature) for temperature in read("evaluate.temperatures", list[float])]
-    sizes = read("best_of_n.n", list[int])
     samples = read_jsonl(paths.samples(name))
     baseline = samples if name == "sft" else read_jsonl(paths.samples("sft"))
     if name == "best_of_n":
         of_sft, dataset = in_mode(baseline, modes[0]), in_mode(baseline, DATASET)
-        metrics = best_of_n_metrics(samples, of_sft, dataset, sizes)
+        metrics = best_of_n_metrics(samples, of_sft, dataset, read("best_of_n.n", list[int]))
     else:
         metrics = policy_metrics(samples, baseline, modes)
     write_json(paths.evaluation(name), metrics)

@@ -7,7 +7,6 @@ from pathlib import Path
 from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_curve, write_json
 from rlhf_lib.common.schema import policy_argument, read
-from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import mode_name
 
 # few: `dvc exp show` has a column for each
@@ -28,7 +27,7 @@ FRONTIER = ("kl", "reward", "judge", "gold")
 
 def main() -> None:
     policy = policy_argument(sys.argv)
-    mode = mode_name(read("evaluate", EvaluateParams).temperatures[0])
+    mode = mode_name(read("evaluate.temperatures", list[float])[0])
     measured = json.loads(Path(paths.evaluation(policy)).read_text(encoding="utf-8"))[mode]
     write_json(paths.POLICY_METRICS, {"eval": {key: measured[key] for key in HEADLINE if key in measured}})
     write_curve(paths.FRONTIER, [{key: measured[key] for key in FRONTIER if key in measured}])
