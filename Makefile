@@ -60,7 +60,7 @@ test: $(VENV)/dev.stamp ## run the tests, less the slow ones
 	python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/dev.stamp ## run the slow tests
-	python -m pytest -m slow
+	python -m pytest -m slow -n auto --dist loadfile
 
 lint: $(VENV)/dev.stamp ## check format, style and types
 	ruff format --check .

@@ -88,7 +88,7 @@ def test_a_stopped_run_is_gone_on_with_by_what_is_missing_alone(project, server,
     told = process.communicate()[1]
     if end == signal.SIGINT:
         assert process.returncode == 1
-        assert "llm_judge: interrupted; what was judged so far is kept" in told and "Traceback" not in told
+        assert "llm_judge: interrupted; replies so far are kept" in told and "Traceback" not in told
     assert len(server.requests) == 7 and len(cached()) == 5
     assert not os.path.exists("metrics/llm_judge.json")
     go_on.set()
