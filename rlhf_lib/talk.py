@@ -68,13 +68,14 @@ def load(path: str) -> Policy:
     if not config.is_file():
         raise SystemExit(f"{path}: no model in it (no config.json); name a directory such as models/sft")
     from rlhf_lib.common.hub import one_line
-    from rlhf_lib.models import loading as models
+    from rlhf_lib.models import hardware, loading
 
+    hardware.attend_without_cudnn()
     try:
         architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
         if any("Classification" in architecture for architecture in architectures):
             raise SystemExit(f"{path}: a reward model, which gives no answers; name a policy such as models/ppo")
-        policy = Policy(path, models.load_policy(path), models.load_tokenizer(path))
+        policy = Policy(path, loading.load_policy(path), loading.load_tokenizer(path))
     except Exception as error:  # whatever a broken file makes the libraries raise
         raise SystemExit(f"{path}: cannot be loaded as a language model: {one_line(error)}") from None
     if policy.tokenizer.chat_template is None:
@@ -177,7 +178,7 @@ def test_prompt() -> str | None:
     file = Path(paths.split("test"))
     rows = read_jsonl(file) if file.is_file() else []
     found = next((row["prompt"][0]["content"] for row in rows if len(row["prompt"]) == 1), None)
-    return found and textwrap.shorten(found, 200)
+    return found and " ".join(found.split())[:200]
 
 
 # ---- compare

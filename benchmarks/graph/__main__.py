@@ -70,7 +70,7 @@ def stage_name(arguments: Sequence[str]) -> str:
     """The stage that a python command runs, as DVC names it."""
     module, *rest = arguments[arguments.index("-m") + 1 :]
     name = module.removeprefix("stages.")
-    return "@".join((name, *rest)) if name == "evaluate" else name
+    return "@".join((name, *rest)) if name in ("evaluate", "measure") else name
 
 
 def run(folder: Path, quick: bool) -> dict[str, Any]:

@@ -14,11 +14,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rlhf_lib.check import SECTIONS
+from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.preset import leaves
 from rlhf_lib.report.tables import markdown_table
 
 COEFFICIENTS = {"ppo": "kl_coef", "dpo": "beta"}  # how strongly a method is held near the SFT model
-WIDTH = 40  # of the params that differ
+WIDTH = 120  # columns
 UNFINISHED = ("Queued", "Running", "Failed")
 
 CsvRow = Mapping[str, str]
@@ -91,25 +93,34 @@ def seed(row: CsvRow) -> str:
 
 def changed(row: CsvRow, baseline: CsvRow) -> str:
     """The params, of those that have no column, that an experiment sets otherwise than the commit it starts from."""
-    shown = {f"{policy}.{key}" for policy, key in COEFFICIENTS.items()} | {f"{row['policy']}.seed"}
-    params = (key for key in row if key.partition(".")[0] in SECTIONS and key not in shown)
-    found = (f"{key}={row[key]}" for key in params if row[key] not in ("", baseline.get(key)))
-    return textwrap.shorten(" ".join(found), WIDTH, placeholder=" ...")
+    shown = {"policy", f"{row['policy']}.seed", *(f"{policy}.{key}" for policy, key in COEFFICIENTS.items())}
+    columns = (".".join(path) for path, _ in leaves(load_yaml(PARAMS_FILE)))  # others hold metrics
+    keys = (key for key in columns if key not in shown and row.get(key, "") not in ("", baseline.get(key)))
+    return " ".join(f"{key}={row[key]}" for key in keys)
+
+
+def baselines_of(rows: Sequence[CsvRow]) -> dict[int, CsvRow]:
+    """The commit that each row's experiment starts from, by the row's `id()`: DVC lists a commit before its own."""
+    commit: CsvRow = {}
+    found = {}
+    for row in rows:
+        commit = commit if is_experiment(row) else row
+        found[id(row)] = commit
+    return found
 
 
 def table(rows: Sequence[CsvRow]) -> str:
-    """One line an experiment, the commit that they start from first."""
-    baseline = next((row for row in reversed(rows) if not is_experiment(row)), {})
+    """One line an experiment, the commit that they start from first; below, the params that have no column."""
+    baselines = baselines_of(rows)
     measured = ("reward", "judge", "win_rate", "kl", "length", "gold")
     header = ["experiment", "policy", "kl_coef", "beta", "seed", *measured]
-    lines = []
+    lines, others = [], []
     for row in sorted(rows, key=lambda row: (is_experiment(row), name(row))):
         values = [row.get(f"{p}.{c}", "") if p == row["policy"] else "" for p, c in COEFFICIENTS.items()]
-        other = changed(row, baseline) if is_experiment(row) else ""
-        lines.append([name(row), row["policy"], *values, seed(row), *_numbers(row, measured), other])
-    if not any(line[-1] for line in lines):
-        return markdown_table(header, [line[:-1] for line in lines])
-    return markdown_table([*header, "params"], lines)
+        lines.append([name(row), row["policy"], *values, seed(row), *_numbers(row, measured)])
+        if is_experiment(row) and (params := changed(row, baselines[id(row)])):
+            others.append(textwrap.shorten(f"{name(row)}: {params}", WIDTH, placeholder=" ..."))
+    return "\n".join([markdown_table(header, lines), *([""] if others else []), *others])
 
 
 def _numbers(row: CsvRow, keys: Sequence[str]) -> list[str]:

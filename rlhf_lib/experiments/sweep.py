@@ -59,7 +59,7 @@ def check_workspace(policies: Sequence[str]) -> None:
     if changed := output("git", "status", "--porcelain").splitlines():
         files = ", ".join(line[3:] for line in changed[:3]) + (", ..." if len(changed) > 3 else "")
         raise SystemExit(f"experiments start from a commit; not committed: {files}; git add -A && git commit")
-    stages = [f"evaluate@{policy}" for policy in policies]
+    stages = [f"measure@{name}" for name in ("sft", "best_of_n", *policies)]
     if subprocess.run(["dvc", "status", "--quiet", "--with-deps", *stages]).returncode:
         raise SystemExit(
             "the pipeline has not run here as params.yaml and the code are now; dvc repro (dvc pull where it ran on "

@@ -169,9 +169,16 @@ def _fuses(device: torch.device) -> bool:
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
-    """PyTorch's fused attention with a mask, or, without one, causal: for that it has its fastest kernels."""
+    """PyTorch's fused attention with a mask, or, without one, causal: for that it has its fastest kernels.
+
+    With a mask, no kernel of its own lets query heads share a key head: there, each gets a copy.
+    """
+    groups = query.size(1) // key.size(1)
+    if mask is not None and groups > 1:
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    shared = query.size(1) != key.size(1)
     return functional.scaled_dot_product_attention(
-        query, key, value, mask, dropout, mask is None, scale=scaling, enable_gqa=query.size(1) != key.size(1)
+        query, key, value, mask, dropout, mask is None, scale=scaling, enable_gqa=shared
     )
 
 

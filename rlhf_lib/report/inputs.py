@@ -105,7 +105,7 @@ def load_evaluations(modes: Sequence[str]) -> dict[str, Metrics]:
         path = paths.evaluation(policy)
         if measured := _json(path):
             if modes[0] not in measured:
-                raise SystemExit(f"{path}: measured with other temperatures; run dvc repro evaluate@{policy}")
+                raise SystemExit(f"{path}: measured with other temperatures; run dvc repro measure@{policy}")
             found[policy] = measured
     return found
 

@@ -98,7 +98,7 @@ def comparison_metrics(inputs: Inputs) -> dict[str, Any]:
 def verdict(inputs: Inputs) -> Verdict:
     """PPO against DPO, both against SFT and against best-of-n, by the best criterion there is, in the headline mode."""
     if not inputs.policies:
-        return Verdict("No verdict yet: no policy has been evaluated. Run dvc repro evaluate@sft.")
+        return Verdict("No verdict yet: no policy has been evaluated. Run dvc repro measure@sft.")
     criterion = next((key for key in CRITERIA if inputs.known(key)), None)
     if criterion is None:
         return Verdict(
@@ -115,7 +115,7 @@ def _headline(inputs: Inputs, trained: Sequence[str], criterion: str) -> str:
     if len(trained) == 2:
         return _compared(inputs, "ppo", "dpo", criterion)
     missing = [policy for policy in ("ppo", "dpo") if policy not in trained]
-    names, runs = (" and ".join(LABELS[p] for p in missing), " ".join(f"evaluate@{p}" for p in missing))
+    names, runs = (" and ".join(LABELS[p] for p in missing), " ".join(f"measure@{p}" for p in missing))
     wanting = f"{names} {'have' if len(missing) > 1 else 'has'} not been evaluated yet (dvc repro {runs})."
     if not trained or "sft" not in inputs.policies:
         return f"No verdict yet: {wanting}"

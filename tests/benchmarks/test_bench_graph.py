@@ -42,7 +42,8 @@ def test_the_table_has_a_row_a_stage_and_a_part():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [(["python", "-m", "stages.load"], "load"), (["python", "-m", "stages.select", "ppo"], "select")]
-    + [(["python", "-m", "stages.evaluate", "sft"], "evaluate@sft")],
+    + [(["python", "-m", "stages.evaluate", "sft"], "evaluate@sft")]
+    + [(["python", "-m", "stages.measure", "ppo"], "measure@ppo")],
 )
 def test_stages_are_named_as_dvc_names_them(arguments, name):
     assert graph.stage_name(arguments) == name

@@ -20,7 +20,7 @@ dpo.beta,dpo.seed,ppo.kl_coef,ppo.seed,ppo.learning_rate
 ,workspace,baseline,,,,,0.7,0.6,0.4,0.75,0.65,0.7,ppo,0.2,0,0.2,0,0.0003
 ,main,baseline,2026-01-21T09:25:34,,,,0.7,0.6,0.4,0.75,0.65,0.7,ppo,0.2,0,0.2,0,0.0003
 sweep-dpo-beta0.1-seed0,aaaaaa1,branch_commit,2026-01-21T10:05:00,,Success,Dvc-task,0.7,0.5,,2.0,0.5,0.6,dpo,0.1,0,0.2,0,0.0003
-sweep-ppo-kl0.8-seed0,aaaaaa2,branch_commit,2026-01-21T10:04:00,,Success,Dvc-task,0.7,0.55,0.1,0.25,0.25,0.6,ppo,0.2,0,0.8,0,0.0003
+sweep-ppo-kl0.8-seed0,aaaaaa2,branch_commit,2026-01-21T10:04:00,,Success,Dvc-task,0.9,0.55,0.1,0.25,0.25,0.6,ppo,0.2,0,0.8,0,0.0003
 sweep-ppo-kl0.2-seed2,aaaaaa3,branch_commit,2026-01-21T10:03:00,,Success,Dvc-task,0.7,0.8,0.6,4.0,1.5,0.8,ppo,0.2,0,0.2,2,0.0003
 sweep-ppo-kl0.2-seed1,aaaaaa4,branch_commit,2026-01-21T10:02:00,,Success,Dvc-task,0.7,0.7,0.4,3.0,1.0,0.8,ppo,0.2,0,0.2,1,0.0003
 sweep-ppo-kl0.2-seed0,aaaaaa5,branch_base,2026-01-21T10:01:00,,Success,Dvc-task,0.7,0.6,0.2,2.0,0.5,0.7,ppo,0.2,0,0.2,0,0.0003

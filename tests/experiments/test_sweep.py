@@ -116,7 +116,8 @@ def committed(project, monkeypatch):
 
 def test_a_clean_workspace_whose_pipeline_has_run_is_taken(committed):
     sweep.check_workspace(["dpo", "ppo"])
-    assert (committed / ".git/asked").read_text().split()[-2:] == ["evaluate@dpo", "evaluate@ppo"]
+    asked = (committed / ".git/asked").read_text().split()[-4:]
+    assert asked == ["measure@sft", "measure@best_of_n", "measure@dpo", "measure@ppo"]
 
 
 def test_uncommitted_work_is_refused_by_name(committed):

@@ -122,7 +122,7 @@ def test_hashes_are_those_of_data_and_models(load):
 def test_an_evaluation_at_other_temperatures_is_an_error_of_one_line(load, tmp_path):
     found = load()
     write_json(tmp_path / "metrics/eval/dpo.json", {"t0_3": found.measured("dpo")})
-    with pytest.raises(SystemExit, match=r"^metrics/eval/dpo.json: .*dvc repro evaluate@dpo$"):
+    with pytest.raises(SystemExit, match=r"^metrics/eval/dpo.json: .*dvc repro measure@dpo$"):
         inputs.load()
 
 

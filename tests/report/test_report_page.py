@@ -161,8 +161,8 @@ def test_what_has_not_been_run_is_said(tmp_path, monkeypatch, policies):
     monkeypatch.setattr(page, "svg", lambda panel: "")
     text = page.render(found, 10)
     for policy in ("sft", "ppo", "dpo"):
-        assert (f"dvc repro evaluate@{policy}</code>" in text) == (policy not in policies or not policies)
-    for stage in ("best_of_n", "overoptimisation", "judge", "reward", "prepare"):
+        assert (f"dvc repro measure@{policy}</code>" in text) == (policy not in policies or not policies)
+    for stage in ("measure@best_of_n", "overoptimisation", "judge", "reward", "prepare"):
         assert f"<code>dvc repro {stage}</code>" in text
     assert 'id="llm"' not in text and 'href="#llm"' not in text
     assert ('id="samples-data"' in text) == bool(policies)

@@ -86,13 +86,13 @@ def test_no_difference_is_said_to_be_none(load):
 def test_one_branch_is_compared_with_sft_and_the_other_asked_for(load):
     told = verdict(load(policies=("sft", "dpo")))
     assert told.headline.startswith("DPO did better than SFT: ")
-    assert told.headline.endswith("PPO has not been evaluated yet (dvc repro evaluate@ppo).")
+    assert told.headline.endswith("PPO has not been evaluated yet (dvc repro measure@ppo).")
     assert not any("PPO" in line for line in told.details)
 
 
 def test_without_a_branch_there_is_no_verdict(load):
     assert verdict(load(policies=("sft",))).headline == (
-        "No verdict yet: PPO and DPO have not been evaluated yet (dvc repro evaluate@ppo evaluate@dpo)."
+        "No verdict yet: PPO and DPO have not been evaluated yet (dvc repro measure@ppo measure@dpo)."
     )
 
 
