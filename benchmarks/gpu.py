@@ -278,9 +278,9 @@ def main() -> None:
     print(f"{device}, {hardware.precision()}", table(measured), sep="\n\n")
     if not arguments.quick:
         machine = {**results.machine(worker.THREADS, results.version("trl")), "device": device}
-        cases = results.read(OUTPUT).get("cases", {})
-        cases[arguments.what] = {**cases.get(arguments.what, {}), **measured}
-        write_json(OUTPUT, {"machine": machine, "cases": cases})
+        old = results.read(OUTPUT)
+        kept = old["cases"].get(arguments.what, {}) if old.get("machine") == machine else {}  # of other --stages
+        write_json(OUTPUT, results.merge(old, machine, {arguments.what: {**kept, **measured}}))
 
 
 if __name__ == "__main__":

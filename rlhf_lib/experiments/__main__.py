@@ -91,35 +91,36 @@ def seed(row: CsvRow) -> str:
     return row.get(f"{row['policy']}.seed") or ""
 
 
-def changed(row: CsvRow, baseline: CsvRow) -> str:
-    """The params, of those that have no column, that an experiment sets otherwise than the commit it starts from."""
-    shown = {"policy", f"{row['policy']}.seed", *(f"{policy}.{key}" for policy, key in COEFFICIENTS.items())}
-    columns = (".".join(path) for path, _ in leaves(load_yaml(PARAMS_FILE)))  # others hold metrics
-    keys = (key for key in columns if key not in shown and row.get(key, "") not in ("", baseline.get(key)))
-    return " ".join(f"{key}={row[key]}" for key in keys)
+def param_columns() -> list[str]:
+    """The columns of `dvc exp show --csv` that hold params; a metric may begin with a section's name too."""
+    return [".".join(path) for path, _ in leaves(load_yaml(PARAMS_FILE))]
 
 
-def baselines_of(rows: Sequence[CsvRow]) -> dict[int, CsvRow]:
-    """The commit that each row's experiment starts from, by the row's `id()`: DVC lists a commit before its own."""
+def changed(rows: Sequence[CsvRow]) -> list[str]:
+    """A line for each experiment that sets params without a column otherwise than the commit it starts from, which DVC
+    lists before it."""
+    columns, said = param_columns(), []
     commit: CsvRow = {}
-    found = {}
     for row in rows:
-        commit = commit if is_experiment(row) else row
-        found[id(row)] = commit
-    return found
+        if not is_experiment(row):
+            commit = row
+            continue
+        shown = {"policy", f"{row['policy']}.seed", *(f"{policy}.{key}" for policy, key in COEFFICIENTS.items())}
+        keys = (key for key in columns if key not in shown and row.get(key, "") not in ("", commit.get(key)))
+        if params := " ".join(f"{key}={row[key]}" for key in keys):
+            said.append(textwrap.shorten(f"{name(row)}: {params}", WIDTH, placeholder=" ..."))
+    return sorted(said)
 
 
 def table(rows: Sequence[CsvRow]) -> str:
     """One line an experiment, the commit that they start from first; below, the params that have no column."""
-    baselines = baselines_of(rows)
     measured = ("reward", "judge", "win_rate", "kl", "length", "gold")
     header = ["experiment", "policy", "kl_coef", "beta", "seed", *measured]
-    lines, others = [], []
+    lines = []
     for row in sorted(rows, key=lambda row: (is_experiment(row), name(row))):
         values = [row.get(f"{p}.{c}", "") if p == row["policy"] else "" for p, c in COEFFICIENTS.items()]
         lines.append([name(row), row["policy"], *values, seed(row), *_numbers(row, measured)])
-        if is_experiment(row) and (params := changed(row, baselines[id(row)])):
-            others.append(textwrap.shorten(f"{name(row)}: {params}", WIDTH, placeholder=" ..."))
+    others = changed(rows)
     return "\n".join([markdown_table(header, lines), *([""] if others else []), *others])
 
 

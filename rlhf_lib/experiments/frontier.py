@@ -24,9 +24,7 @@ from typing import Any
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_curve
-from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.schema import read as read_params
-from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.experiments.__main__ import (
@@ -36,11 +34,11 @@ from rlhf_lib.experiments.__main__ import (
     is_experiment,
     name,
     number,
+    param_columns,
     read,
     seed,
     unfinished,
 )
-from rlhf_lib.preset import leaves
 from rlhf_lib.report.drawing import COLOURS, MARKERS, Panel, png
 from rlhf_lib.report.tables import markdown_table
 
@@ -214,8 +212,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("dvc_plots"), help="the folder to write into")
     arguments = parser.parse_args()
     mode = mode_name(read_params("evaluate", EvaluateParams).temperatures[0])
-    params = [".".join(path) for path, _ in leaves(load_yaml(PARAMS_FILE))]
-    rows, left_out = choose(read(arguments.file), arguments.prefix, params)
+    rows, left_out = choose(read(arguments.file), arguments.prefix, param_columns())
     for reason, names in left_out.items():
         print(f"left out: {', '.join(names)}: {reason}", file=sys.stderr)
     if not rows:

@@ -9,7 +9,6 @@ import pytest
 from project import ROOT
 
 from rlhf_lib.common.files import write_json
-from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.experiments import __main__ as experiments
 from rlhf_lib.experiments import frontier
 
@@ -117,7 +116,7 @@ def test_experiments_of_an_older_commit_are_left_out():
 
 
 def test_the_params_that_may_not_differ_are_all_others_of_params_yaml(project):
-    names = {".".join(path) for path, _ in frontier.leaves(load_yaml(frontier.PARAMS_FILE))}
+    names = set(frontier.param_columns())
     assert names > frontier.VARIED and {"ppo.learning_rate", "sft.seed", "evaluate.temperatures"} <= names
 
 
