@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -40,3 +41,8 @@ def prepare(offline: bool = True) -> None:
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would be those of reading small local files
+
+
+def project() -> Path:
+    """The project's folder, also in the temporary workspaces of `dvc exp run --temp` and `--queue`."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()

@@ -9,6 +9,7 @@ def model(stage: str) -> str:
 
 
 BASE, SFT, REWARD, JUDGE, DPO, PPO = map(model, ("base", "sft", "reward", "judge", "dpo", "ppo"))
+INPUTS = "data/inputs"
 RAW, SPLITS, REJECTED = "data/raw", "data/splits", "data/rejected.jsonl"
 DATA_METRICS = "metrics/data.json"
 LLM_JUDGE_ROWS, LLM_JUDGE_METRICS = "data/llm_judge.jsonl", "metrics/llm_judge.json"

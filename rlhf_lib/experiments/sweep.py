@@ -10,7 +10,7 @@ queue, is not queued again; so the same command goes on with a sweep that was st
 from __future__ import annotations
 
 import argparse
-import subprocess
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,7 +60,8 @@ def check_workspace(policies: Sequence[str]) -> None:
         files = ", ".join(line[3:] for line in changed[:3]) + (", ..." if len(changed) > 3 else "")
         raise SystemExit(f"experiments start from a commit; not committed: {files}; git add -A && git commit")
     stages = [f"measure@{name}" for name in ("sft", "best_of_n", *policies)]
-    if subprocess.run(["dvc", "status", "--quiet", "--with-deps", *stages]).returncode:
+    status = json.loads(output("dvc", "status", "--json", "--with-deps", *stages))
+    if set(status) - {"inputs"}:  # which always runs
         raise SystemExit(
             "the pipeline has not run here as params.yaml and the code are now; dvc repro (dvc pull where it ran on "
             "another machine), commit, and try again"

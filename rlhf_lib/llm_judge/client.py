@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from rlhf_lib.common import environment
 from rlhf_lib.common.rows import EXCERPT, Message
 from rlhf_lib.llm_judge.params import LLMJudgeParams
 
@@ -69,8 +70,7 @@ class ReplyCache:
 
 def cache_folder() -> Path:
     """Where replies are kept, outside the outs: a judge is paid once for a question."""
-    # DVC_ROOT is the project even in the temporary workspaces of `dvc exp run --queue`.
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve() / "checkpoints" / "llm_judge_cache"
+    return environment.project() / "checkpoints" / "llm_judge_cache"
 
 
 def request(params: LLMJudgeParams, messages: list[Message]) -> Request:

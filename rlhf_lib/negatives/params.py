@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, Positive
 from rlhf_lib.scoring import source as reward_source
 
 MODELS = (paths.SFT, paths.BASE)  # the deps of the stage
+LATER = (paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +35,15 @@ class NegativesParams:
             kind = reward_source.parse(model).kind
         except ValueError:
             kind = None  # what it says is about rewards
-        if kind != "hub":
-            fault = "DVC would not see that directory change" if kind == "directory" else "not the name of a model"
+        if kind not in ("hub", "directory") or os.path.normpath(model) in LATER:
+            fault = "is made after this stage" if kind == "directory" else "not the name of a model"
             raise ValueError(
-                f"model_name_or_path: {fault}; set it to models/sft, models/base or a hub model at its commit "
-                f"(owner/name@<40 hex digits>), got {model!r}"
+                f"model_name_or_path: {fault}; set it to models/sft, models/base, a directory (./...) or a hub model "
+                f"at its commit (owner/name@<40 hex digits>), got {model!r}"
             )
 
     @property
     def name_and_revision(self) -> tuple[str, str | None]:
         """The model's directory and None, or its hub id and commit."""
-        name, _, commit = (self.model_name_or_path or "").partition("@")
-        return name, commit or None
+        source = reward_source.parse(self.model_name_or_path or paths.SFT)
+        return source.location, source.revision

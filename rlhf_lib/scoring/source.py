@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rlhf_lib.common import environment
+
 _FUNCTION = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 _HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -41,7 +43,7 @@ def parse(entry: str) -> RewardSource:
     A `ValueError` of one line that begins with `reward_funcs:` for anything else.
     """
     path = os.path.expanduser(entry)
-    if os.path.isdir(path):
+    if path and (environment.project() / path).is_dir():
         return RewardSource("directory", path)
     if ":" in entry:
         if (function := _FUNCTION.fullmatch(entry)) is None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from pathspec import GitIgnoreSpec
 
+from rlhf_lib.common import environment
 from rlhf_lib.common.schema import PARAMS_FILE, setting
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 
@@ -67,8 +68,8 @@ class CheckpointDir:
     """
 
     def __init__(self, stage: str) -> None:
-        # DVC_ROOT is the project even in the temporary workspaces of `dvc exp run --queue`, which vanish on failure.
-        base = Path(os.environ.get("DVC_ROOT", ".")).resolve() / "checkpoints" / stage
+        # not in the temporary workspaces of `dvc exp run --queue`, which vanish on failure
+        base = environment.project() / "checkpoints" / stage
         self.path = base / fingerprint(stage)
         self.path.mkdir(parents=True, exist_ok=True)
         if int(os.environ.get("RANK", "0")) > 0:

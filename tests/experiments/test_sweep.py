@@ -102,15 +102,15 @@ def test_nothing_to_sweep_is_told(project, monkeypatch, arguments):
 
 @pytest.fixture
 def committed(project, monkeypatch):
-    """A git repository with all committed, and a dvc that says that the pipeline has run (exit code of the file rc)."""
+    """A git repository with all committed, and a dvc whose status is what the file says holds: the pipeline has run."""
     (project / "bin").mkdir()
-    (project / "bin/dvc").write_text('#!/bin/sh\necho "$@" > .git/asked\nexit $(cat .git/rc)\n')
+    (project / "bin/dvc").write_text('#!/bin/sh\necho "$@" > .git/asked\ncat .git/says\n')
     (project / "bin/dvc").chmod(0o755)
     monkeypatch.setenv("PATH", str(project / "bin"), prepend=":")
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "first"]):
         subprocess.run(["git", *command], check=True)
-    (project / ".git/rc").write_text("0")
+    (project / ".git/says").write_text('{"inputs": ["always changed"]}')
     return project
 
 
@@ -129,7 +129,7 @@ def test_uncommitted_work_is_refused_by_name(committed):
 
 
 def test_a_pipeline_that_has_not_run_is_refused(committed):
-    (committed / ".git/rc").write_text("1")
+    (committed / ".git/says").write_text('{"inputs": ["always changed"], "ppo": [{"changed command": "x"}]}')
     with pytest.raises(SystemExit, match=r"dvc repro \(dvc pull .* commit"):
         sweep.check_workspace(["dpo"])
 

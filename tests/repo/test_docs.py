@@ -94,7 +94,7 @@ def graph() -> set[tuple[str, str]]:
         for writer, outs in wrote.items()
         if any(
             dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/")
-            for dep in stage["deps"]
+            for dep in stage.get("deps", [])
             for out in outs
         )
     }

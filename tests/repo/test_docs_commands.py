@@ -35,8 +35,8 @@ ON_A_FRESH_COPY = {
 AFTER_A_RUN = {
     "cp -r models/judge rewards/quality",
     "dvc exp apply gentle",
-    "dvc exp run --temp -C models/encoder -n encoder -S reward.model_name_or_path=models/encoder",
-    "dvc exp run --temp -C rewards/quality -n quality -S 'ppo.reward_funcs=[rewards/quality]'",
+    "dvc exp run --temp -n encoder -S reward.model_name_or_path=models/encoder",
+    "dvc exp run --temp -n quality -S 'ppo.reward_funcs=[rewards/quality]'",
     "dvc exp run --temp -n bounded -S reward.loss_type=mse -S reward.bounded=true",
     "dvc exp run --temp -n from-base -S reward.model_name_or_path=models/base",
     "dvc exp run --temp -n gentle -S ppo.kl_coef=0.8",

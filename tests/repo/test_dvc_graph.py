@@ -11,6 +11,7 @@ from project import ROOT
 
 from rlhf_lib.check import SECTIONS
 from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.inputs.named import STAGES as INPUTS
 
 DECLARED = load_yaml(ROOT / "dvc.yaml")["stages"]
 # evaluate stands for its three instances, whose code is the same
@@ -54,33 +55,28 @@ def stage_module(stage: dict) -> str:
     return module
 
 
-def loaded_by_name(stage: dict) -> list[str]:
-    """The modules of Python functions that a stage may load by the names in its params."""
-    return [f"rewards.{file.stem}" for file in (ROOT / "rewards").glob("*.py")] if "rewards" in stage["deps"] else []
-
-
 def code_deps(stage: dict) -> list[str]:
-    return [dep for dep in stage["deps"] if dep.startswith(("rlhf_lib/", "stages/", "rewards"))]
+    return [dep for dep in stage["deps"] if dep.startswith(("rlhf_lib/", "stages/"))]
 
 
 def lies_in(file: str, dep: str) -> bool:
     return file == dep or file.startswith(f"{dep}/")
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", sorted(set(STAGES) - {"inputs"}))  # which always runs
 def test_code_deps_cover_the_imports_and_none_is_idle(name):
     stage = STAGES[name]
-    needed = project_files(stage_module(stage), *loaded_by_name(stage))
+    needed = project_files(stage_module(stage))
     bare = sorted(file for file in needed if not any(lies_in(file, dep) for dep in code_deps(stage)))
     idle = sorted(dep for dep in code_deps(stage) if not any(lies_in(file, dep) for file in needed))
     assert not bare, f"{name}: in no dep: {bare}"
     assert not idle, f"{name}: nothing of it is imported: {idle}"
 
 
-def test_reward_functions_are_a_dep_of_the_stage_that_loads_them():
-    assert "rewards" in STAGES["ppo"]["deps"]
-    assert "rewards.examples" in loaded_by_name(STAGES["ppo"]) and not loaded_by_name(STAGES["sft"])
-    assert "rlhf_lib/demo/gold.py" in project_files("rewards.examples")
+def test_every_stage_that_reads_what_params_name_has_its_manifest_as_a_dep():
+    assert STAGES["inputs"]["always_changed"] is True and "deps" not in STAGES["inputs"]
+    with_manifest = {name for name, stage in STAGES.items() if f"data/inputs/{name}.json" in stage.get("deps", [])}
+    assert with_manifest == set(INPUTS)
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -1,0 +1,1 @@
+"""Stage inputs: what params.yaml names by path, and the hashes of what lies there."""

@@ -1,0 +1,69 @@
+"""The files of a local input: what a glob matches, a folder holds, or a module imports."""
+
+from __future__ import annotations
+
+import ast
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlhf_lib.inputs.named import Named
+
+
+def files(named: Named, root: Path) -> list[str]:
+    """The files of an input below `root`, sorted, spelled as the param spells them (a folder's, a module's: with their
+    place in it); none where there is nothing of the name.
+
+    Hidden files and what Python leaves behind are none: nothing reads them.
+    """
+    name = os.path.expanduser(named.name)
+    if named.kind == "module":
+        return sorted(_of_module(named.name, root))
+    if named.kind == "folder":
+        return sorted(os.path.join(name, file) for file in _within(root / name))
+    if os.path.lexists(root / name) or not glob.has_magic(name):
+        return [name] if (root / name).is_file() else []
+    return sorted(path for path in glob.glob(name, root_dir=root, recursive=True) if (root / path).is_file())
+
+
+def _within(folder: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
+        yield from (os.path.relpath(os.path.join(parent, name), folder) for name in names if name[0] != ".")
+
+
+def _of_module(module: str, root: Path) -> set[str]:
+    """The project's files that importing a module may read: its whole package, and whatever of the project they
+    import. A module that is no file of the project is an installed one, and has none."""
+    package = module.partition(".")[0]
+    found = {os.path.join(package, file) for file in _within(root / package)} if "." in module else set()
+    todo = [module, *(file[: -len(".py")].replace(os.path.sep, ".") for file in found if file.endswith(".py"))]
+    seen = set(todo)
+    while todo:
+        module = todo.pop()
+        path = module.replace(".", os.path.sep)
+        file = next((f for f in (f"{path}.py", os.path.join(path, "__init__.py")) if (root / f).is_file()), None)
+        if file is None:
+            continue
+        found.add(file)
+        imported = set(_imported(root / file, module)) - seen
+        seen |= imported
+        todo += imported
+    return found
+
+
+def _imported(file: Path, module: str) -> Iterator[str]:
+    """Every module that a file may import, at its top or inside a function."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # whoever imports it says so
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -1,0 +1,64 @@
+"""Which local files params.yaml names, for each stage that reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from rlhf_lib.scoring.source import parse
+
+LAUNCHED = ("sft", "reward", "judge", "reference", "dpo", "ppo", "evaluate", "best_of_n", "overoptimisation")
+READERS = ("load", "prepare", "base", "negatives", "llm_judge")
+STAGES = (*READERS, *LAUNCHED)
+OUTS = ("models/base", "models/sft", "models/reward")  # which DVC watches as deps of the stages that read them
+PATH_STARTS = (".", "/", "~")
+
+
+class Named(NamedTuple):
+    """What a param names: files (one, or those of a glob), a folder, or a Python module of the project."""
+
+    param: str
+    name: str
+    kind: Literal["files", "folder", "module"]
+
+
+def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
+    """The local inputs of each of `STAGES`. `params`: the whole of params.yaml, checked.
+
+    root: the project, whose folders are told from the ids of the hub.
+    """
+
+    def model(section: str, key: str = "model_name_or_path") -> list[Named]:
+        name = params[section][key]
+        local = name and name not in OUTS and (name.startswith(PATH_STARTS) or _is_folder(name, root))
+        return [Named(f"{section}.{key}", name, "folder")] if local else []
+
+    words = params["launch"].split()[1:]
+    launch = [Named("launch", word, "files") for word in words if os.path.sep in word and not word.startswith("-")]
+    sources, judge = enumerate(params["load"]["sources"]), params["llm_judge"]
+    read = {
+        "load": [Named(f"load.sources[{i}].path", s["path"], "files") for i, s in sources if s.get("path")],
+        "prepare": model("prepare", "tokenizer_name_or_path"),
+        "base": model("base"),
+        "negatives": model("negatives"),
+        "reward": model("reward"),
+        "judge": model("judge"),
+        "ppo": [named for entry in params["ppo"]["reward_funcs"] for named in _reward(entry, root)],
+        "llm_judge": [Named("llm_judge.rubric", judge["rubric"], "files")] if judge["base_url"] else [],
+    }
+    return {stage: [*(launch if stage in LAUNCHED else []), *read.get(stage, [])] for stage in STAGES}
+
+
+def _reward(entry: str, root: Path) -> list[Named]:
+    source = parse(entry)
+    if source.kind == "function":
+        return [Named("ppo.reward_funcs", source.location, "module")]
+    if entry in OUTS or (source.kind == "hub" and not _is_folder(entry, root)):
+        return []
+    return [Named("ppo.reward_funcs", source.location, "folder")]
+
+
+def _is_folder(name: str, root: Path) -> bool:
+    return (root / os.path.expanduser(name)).is_dir()

@@ -1,0 +1,18 @@
+"""The params as a whole, checked, and the hashes of the local files that they name -> data/inputs."""
+
+from rlhf_lib.check import check_all
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.inputs import manifest
+
+
+def main() -> None:
+    environment.prepare()
+    params = load_yaml(PARAMS_FILE)
+    check_all(params)
+    manifest.write(params)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""What params name by path, and the manifests of it."""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from project import ROOT
+from shipped_params import shipped
+
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.inputs import manifest
+from rlhf_lib.inputs.files import files
+from rlhf_lib.inputs.named import STAGES, Named, by_stage
+
+
+def md5(text):
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+def lay(folder, contents):
+    """Write files, {path: text}."""
+    for name, text in contents.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def params(**sections):
+    """The shipped params with some values changed."""
+    made = shipped()
+    for name, values in sections.items():
+        made[name] = {**made[name], **values} if isinstance(values, dict) else values
+    return made
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project of git and DVC, in which the tests stand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+        subprocess.run(command, check=True)
+    return tmp_path
+
+
+def written(**sections):
+    """The manifests of all stages that are not empty."""
+    manifest.write(params(**sections))
+    found = {stage: json.loads(Path(f"data/inputs/{stage}.json").read_text()) for stage in STAGES}
+    return {stage: hashes for stage, hashes in found.items() if hashes}
+
+
+def test_the_demo_names_no_file(project):
+    assert written() == {}
+
+
+def test_each_stage_has_the_hashes_of_what_it_reads(project):
+    lay(project, {"rows.csv": "a", "models_of_mine/config.json": "b", "tok/tokenizer.json": "c", "r.md": "d"})
+    found = written(
+        load={"sources": [{"reader": "demo"}, {"reader": "file", "path": "rows.csv"}]},
+        prepare={"tokenizer_name_or_path": "tok"},
+        base={"model_name_or_path": "./models_of_mine"},
+        judge={"model_name_or_path": f"{project}/models_of_mine"},
+        ppo={"reward_funcs": ["models/reward", "models_of_mine"]},
+        llm_judge={"rubric": "r.md", "base_url": "http://127.0.0.1/v1", "model": "m"},
+    )
+    assert found == {
+        "load": {"rows.csv": md5("a")},
+        "prepare": {"tok/tokenizer.json": md5("c")},
+        "base": {"./models_of_mine/config.json": md5("b")},
+        "judge": {f"{project}/models_of_mine/config.json": md5("b")},
+        "ppo": {"models_of_mine/config.json": md5("b")},
+        "llm_judge": {"r.md": md5("d")},
+    }
+
+
+def test_a_glob_is_the_files_that_match_now(project):
+    lay(project, {"a/1.jsonl": "x", "a/2.jsonl": "y", "a/b/3.jsonl": "z", "a/4.csv": "w"})
+    source = {"load": {"sources": [{"reader": "file", "path": "a/*.jsonl"}]}}
+    assert written(**source) == {"load": {"a/1.jsonl": md5("x"), "a/2.jsonl": md5("y")}}
+    lay(project, {"a/0.jsonl": "v"})
+    assert set(written(**source)["load"]) == {"a/0.jsonl", "a/1.jsonl", "a/2.jsonl"}
+    source["load"]["sources"][0]["path"] = "a/**/*.jsonl"
+    assert set(written(**source)["load"]) == {"a/0.jsonl", "a/1.jsonl", "a/2.jsonl", "a/b/3.jsonl"}
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(project):
+    (project / "[x].csv").write_text("a")
+    (project / "x.csv").write_text("b")
+    assert files(Named("p", "[x].csv", "files"), project) == ["[x].csv"]
+
+
+def test_an_edit_and_a_swap_change_the_hashes(project):
+    lay(project, {"a.csv": "one", "b.csv": "two"})
+    sources = [{"reader": "file", "name": name, "path": f"{name}.csv"} for name in "ab"]
+    before = written(load={"sources": sources})
+    (project / "a.csv").write_text("onE")
+    assert written(load={"sources": sources})["load"] == {"a.csv": md5("onE"), "b.csv": md5("two")}
+    (project / "a.csv").write_text("one")
+    assert written(load={"sources": sources}) == before
+    os.rename("a.csv", "c.csv")
+    os.rename("b.csv", "a.csv")
+    os.rename("c.csv", "b.csv")
+    assert written(load={"sources": sources})["load"] == {"a.csv": md5("two"), "b.csv": md5("one")}
+
+
+def test_the_modules_of_a_reward_are_those_of_the_project_that_it_imports(project):
+    lay(
+        project,
+        {
+            "rewards/mine.py": "import json\nfrom helper import x\nfrom . import words\n",
+            "rewards/words.py": "def f():\n    from tools.count import number\n",
+            "rewards/list.txt": "a",
+            "rewards/__pycache__/mine.pyc": "no",
+            "rewards/.hidden": "no",
+            "helper.py": "import tools.other\n",
+            "tools/count.py": "number = 1\n",
+            "tools/other.py": "",
+            "tools/unused.py": "",
+            "json_of_mine.py": "",
+        },
+    )
+    found = files(Named("p", "rewards.mine", "module"), project)
+    of_package = ["rewards/list.txt", "rewards/mine.py", "rewards/words.py"]
+    assert found == ["helper.py", *of_package, "tools/count.py", "tools/other.py"]
+    assert files(Named("p", "helper", "module"), project) == ["helper.py", "tools/other.py"]
+    assert files(Named("p", "math", "module"), project) == []
+
+
+def test_a_module_that_is_no_python_is_a_file_all_the_same(project):
+    lay(project, {"mine.py": "def f(:\n"})
+    assert files(Named("p", "mine", "module"), project) == ["mine.py"]
+
+
+def test_the_shipped_examples_bring_the_code_that_they_import():
+    assert "rlhf_lib/demo/gold.py" in files(Named("p", "rewards.examples", "module"), ROOT)
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"load": {"sources": [{"reader": "file", "path": "no.csv"}]}}, "load.sources[0].path: no.csv: no such file"),
+        ({"load": {"sources": [{"reader": "file", "path": "no*.csv"}]}}, "load.sources[0].path: no*.csv: no such file"),
+        ({"base": {"model_name_or_path": "./no"}}, "base.model_name_or_path: ./no: no files"),
+        ({"ppo": {"reward_funcs": ["rewards/no"]}}, "ppo.reward_funcs: rewards/no: no files"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(project, sections, told):
+    with pytest.raises(ParamsError) as error:
+        manifest.write(params(**sections))
+    assert str(error.value).startswith(f"params.yaml: {told}") and "\n" not in str(error.value)
+
+
+def test_a_hub_model_is_no_file_and_a_folder_of_its_name_is(project):
+    sections = {"base": {"model_name_or_path": "owner/name"}}
+    assert by_stage(params(**sections), project)["base"] == []
+    lay(project, {"owner/name/config.json": "a"})
+    assert written(**sections) == {"base": {"owner/name/config.json": md5("a")}}
+
+
+def test_the_launch_file_is_an_input_of_all_that_it_launches(project):
+    lay(project, {"launch/two.yaml": "num_processes: 2"})
+    found = by_stage(params(launch="accelerate launch --config_file launch/two.yaml"), project)
+    with_it = {stage for stage, named in found.items() if Named("launch", "launch/two.yaml", "files") in named}
+    declared = (ROOT / "dvc.yaml").read_text()
+    assert with_it == {stage for stage in STAGES if f"${{launch}} -m stages.{stage}" in declared}
+
+
+def test_a_copy_of_the_project_gets_links_to_what_git_does_not_track(project, monkeypatch):
+    lay(project, {"d/kept.csv": "a", "d/dropped.csv": "b"})
+    subprocess.run(["git", "add", "d"], check=True)
+    lay(project, {"d/mine.csv": "c", "m/config.json": "d"})
+    copy = project / "copy"
+    lay(copy, {"d/kept.csv": "a, as the experiment has it"})
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    sections = {
+        "load": {"sources": [{"reader": "file", "path": "d/*.csv"}]},
+        "base": {"model_name_or_path": "m"},
+    }
+    assert written(**sections) == {
+        "load": {"d/kept.csv": md5("a, as the experiment has it"), "d/mine.csv": md5("c")},
+        "base": {"m/config.json": md5("d")},
+    }
+    assert (copy / "d/mine.csv").read_text() == "c" and (copy / "m/config.json").read_text() == "d"
+    assert not (copy / "d/dropped.csv").exists()
