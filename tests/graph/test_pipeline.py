@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from copied_project import commit, copy_of_project, executed, run
 from project import ROOT
+from standin_llm import StandInLLM
 
 from rlhf_lib.common.rows import normalise, read_jsonl
 
@@ -166,6 +167,46 @@ def test_plots_show_every_curve(clean: Path) -> None:
     assert set(plots["data"]) == wanted
     assert all(plot[0]["content"]["data"]["values"] for plot in plots["data"].values())
     assert not plots.get("errors")
+
+
+@pytest.mark.slow
+def test_an_edited_rubric_is_asked_by(clean: Path) -> None:
+    rubric = clean / "mine.md"
+    rubric.write_text("Prefer the kinder answer.\n")
+    with StandInLLM() as server:
+        settings = [f"llm_judge.base_url={server.url}", "llm_judge.model=m", "llm_judge.rubric=mine.md"]
+        run(clean, sys.executable, "-m", "rlhf_lib.preset", "smoke", *settings)
+        assert executed(run(clean, "dvc", "repro", "llm_judge")) == ["llm_judge"]
+        rubric.write_text("Prefer the shorter answer.\n")
+        assert executed(run(clean, "dvc", "repro", "llm_judge")) == ["llm_judge"]
+        assert "Prefer the shorter answer." in server.requests[-1]["messages"][0]["content"]
+        rubric.write_text("Prefer the kinder answer.\n")
+        assert executed(run(clean, "dvc", "repro", "llm_judge")) == []
+    rubric.unlink()
+
+
+@pytest.mark.slow
+def test_an_edited_reward_function_trains_ppo_again(clean: Path) -> None:
+    """And so does an edit of a module that it imports; another file of the project does not."""
+    (clean / "rewards/mine.py").write_text("from helper import LIKED\n\n\n" + REWARD)
+    (clean / "helper.py").write_text("LIKED = 'a'\n")
+    (clean / "other.py").write_text("")
+    run(clean, sys.executable, "-m", "rlhf_lib.preset", "smoke", "ppo.reward_funcs=[rewards.mine:letters]")
+    assert executed(run(clean, "dvc", "repro", "ppo")) == ["ppo"]
+    (clean / "other.py").write_text("LIKED = 'z'\n")
+    assert executed(run(clean, "dvc", "repro", "ppo")) == []
+    (clean / "helper.py").write_text("LIKED = 'e'\n")
+    assert executed(run(clean, "dvc", "repro", "ppo")) == ["ppo"]
+    (clean / "helper.py").write_text("LIKED = 'a'\n")
+    assert executed(run(clean, "dvc", "repro", "ppo")) == []
+    for name in ("rewards/mine.py", "helper.py", "other.py"):
+        (clean / name).unlink()
+
+
+REWARD = """
+def letters(completions, **columns):
+    return [float(completion[0]["content"].count(LIKED)) for completion in completions]
+"""
 
 
 @pytest.mark.slow
