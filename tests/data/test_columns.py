@@ -158,7 +158,7 @@ def test_the_row():
         ({"prompt": "Q?", "rejected": "A"}, ["missing_column"]),
         ({"response": "A", "score": 1}, ["missing_column"]),
         ({"responses": ["A"]}, ["missing_column"]),
-        ({"chosen": "A", "rejected": "B"}, ["malformed"]),
+        ({"chosen": "A", "rejected": "B"}, ["missing_column"]),
         ({"prompt": "Q?", "chosen": "A", "rejected": 3}, ["malformed"]),
         ({"chosen": dialogue("Q?", "A"), "rejected": dialogue("Other?", "B")}, ["prompts_differ"]),
         ({"chosen": dialogue("Q?", "A")[1:], "rejected": dialogue("Q?", "B")[1:]}, ["malformed"]),

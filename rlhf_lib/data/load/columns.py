@@ -51,12 +51,12 @@ def used(columns: Collection[str], source: SourceParams) -> set[str]:
     """Those of a record's columns that `parse` reads."""
     names = of_record.names_of(source.columns, columns)
     there = {name: roots for name, column in names.items() if (roots := of_record.roots(column, columns))}
-    shape = SHAPES[_shape(there, source.columns)]
-    scores = [name for name in shape.scores if name in there]
-    first = [] if "score_chosen" in scores else scores
-    reads = {*ALWAYS, *shape.needs, *shape.answers, *scores} - set(first)
-    reads |= {_first(first, source.columns)} if first else set()
-    return {root for name, roots in there.items() if name in reads for root in roots}
+    form = SHAPES[_shape(there, source.columns)]
+    scores = sorted((name for name in form.scores if name in there), key=_order(source.columns))
+    # a pair's scores are read both or not at all, of others the first
+    scores = (scores if len(scores) == 2 else []) if form is PAIR else scores[:1]
+    read = {*ALWAYS, *form.answers, *scores}
+    return {root for name, roots in there.items() if name in read for root in roots}
 
 
 def roots(column: of_record.Column | None, present: Collection[str]) -> list[str]:
@@ -72,7 +72,11 @@ def _shape(fields: Collection[str], columns: Collection[str]) -> str:
 
 def _first(names: Sequence[str], columns: Collection[str]) -> str:
     """Of our names for columns, the first that the params map, or else the first."""
-    return min(names, key=lambda name: name not in columns)
+    return min(names, key=_order(columns))
+
+
+def _order(columns: Collection[str]) -> Callable[[str], bool]:
+    return lambda name: name not in columns
 
 
 def _fault(raw: Mapping[Any, Any], source: SourceParams, fields: Fields, shape: str) -> Fault | None:
@@ -81,10 +85,10 @@ def _fault(raw: Mapping[Any, Any], source: SourceParams, fields: Fields, shape: 
         return Fault("no_known_column", f"has the columns {_listed(raw)}; {SET_COLUMNS}")
     mapped = [(name, column) for name, column in source.columns.items() if column and name not in fields]
     absent = [str(column) for name, column in mapped if name not in OPTIONAL]
-    needs = () if shape == "responses" and _dialogues(fields["responses"]) else SHAPES[shape].needs
-    absent = absent or [name for name in needs if name not in fields]
+    absent = absent or [name for name in _needs(shape, fields) if name not in fields]
     if absent:
-        return Fault("missing_column", f"has no {absent[0]}, but {_listed(raw)}; {SET_COLUMNS}")
+        hint = ", or reader: hh for transcripts of Human and Assistant" if _is_transcript(fields.get("chosen")) else ""
+        return Fault("missing_column", f"has no {absent[0]}, but {_listed(raw)}; {SET_COLUMNS}{hint}")
     for name in OPTIONAL:
         if not is_text(fields.get(name, "")):
             return Fault("malformed", f"{name} must be a text")
@@ -94,6 +98,17 @@ def _fault(raw: Mapping[Any, Any], source: SourceParams, fields: Fields, shape: 
             "unknown_split", f"split {split!r}; call it train, validation or test, or set columns: {{split: null}}"
         )
     return None
+
+
+def _needs(shape: str, fields: Fields) -> tuple[str, ...]:
+    """The columns without which there is no row: the prompt too, unless the answers are dialogues that have it."""
+    names = SHAPES[shape].answers
+    answers = fields.get("responses") if shape == "responses" else [fields.get(name) for name in names]
+    return names if shape == "messages" or _dialogues(answers) else (*names, "prompt")
+
+
+def _is_transcript(text: Any) -> bool:
+    return isinstance(text, str) and "Human:" in text and "Assistant:" in text
 
 
 def _listed(raw: Mapping[Any, Any]) -> str:
@@ -243,18 +258,17 @@ class ColumnForm(NamedTuple):
     """A way to hold answers."""
 
     parse: Callable[[SourceParams, Fields], Iterator[Row | Rejected]]
-    needs: tuple[str, ...] = ("prompt",)
     answers: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()  # of which the first that there is counts; of a pair both
 
 
-PAIR = ColumnForm(_pair, ("chosen", "rejected"), scores=("score_chosen", "score_rejected"))
+PAIR = ColumnForm(_pair, ("chosen", "rejected"), ("score_chosen", "score_rejected"))
 SHAPES = {
     "chosen": PAIR,
     "rejected": PAIR,
-    "responses": ColumnForm(_many, answers=("responses",), scores=LIST_SCORES),
-    "response": ColumnForm(partial(_one, name="response"), answers=("response",), scores=tuple(READ)),
-    "completion": ColumnForm(partial(_one, name="completion"), answers=("completion",), scores=tuple(READ)),
-    "messages": ColumnForm(_messages, (), ("messages",), tuple(READ)),
+    "responses": ColumnForm(_many, ("responses",), LIST_SCORES),
+    "response": ColumnForm(partial(_one, name="response"), ("response",), tuple(READ)),
+    "completion": ColumnForm(partial(_one, name="completion"), ("completion",), tuple(READ)),
+    "messages": ColumnForm(_messages, ("messages",), tuple(READ)),
     "prompt": ColumnForm(_prompt),
 }
