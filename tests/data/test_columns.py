@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_lib.common.rows import ROLES, is_text, row_id
-from rlhf_lib.data.load.columns import parse
+from rlhf_lib.data.load.columns import parse, used
 from rlhf_lib.data.load.messages import answer, as_messages, last_answer, user_prompt
 from rlhf_lib.data.load.params import COLUMNS as NAMES
 from rlhf_lib.data.load.params import SourceParams
@@ -249,15 +249,20 @@ MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(ROLES), "cont
 SCORES = st.integers() | st.floats() | st.sampled_from(["1", "", None])
 GOOD = {
     **dict.fromkeys(("prompt", "chosen", "rejected", "response", "completion"), st.text() | MESSAGES),
-    **dict.fromkeys(("score", "score_chosen", "score_rejected"), SCORES),
-    "system": st.text(),
+    **dict.fromkeys(("score", "score_chosen", "score_rejected", "rank", "label", "preference_strength"), SCORES),
+    **dict.fromkeys(("system", "input"), st.text()),
+    "split": st.sampled_from(["train", "test", "val", "", "other"]),
+    "choice": st.integers(-1, 3) | st.text(),
     "messages": MESSAGES,
     "responses": st.lists(st.text() | st.fixed_dictionaries({"text": st.text(), "score": SCORES})),
-    "scores": st.lists(SCORES),
+    **dict.fromkeys(("scores", "ranks"), st.lists(SCORES)),
 }
 RECORDS = st.fixed_dictionaries({}, optional=GOOD)
 REPLACED = st.builds(lambda record, name, value: {**record, name: value}, RECORDS, st.sampled_from(NAMES), JSON)
-COLUMNS = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([*NAMES, "other"]), max_size=3)
+ONE = st.sampled_from([*NAMES, "other", "messages.content", "responses.text"])
+COLUMNS = st.dictionaries(st.sampled_from(NAMES), ONE | st.none(), max_size=3) | st.fixed_dictionaries(
+    {"responses": st.lists(ONE, max_size=3)}, optional={"choice": ONE, "scores": st.lists(ONE, max_size=3)}
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -273,3 +278,6 @@ def test_any_record_gives_sound_rows_or_rejections(raw, columns):
             assert all(message["role"] in ROLES and is_text(message["content"]) for message in item["prompt"])
             assert all(is_text(r["content"]) and r["content"].strip() for r in item["responses"])
             assert all(r["score"] is None or isinstance(r["score"], float) for r in item["responses"])
+            assert item["split"] in ("train", "test")
+    if isinstance(raw, dict):
+        assert used(raw, source(**columns)) <= raw.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import Flag, auto
 from functools import partial, reduce
 from itertools import islice
@@ -49,7 +49,7 @@ class Parsed(NamedTuple):
     rejected: list[dict[str, str]]
     has: Has
     held_out: int  # rows that are for the test
-    layouts: set[Layout]
+    layouts: list[Layout]  # each once, in the order of their first records
 
 
 def load(out: Path, params: LoadParams) -> None:
@@ -68,11 +68,11 @@ def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
     rejected: list[dict[str, str]] = []
     has = Has(0)
     held_out = 0
-    layouts: set[Layout] = set()
+    layouts: dict[Layout, None] = {}
     for record in records:
         value = files.parse_line(record.place, record.value) if isinstance(record.value, bytes) else record.value
         if source.reader == "file" and isinstance(value, dict):
-            layouts.add(tuple(map(str, value)))
+            layouts[tuple(map(str, value))] = None
         for item in READERS[source.reader].parse(value, source):
             if isinstance(item, Rejected):
                 rejected.append(
@@ -91,7 +91,7 @@ def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
             held_out += item["split"] == "test"
             has |= _has(item)
             rows.append(json.dumps(item, ensure_ascii=False, allow_nan=False))
-    return Parsed(rows, rejected, has, held_out, layouts)
+    return Parsed(rows, rejected, has, held_out, list(layouts))
 
 
 def _has(row: Row) -> Has:
@@ -127,15 +127,15 @@ def _load_source(
     """Read one source to its end; its entry for sources.json."""
     reasons: Counter[str] = Counter()
     kept, held_out, has, first = 0, 0, Has(0), ""
-    layouts: set[Layout] = set()
+    layouts: dict[Layout, None] = {}
     where = f"{PARAMS_FILE}: load.sources[{number}]"
     records = tqdm(read_records(source, params), desc=f"Loading {source.name}", unit="record", disable=None)
     for parsed in _parsed(source, records, params):
         kept, held_out, has = kept + len(parsed.rows), held_out + parsed.held_out, has | parsed.has
-        layouts.update(islice(parsed.layouts, MAX_LAYOUTS - len(layouts)))
+        layouts.update(dict.fromkeys(parsed.layouts[: MAX_LAYOUTS - len(layouts)]))
         rows.writelines(f"{line}\n" for line in parsed.rows)
         for item in parsed.rejected:
-            told = f"{item['place']}: {item['reason']}: {item['text']}"
+            told = _printable(f"{item['place']}: {item['reason']}: {item['text']}")
             if item["reason"] in MISREAD:
                 raise ParamsError(f"{where}: {told}")
             first = first or told
@@ -155,19 +155,23 @@ def _load_source(
     return {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
 
 
-def unused_columns(layouts: Iterable[Layout], source: SourceParams, where: str) -> str:
+def unused_columns(layouts: Collection[Layout], source: SourceParams, where: str) -> str:
     """The columns of which nothing is read, to be printed; a `ParamsError` for one of the map that no record has."""
-    seen = dict.fromkeys(column for layout in sorted(layouts) for column in layout)
+    seen = dict.fromkeys(column for layout in layouts for column in layout)
     for name, column in source.columns.items():
         if seen and column and not columns.roots(column, seen):
-            raise ParamsError(f"{where}.columns.{name}: no record has {column!r}; there are: {_printable(seen)}")
+            raise ParamsError(f"{where}.columns.{name}: no record has {column!r}; there are: {_listed(seen)}")
     read = {column for layout in layouts for column in columns.used(layout, source)}
-    return _printable(column for column in seen if column not in read)
+    return _listed(column for column in seen if column not in read)
 
 
-def _printable(names: Iterable[str]) -> str:
-    text = ", ".join("".join(char if char.isprintable() else "?" for char in name) for name in names)
-    return textwrap.shorten(text, EXCERPT, placeholder=" ...")
+def _listed(names: Iterable[str]) -> str:
+    return textwrap.shorten(", ".join(map(_printable, names)), EXCERPT, placeholder=" ...")
+
+
+def _printable(text: str) -> str:
+    """A line for a terminal, which must not get what a file has of control characters."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _good_for(reader: Reader, has: Has) -> dict[str, Any]:

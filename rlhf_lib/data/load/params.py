@@ -93,9 +93,7 @@ class SourceParams:
             if name not in COLUMNS:
                 raise ValueError(f"columns: no name {name!r}; the names are {', '.join(COLUMNS)}")
             if isinstance(column, list) and name not in SEVERAL:
-                raise ValueError(
-                    f"columns: {name} is one column, not a list; only {' and '.join(SEVERAL)} may be several"
-                )
+                raise ValueError(f"columns: {name} is one column, not a list; only {', '.join(SEVERAL)} may be several")
         for role, ours in self.role_map.items():
             if ours not in ROLES:
                 raise ValueError(f"role_map: {role} must become one of {', '.join(ROLES)}, not {ours!r}")
