@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from record_files import fault, jsonl, write
+from record_files import fault, jsonl, values, write
 
 from rlhf_lib.common.rows import parse_row
 from rlhf_lib.data.load.columns import parse
@@ -110,3 +110,15 @@ def test_load_says_how_many_are_for_the_test(tmp_path, capsys):
         ("train 2?", "train"),
         ("val 1?", "test"),
     ]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": "Q?"}]},
+        {"prompt": "Q?", "responses": [{"text": "A"}, {"text": "B"}]},
+        {"chosen": [{"role": "user"}], "rejected": [{"role": "user"}]},
+    ],
+)
+def test_an_object_may_be_one_record(tmp_path, record):
+    assert values(write(tmp_path, "a.json", json.dumps(record, indent=1))) == [record]

@@ -7,7 +7,7 @@ import glob
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from typing import IO, Any
@@ -19,6 +19,7 @@ from rlhf_lib.data.load.reader import Record
 from rlhf_lib.data.load.split_names import held_out_files, is_held_out
 
 PARQUET_ROWS = 1000  # of a batch
+RECORD = {"prompt", "messages", "chosen"}  # columns that lists of records are not called
 
 Parser = Callable[[str, IO[bytes]], Iterator[Record]]
 
@@ -202,19 +203,9 @@ def _json_object(path: str, file: IO[bytes]) -> Iterator[Record]:
         file.seek(0)
         yield from _json_lines(path, file)
         return
-    keys = [key for key, kind in kinds.items() if kind == "rows"]
-    splits = {key: is_held_out(key) for key in keys}
-    if len(keys) > 1 and None in splits.values():
-        raise SystemExit(
-            f"{path}: has several lists of objects ({', '.join(map(repr, keys))}); give each a file of its own, or "
-            "name them train, validation and test"
-        )
+    keys = _keys_of_rows(path, kinds)
     text = JsonText(path, file)
     if not keys:
-        if set(kinds.values()) == {"column"}:
-            raise SystemExit(
-                f"{path}: holds columns, not rows; export it as a list of objects (pandas: to_json(orient='records'))"
-            )
         yield Record(f"{path}: row 1", text.value())
         return
     for key in text.members():
@@ -223,7 +214,24 @@ def _json_object(path: str, file: IO[bytes]) -> Iterator[Record]:
             continue
         named = f"{key} " if len(keys) > 1 else ""
         for number, value in enumerate(text.items(), start=1):
-            yield Record(f"{path}: {named}row {number}", value, splits[key] is True)
+            yield Record(f"{path}: {named}row {number}", value, is_held_out(key) is True)
+
+
+def _keys_of_rows(path: str, kinds: Mapping[str, str]) -> list[str]:
+    """The keys of an object whose values are the records; none where it is a record itself."""
+    if set(kinds.values()) == {"column"}:
+        raise SystemExit(
+            f"{path}: holds columns, not rows; export it as a list of objects (pandas: to_json(orient='records'))"
+        )
+    if RECORD & kinds.keys():
+        return []
+    keys = [key for key, kind in kinds.items() if kind == "rows"]
+    if len(keys) > 1 and None in map(is_held_out, keys):
+        raise SystemExit(
+            f"{path}: has several lists of objects ({', '.join(map(repr, keys))}); give each a file of its own, or "
+            "name them train, validation and test"
+        )
+    return keys
 
 
 def _items(text: JsonText) -> Iterator[Record]:
