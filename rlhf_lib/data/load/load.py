@@ -72,7 +72,7 @@ def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
     for record in records:
         value = files.parse_line(record.place, record.value) if isinstance(record.value, bytes) else record.value
         if source.reader == "file" and isinstance(value, dict):
-            layouts[tuple(map(str, value))] = None
+            layouts[tuple(value)] = None  # JSON has texts as keys, and so has Parquet
         for item in READERS[source.reader].parse(value, source):
             if isinstance(item, Rejected):
                 rejected.append(
