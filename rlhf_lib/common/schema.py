@@ -169,9 +169,11 @@ def _value(hint: Any, value: Any, name: str, path: Path) -> Any:
                 raise ParamsError(f"{where}: {fault}, got {value!r}")
         return value
     if origin in (Union, types.UnionType):
-        if value is None:
+        if value is None and type(None) in arguments:
             return None
-        return _value(next(a for a in arguments if a is not type(None)), value, name, path)
+        options = [option for option in arguments if option is not type(None)]
+        fitting = [option for option in options if (get_origin(option) or option) is type(value)]
+        return _value((fitting or options)[0], value, name, path)
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
             raise ParamsError(f"{where}: must be one of {', '.join(map(str, arguments))}, got {value!r}")

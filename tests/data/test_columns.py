@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_lib.common.rows import ROLES, is_text, row_id
-from rlhf_lib.data.load.columns import parse
+from rlhf_lib.data.load.columns import parse, used
 from rlhf_lib.data.load.messages import answer, as_messages, last_answer, user_prompt
 from rlhf_lib.data.load.params import COLUMNS as NAMES
 from rlhf_lib.data.load.params import SourceParams
@@ -152,13 +152,13 @@ def test_the_row():
         ({"prompt": "Q?", "completion": " "}, ["response_empty", "no_usable_response"]),
         *[
             ({"prompt": "Q?", "response": "A", "score": score}, ["response_no_score", "no_usable_response"])
-            for score in ("", "NA", "nan", "inf", "1" * 5000, None, True, [1], float("nan"), 10**400)
+            for score in ("", "NA", "nan", "inf", "1" * 5000, None, "good", [1], float("nan"), 10**400)
         ],
         ({"prompt": "Q?", "chosen": "A"}, ["missing_column"]),
         ({"prompt": "Q?", "rejected": "A"}, ["missing_column"]),
         ({"response": "A", "score": 1}, ["missing_column"]),
         ({"responses": ["A"]}, ["missing_column"]),
-        ({"chosen": "A", "rejected": "B"}, ["malformed"]),
+        ({"chosen": "A", "rejected": "B"}, ["missing_column"]),
         ({"prompt": "Q?", "chosen": "A", "rejected": 3}, ["malformed"]),
         ({"chosen": dialogue("Q?", "A"), "rejected": dialogue("Other?", "B")}, ["prompts_differ"]),
         ({"chosen": dialogue("Q?", "A")[1:], "rejected": dialogue("Q?", "B")[1:]}, ["malformed"]),
@@ -169,7 +169,7 @@ def test_the_row():
         ({"prompt": "Q?", "responses": ["A", "B"], "scores": [1]}, ["scores_differ_in_number"]),
         ({"prompt": "Q?", "responses": ["A"], "scores": 1}, ["scores_differ_in_number"]),
         ({"messages": "text"}, ["malformed"]),
-        ({"messages": [*Q, {"role": "tool", "content": "x"}]}, ["malformed"]),
+        ({"messages": [*Q, {"role": "tool", "content": "x"}]}, ["unknown_role"]),
         ({"messages": [*Q, {"role": ["user"], "content": "x"}]}, ["malformed"]),
         ({"messages": dialogue("Q?", "A")[1:]}, ["malformed"]),
         ({"messages": dialogue("Q?", "")}, ["response_empty", "no_usable_response"]),
@@ -222,7 +222,7 @@ def test_rejections_say_what_to_do(raw, columns, reason, text):
 
 def test_names_of_columns_are_checked():
     source(**dict.fromkeys(NAMES, "x"))
-    with pytest.raises(ValueError, match=r"^columns: no name 'promt'; the names are prompt, system, messages, .*n$"):
+    with pytest.raises(ValueError, match=r"^columns: no name 'promt'; the names are prompt, input, system, .*split$"):
         source(prompt="q", promt="q")
 
 
@@ -249,15 +249,20 @@ MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(ROLES), "cont
 SCORES = st.integers() | st.floats() | st.sampled_from(["1", "", None])
 GOOD = {
     **dict.fromkeys(("prompt", "chosen", "rejected", "response", "completion"), st.text() | MESSAGES),
-    **dict.fromkeys(("score", "score_chosen", "score_rejected"), SCORES),
-    "system": st.text(),
+    **dict.fromkeys(("score", "score_chosen", "score_rejected", "rank", "label", "preference_strength"), SCORES),
+    **dict.fromkeys(("system", "input"), st.text()),
+    "split": st.sampled_from(["train", "test", "val", "", "other"]),
+    "choice": st.integers(-1, 3) | st.text(),
     "messages": MESSAGES,
     "responses": st.lists(st.text() | st.fixed_dictionaries({"text": st.text(), "score": SCORES})),
-    "scores": st.lists(SCORES),
+    **dict.fromkeys(("scores", "ranks"), st.lists(SCORES)),
 }
 RECORDS = st.fixed_dictionaries({}, optional=GOOD)
 REPLACED = st.builds(lambda record, name, value: {**record, name: value}, RECORDS, st.sampled_from(NAMES), JSON)
-COLUMNS = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([*NAMES, "other"]), max_size=3)
+ONE = st.sampled_from([*NAMES, "other", "messages.content", "responses.text"])
+COLUMNS = st.dictionaries(st.sampled_from(NAMES), ONE | st.none(), max_size=3) | st.fixed_dictionaries(
+    {"responses": st.lists(ONE, max_size=3)}, optional={"choice": ONE, "scores": st.lists(ONE, max_size=3)}
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -273,3 +278,6 @@ def test_any_record_gives_sound_rows_or_rejections(raw, columns):
             assert all(message["role"] in ROLES and is_text(message["content"]) for message in item["prompt"])
             assert all(is_text(r["content"]) and r["content"].strip() for r in item["responses"])
             assert all(r["score"] is None or isinstance(r["score"], float) for r in item["responses"])
+            assert item["split"] in ("train", "test")
+    if isinstance(raw, dict):
+        assert used(raw, source(**columns)) <= raw.keys()

@@ -17,6 +17,7 @@ CASES = {
     "mixed": (own("mixed"), None),
     "card": (own("card"), None),
     "one file": (own("card", subsets=["two.json"]), None),
+    "held out": (own("split"), None),
 }
 
 
@@ -65,6 +66,11 @@ EXPECTED = {
     ],
     "card": [*expected("card", "train", ["one 1", "one 2"]), *expected("card", "test_new", ["two 1", "two 2"], True)],
     "one file": expected("card", "train", ["two 1", "two 2"], subset="two.json"),
+    "held out": [
+        ["o/split train: row 1", {"text": "one 1"}, False, ""],
+        ["o/split train: row 2", {"text": "two 1"}, True, ""],
+        ["o/split validation: row 1", json.dumps({"text": "three 1"}) + "\n", True, ""],
+    ],
 }
 
 

@@ -186,3 +186,11 @@ def test_deeply_nested_records_are_rejected_or_end_in_one_line(tmp_path, num_pro
         assert "nested too deeply" in str(error) and "\n" not in str(error)
     else:
         assert (len(rows), len(rejected)) == (200, 1)
+
+
+def test_what_is_printed_has_no_control_characters(tmp_path, capsys):
+    records = [{"prompt": "\x1b[31m\a"}, {"prompt\x07": "Q?"}]
+    assert "\x1b" not in (text := fault(tmp_path / "raw", local(tmp_path, [{"prompt": 3, "x": "\x1b[2J\n"}])))
+    assert text.count("\n") == 0
+    loaded(tmp_path / "raw", local(tmp_path, records))
+    assert not {"\x1b", "\x07"} & set(capsys.readouterr().out)

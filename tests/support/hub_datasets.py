@@ -52,6 +52,8 @@ def folders(tmp_path_factory):
     write_lines(root / "card" / "one.json", rows("one"))
     write_lines(root / "card" / "two.json", rows("two"))
     write_card(root / "card", train="one.json", test_new="two.json")
+    write_lines(root / "split" / "train.json", [json.dumps({"train": rows("one", 1), "val": rows("two", 1)})])
+    write_lines(root / "split" / "validation.jsonl", rows("three", 1))
     (root / "typed" / "dataset_infos.json").write_text("{}")
     (root / "broken").mkdir()
     (root / "broken" / "train.parquet").write_text("PAR1")

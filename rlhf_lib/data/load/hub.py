@@ -24,11 +24,11 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load import files
 from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.reader import Hub, Record
+from rlhf_lib.data.load.split_names import is_held_out
 
 TIMEOUT = 10.0  # seconds for the hub's first answer
 CARD = "README.md"  # may say which file is of which split
 NO_DATA = {CARD, ".gitattributes", "dataset_infos.json"}
-UNTYPED = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 
 
 class Part(NamedTuple):
@@ -92,8 +92,8 @@ def _records(repo_id: str, revision: str, source: SourceParams, hub: Hub | None)
     folder = _download(repo_id, revision, [name for part in parts for name in part.names])
     for part in parts:
         place = " ".join(filter(None, (repo_id, part.subset, part.split)))
-        for number, value in enumerate(islice(_values(part, folder), source.max_records), start=1):
-            yield Record(f"{place}: row {number}", value, part.test, part.subset)
+        for number, (value, test) in enumerate(islice(_values(part, folder), source.max_records), start=1):
+            yield Record(f"{place}: row {number}", value, part.test or test, part.subset)
 
 
 def _parts(repo_id: str, revision: str, source: SourceParams, hub: Hub | None) -> Iterator[Part]:
@@ -115,10 +115,10 @@ def _parts(repo_id: str, revision: str, source: SourceParams, hub: Hub | None) -
 
 
 def _wanted(splits: Mapping[str, object], source: SourceParams, hub: Hub | None) -> Mapping[str, bool]:
-    """The splits to read -> whether each is a test split; of a user's own dataset, those that it has."""
+    """The splits to read -> whether each is held out for the test; of a user's own dataset, those that it has."""
     if hub and (not source.hub_id or hub.splits.keys() <= splits.keys()):
         return hub.splits
-    return {name: name.startswith("test") for name in splits}
+    return {name: bool(is_held_out(name)) or name.startswith("test") for name in splits}
 
 
 def _names(repo_id: str, revision: str, folder: Path) -> list[str]:
@@ -174,10 +174,12 @@ def _download(repo_id: str, revision: str, names: Sequence[str]) -> Path:
     return patiently(fetch)
 
 
-def _values(part: Part, folder: Path) -> Iterator[Any]:
+def _values(part: Part, folder: Path) -> Iterator[tuple[Any, bool]]:
+    """Each value, and whether its own file has it in a list for testing."""
     import datasets
 
     paths = [str(folder / name) for name in part.names]
-    if all(path.lower().removesuffix(".gz").endswith(UNTYPED) for path in paths):
-        return (record.value for path in paths for record in files.read(path))
-    return iter(datasets.load_dataset(part.builder, data_files={part.split: paths}, split=part.split))
+    if all(map(files.is_untyped, paths)):
+        return ((record.value, record.test) for path in paths for record in files.read(path))
+    dataset = datasets.load_dataset(part.builder, data_files={part.split: paths}, split=part.split)
+    return ((value, False) for value in dataset)

@@ -81,7 +81,7 @@ _READERS = {
         Hub(
             "stanfordnlp/SHP",
             "e94b5f32602712d78ed494fe79105b1959396686",
-            {"train": False, "validation": False, "test": True},
+            {"train": False, "validation": True, "test": True},
         ),
         merges=True,
     ),
