@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import read
 from rlhf_lib.evaluation.params import EvaluateParams
@@ -64,6 +64,8 @@ def load(path: str) -> Policy:
     """The policy in a directory; a `SystemExit` of one line where there is none."""
     if not Path(path).is_dir():
         raise SystemExit(f"{path}: no such directory; dvc repro makes models/sft, models/ppo and models/dpo")
+    if why := left_out.reason(path):
+        raise SystemExit(f"{path}: left out of this run: {why}")
     config = Path(path, "config.json")
     if not config.is_file():
         raise SystemExit(f"{path}: no model in it (no config.json); name a directory such as models/sft")
@@ -188,7 +190,8 @@ def load_scorers() -> dict[str, RewardModel]:
     """The pipeline's reward models that exist."""
     from rlhf_lib.scoring.reward_model import RewardModel
 
-    return {name: RewardModel.load(paths.model(name)) for name in SCORERS if Path(paths.model(name)).is_dir()}
+    found = {name: paths.model(name) for name in SCORERS if Path(paths.model(name)).is_dir()}
+    return {name: RewardModel.load(path) for name, path in found.items() if left_out.reason(path) is None}
 
 
 def answers(

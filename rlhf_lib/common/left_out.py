@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from rlhf_lib.common.files import write_curve, write_json
@@ -43,7 +44,10 @@ def reason(path: str | Path) -> str | None:
     if not path.is_file():
         return None
     if path.suffix == ".json":
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return None  # whoever reads it says so
         return metrics.get(KEY) if isinstance(metrics, dict) else None
     if path.suffix == ".jsonl" and next(read_values(path), None) is None:
         return NOTHING_GIVES.get(path.stem.partition("_")[0], f"{path} has no rows")
@@ -54,7 +58,7 @@ def unless_there(
     stage: str,
     *needs: str | Path,
     enough: Callable[[Iterable[bool]], bool] = all,
-    copies: Mapping[str, str] | None = None,
+    copies: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Go on where the files and folders that the stage needs have content; else leave it out, and end the process.
 
@@ -63,10 +67,10 @@ def unless_there(
     """
     reasons = [reason(path) for path in needs]
     if not enough(why is None for why in reasons):
-        leave_out(stage, next(why for why in reasons if why is not None), copies or {})
+        leave_out(stage, next(why for why in reasons if why is not None), copies)
 
 
-def leave_out(stage: str, why: str, copies: Mapping[str, str]) -> NoReturn:
+def leave_out(stage: str, why: str, copies: Mapping[str, str] = MappingProxyType({})) -> NoReturn:
     """Write the stage's outs without content and end the process with exit code 0."""
     if int(os.environ.get("RANK", "0")) == 0:
         for path, options in declared_outs(stage):

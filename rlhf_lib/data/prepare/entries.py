@@ -35,6 +35,7 @@ class Entry:
     key: bytes
     scores: tuple[float, float] | None  # the least and the greatest
     answers: bool = False  # whether it has any
+    roles: Sequence[Role] = ()  # of its source, less those that an earlier source has for the same prompt
     signature: NDArray[uint32] | None = None
     merged: list[Entry] = field(default_factory=list)  # later rows of the same prompt, whose responses it gets
     split: str | None = None  # None: not used

@@ -65,8 +65,8 @@ def fill_empty(clusters: Sequence[Cluster], params: PrepareParams) -> None:
 def _what(cluster: Cluster, params: PrepareParams) -> Iterator[str]:
     for entry in cluster.entries:
         if entry.dropped is None:
-            yield from (use for use in uses(entry.source.roles) if _has_records(entry, use, params))
-            if TESTED & {*entry.source.roles}:
+            yield from (use for use in uses(entry.roles) if _has_records(entry, use, params))
+            if TESTED & {*entry.roles}:
                 yield "test"
 
 

@@ -68,6 +68,8 @@ def prepare(raw: Path, splits: Path, rejected: Path, params: PrepareParams) -> d
         for name in FILES:
             if not tally.files[name].prompts:
                 files[name].write("\n")  # as write_jsonl has it
+        if log.tell() == 0:
+            log.write("\n")
     return tally.report(params, recipe, loaded["rejected"])
 
 
@@ -136,17 +138,17 @@ def write_records(
             for other in entry.merged:
                 _merge(row, _read(scratch, other))
             tally.kept(row, entry.split)
-            given = list(records(row, entry.split, recipe[entry.source.name]))
+            given = list(records(row, entry.split, entry.roles, recipe[entry.source.name]))
             for name, record in given:
                 tally.files[name].add(row, record)
                 files[name].write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-            if _lacks_pair(entry, recipe[entry.source.name], [name for name, _ in given]):
+            if _lacks_pair(entry, [name for name, _ in given]):
                 count(tally.no_pair, why_no_pair(row["responses"]), row["source"])
 
 
-def _lacks_pair(entry: Entry, recipe: Recipe, given: Sequence[str]) -> bool:
+def _lacks_pair(entry: Entry, given: Sequence[str]) -> bool:
     paired = ("preference", "reward", "judge")
-    wanted = {*PREFERENCES} & {*uses(recipe.roles)} and str(entry.split).startswith(paired)
+    wanted = {*PREFERENCES} & {*uses(entry.roles)} and str(entry.split).startswith(paired)
     return bool(wanted) and not any(name.startswith(paired) for name in given)
 
 

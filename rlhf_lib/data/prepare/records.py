@@ -47,14 +47,14 @@ def recipes(sources: Sequence[SourceInfo], entries: Sequence[Entry], params: Pre
     return {source.name: _recipe(source, measured.get(source.name, (0.0, 0.0)), params) for source in sources}
 
 
-def records(row: Row, split: str, recipe: Recipe) -> Iterator[tuple[str, JsonObject]]:
-    """(file, record) of everything that `row` gives to its split."""
+def records(row: Row, split: str, roles: Sequence[Role], recipe: Recipe) -> Iterator[tuple[str, JsonObject]]:
+    """(file, record) of everything that `row` gives to its split, with these roles of those that its source has."""
     part, _, half = split.partition("_")
     if split == "test":
         # a prompt without scored responses is tested on too; its answers are what it is compared with
         yield split, {**_head(row), "responses": _with_targets(scored_in_order(row) or row["responses"], recipe)}
         return
-    wanted = [use for use in uses(recipe.roles) if part in parts_of(use, recipe.params)]
+    wanted = [use for use in uses(roles) if part in parts_of(use, recipe.params)]
     found = pairs(row["responses"], recipe.pairs) if {*wanted} & {*PREFERENCES} else []
     of_pairs = [_pair(row, number, *pair) for number, pair in enumerate(found)]
     for use in wanted:

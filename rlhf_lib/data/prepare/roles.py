@@ -66,6 +66,15 @@ def uses(roles: Collection[Role]) -> list[Use]:
     return list(dict.fromkeys(use for several in taken_apart for use in several))
 
 
+def left_of(roles: Collection[Role], taken: Collection[Role]) -> list[Role]:
+    """What is left of roles for a prompt that an earlier source has with the roles `taken`: a prompt is tested once."""
+    if not taken:
+        return list(roles)
+    held = {*uses(taken), *(TESTED if TESTED & {*taken} else ())}
+    own: tuple[Role, ...] = (*uses(roles), *(role for role in roles if role == "test"))
+    return [role for role in own if role not in held]
+
+
 def parts_of(role: Role, params: PrepareParams) -> list[str]:
     """The parts whose rows are used for `role`: one without a share of its own lives with the preference rows.
 

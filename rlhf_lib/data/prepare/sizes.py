@@ -26,26 +26,32 @@ def wanted(report: Report) -> set[str]:
 def remarks(report: Report) -> Iterator[str]:
     """A line on each: the stages without rows, the validation files without any, the held-out files with few."""
     names, prompts = wanted(report), {name: split["prompts"] for name, split in report["splits"].items()}
+    repeated = report["dropped_rows"].get("duplicate_prompt", {})
+    for name, source in report["sources"].items():
+        count = sum(number for part, number in repeated.items() if part.partition("/")[0] == name)
+        if len(report["sources"]) > 1 and count > source["rows_in"] / 2:
+            yield (
+                f"{name}: {count} of {source['rows_in']} rows repeat a prompt and are not used; list it before "
+                "the other source, or give the two different roles in prepare.mixture"
+            )
     idle: dict[str, list[str]] = {}
     for file, stage in STAGES.items():
         if f"{file}_train" not in names:
             idle.setdefault(NOTHING_GIVES[file], []).append(stage)
     if idle:
         yield "left out: " + "; ".join(f"{', '.join(stages)}: {why}" for why, stages in idle.items())
-    held_out = {name: prompts[name] for name in FILES if name in names and not name.endswith("_train")}
+    held_out = {name: prompts[name] for name in FILES if name in names and _is_held_out(name)}
     if empty := [name for name, count in held_out.items() if not count]:
         yield f"no prompt was left for {', '.join(empty)}: what learns from the others goes without validation"
     if small := [f"{name} {count}" for name, count in held_out.items() if 0 < count < FEW]:
-        yield f"fewer than {FEW} prompts in {', '.join(small)}: too few to tell much by (make data says how many it takes)"
+        yield f"fewer than {FEW} prompts in {', '.join(small)}: too few to tell"
 
 
 def expected(report: Report, params: PrepareParams) -> dict[str, float]:
     """The share of all kept prompts that each held-out file can expect, by the roles of their sources."""
     total = sum(source["rows_kept"] for source in report["sources"].values())
     found: dict[str, float] = {}
-    for name in wanted(report):
-        if name.endswith("_train"):
-            continue
+    for name in filter(_is_held_out, wanted(report)):
         for source in report["sources"].values():
             roles = source["roles"].split()
             if name == "test" or OF_FILE[name.partition("_")[0]] in uses(roles):
@@ -58,6 +64,11 @@ def needed(report: Report, params: PrepareParams) -> dict[str, int]:
     """How many prompts it takes, with these sources and shares, until each held-out file can expect `FEW`; rounded to
     two digits."""
     return {name: _rounded(FEW / share) for name, share in sorted(expected(report, params).items()) if share > 0}
+
+
+def _is_held_out(name: str) -> bool:
+    """Whether nothing learns from the file; groups are left out, which have the prompts of reward."""
+    return not name.endswith("_train") and not name.startswith("groups")
 
 
 def _rounded(number: float) -> int:

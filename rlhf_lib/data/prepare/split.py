@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rlhf_lib.data.prepare.entries import Cluster, Entry
 from rlhf_lib.data.prepare.fill import fill_empty
 from rlhf_lib.data.prepare.params import MixtureParams, PrepareParams, Role
-from rlhf_lib.data.prepare.roles import TESTED, has_use, shares_of
+from rlhf_lib.data.prepare.roles import TESTED, has_use, left_of, shares_of
 
 if TYPE_CHECKING:
     from numpy import uint32
@@ -49,13 +49,13 @@ def assign(entries: Sequence[Entry], params: PrepareParams) -> None:
     clusters = [Cluster(_cluster_key(found), found) for found in _clusters(kept, params.minhash_threshold)]
     _mix(kept, params.mixture)
     for cluster in clusters:
-        roles = {role for entry in cluster.entries for role in entry.source.roles}
+        roles = {role for entry in cluster.entries for role in entry.roles}
         cluster.pinned = params.upstream_test and any(entry.test for entry in cluster.entries)
         cluster.split = split_of(cluster.key, roles, cluster.pinned, params)
     fill_empty(clusters, params)
     for cluster in clusters:
         for entry in cluster.entries:
-            if not has_use(cluster.split, entry.source.roles, params):
+            if not has_use(cluster.split, entry.roles, params):
                 entry.dropped = entry.dropped or "split_of_another_role"
             elif entry.dropped is None:
                 entry.split = cluster.split
@@ -84,19 +84,25 @@ def split_of(key: bytes, roles: set[Role], test: bool, params: PrepareParams) ->
 
 
 def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
-    """The first entry of each key, in the order of the sources; the others are merged into it or dropped."""
-    first: dict[bytes, Entry] = {}
+    """The entries that are kept: of each prompt the first of a source, in the order of the sources, for the roles that
+    no earlier source has for it. The others are merged into it or dropped."""
+    first: dict[bytes, list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.source.rank):
-        leader = first.setdefault(entry.key, entry)
-        if leader is entry:
-            continue
+        earlier = first.setdefault(entry.key, [])
+        own = next((other for other in earlier if other.source is entry.source), None)
+        if own is None:
+            entry.roles = left_of(entry.source.roles, [role for other in earlier for role in other.roles])
+            if entry.roles:
+                earlier.append(entry)
+                continue
+        leader = own or earlier[0]
         leader.test |= entry.test
-        entry.dropped = "merged" if leader.source is entry.source and entry.source.merges else "duplicate_prompt"
+        entry.dropped = "merged" if own and entry.source.merges else "duplicate_prompt"
         if entry.dropped == "merged":
             leader.merged.append(entry)
             leader.answers |= entry.answers
             leader.scores = spread(leader.scores, entry.scores)
-    return list(first.values())
+    return [entry for of_prompt in first.values() for entry in of_prompt]
 
 
 def spread(one: tuple[float, float] | None, other: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -115,6 +121,9 @@ def _clusters(entries: Sequence[Entry], threshold: float | None) -> list[list[En
             parent[place] = place = parent[parent[place]]
         return place
 
+    first: dict[bytes, int] = {}
+    for place, entry in enumerate(entries):
+        parent[place] = first.setdefault(entry.key, place)
     if threshold is not None:
         for one, other in _near_duplicates(entries, threshold):
             parent[root(one)] = root(other)

@@ -132,7 +132,7 @@ class Tally:
         return None
 
     def _way_out(self, name: str, params: PrepareParams) -> str:
-        part, _, half = name.partition("_")
+        part = name.partition("_")[0]
         split = split_of_file(name, params)
         home = split.partition("_")[0]
         if not self.splits[split]:
