@@ -156,7 +156,7 @@ def _against_sft(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iter
             better = f"{LABELS[policy]} is {'better' if found.value > 0 else 'worse'} than SFT"
             told = better if found.clear else f"No clear difference between {LABELS[policy]} and SFT"
             kl = plus_minus(measured["kl"], measured["kl_se"])
-            yield f"{told} ({found}){few(inputs.prompts)}, at a KL of {kl} nats per response."
+            yield f"{told} ({found}), at a KL of {kl} nats per response{few(inputs.prompts)}."
 
 
 def _against_best_of_n(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iterator[str]:
