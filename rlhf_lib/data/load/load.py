@@ -130,7 +130,8 @@ def _load_source(
             f"(rejected: {lost or 'none'}; first: {first or 'no record'}); check reader, path and columns"
         )
     print(f"{source.name}: {kept:,} rows" + (f"; rejected: {lost}" if lost else ""))
-    return {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
+    good = {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
+    return {**good, "roles": ["test"]} if source.test else good
 
 
 def _good_for(reader: Reader, has: Has) -> dict[str, Any]:
