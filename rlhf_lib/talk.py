@@ -64,11 +64,9 @@ def load(path: str) -> Policy:
     """The policy in a directory; a `SystemExit` of one line where there is none."""
     if not Path(path).is_dir():
         raise SystemExit(f"{path}: no such directory; dvc repro makes models/sft, models/ppo and models/dpo")
-    if why := left_out.reason(path):
-        raise SystemExit(f"{path}: left out of this run: {why}")
     config = Path(path, "config.json")
     if not config.is_file():
-        raise SystemExit(f"{path}: no model in it (no config.json); name a directory such as models/sft")
+        raise SystemExit(f"{path}: no model in it: {left_out.reason(path) or 'name a directory such as models/sft'}")
     from rlhf_lib.common.hub import one_line
     from rlhf_lib.models import hardware, loading
 
@@ -190,8 +188,7 @@ def load_scorers() -> dict[str, RewardModel]:
     """The pipeline's reward models that exist."""
     from rlhf_lib.scoring.reward_model import RewardModel
 
-    found = {name: paths.model(name) for name in SCORERS if Path(paths.model(name)).is_dir()}
-    return {name: RewardModel.load(path) for name, path in found.items() if left_out.reason(path) is None}
+    return {name: RewardModel.load(p) for name in SCORERS if Path(p := paths.model(name), "config.json").is_file()}
 
 
 def answers(

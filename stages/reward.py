@@ -57,9 +57,8 @@ def main() -> None:
         from rlhf_lib.reward.data import Splits
 
     others = (paths.split(name) for name in ("reward_validation", "groups_train", "groups_validation"))
-    splits = Splits(paths.with_negatives("reward_train"), *others)
     hardware.use(compute)
-    train("reward", params, splits, target_range)
+    train("reward", params, Splits(paths.with_negatives("reward_train"), *others), target_range)
 
 
 if __name__ == "__main__":

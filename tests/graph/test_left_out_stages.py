@@ -101,4 +101,4 @@ def test_a_model_that_was_left_out_is_not_talked_to(folder):
     command = [sys.executable, "-m", "rlhf_lib.talk", "chat", "models/dpo"]
     done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "models/dpo: left out of this run: no source gives preferences\n"
+    assert done.stderr == "models/dpo: no model in it: no source gives preferences\n"
