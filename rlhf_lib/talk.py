@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import read
 from rlhf_lib.evaluation.params import EvaluateParams
@@ -66,7 +66,7 @@ def load(path: str) -> Policy:
         raise SystemExit(f"{path}: no such directory; dvc repro makes models/sft, models/ppo and models/dpo")
     config = Path(path, "config.json")
     if not config.is_file():
-        raise SystemExit(f"{path}: no model in it (no config.json); name a directory such as models/sft")
+        raise SystemExit(f"{path}: no model in it: {left_out.reason(path) or 'name a directory such as models/sft'}")
     from rlhf_lib.common.hub import one_line
     from rlhf_lib.models import hardware, loading
 
@@ -188,7 +188,7 @@ def load_scorers() -> dict[str, RewardModel]:
     """The pipeline's reward models that exist."""
     from rlhf_lib.scoring.reward_model import RewardModel
 
-    return {name: RewardModel.load(paths.model(name)) for name in SCORERS if Path(paths.model(name)).is_dir()}
+    return {name: RewardModel.load(p) for name in SCORERS if Path(p := paths.model(name), "config.json").is_file()}
 
 
 def answers(

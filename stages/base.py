@@ -1,8 +1,9 @@
 """The base model and tokenizer -> models/base."""
 
 from rlhf_lib.base.params import BaseParams
-from rlhf_lib.common import environment, paths
-from rlhf_lib.common.schema import read
+from rlhf_lib.common import environment, left_out, paths
+from rlhf_lib.common.schema import PARAMS_FILE, read
+from rlhf_lib.common.yaml import ParamsError
 
 
 def main() -> None:
@@ -15,6 +16,11 @@ def main() -> None:
 
     if params.model_name_or_path is None:
         rows = read_jsonl(paths.split("sft_train"))
+        if not rows:
+            raise ParamsError(
+                f"{PARAMS_FILE}: base.model_name_or_path: {left_out.reason(paths.split('sft_train'))}, from which a "
+                "fresh model has its tokens; name a pretrained model"
+            )
         texts = [message["content"] for row in rows for message in row["prompt"] + row["completion"]]
         tokenizer = base.fresh_tokenizer(texts, params.vocab_size)
         model = base.fresh_model(params, tokenizer)

@@ -1,6 +1,6 @@
 """The answers of the SFT model from which the best of n are chosen -> data/samples/best_of_n.jsonl."""
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE, read
 from rlhf_lib.common.yaml import ParamsError
@@ -19,6 +19,7 @@ def main() -> None:
             f"{PARAMS_FILE}: best_of_n.n: the answers are drawn at the first of evaluate.temperatures, which is 0, so "
             "that all of a prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
         )
+    left_out.unless_there("best_of_n", paths.split("test"), paths.REWARD)
     compute = read("compute", ComputeParams)
     environment.prepare()
     with environment.importing():
@@ -26,7 +27,7 @@ def main() -> None:
         from rlhf_lib.evaluation.samples import CANDIDATE
         from rlhf_lib.models import hardware, processes
         from rlhf_lib.models import loading as models
-        from rlhf_lib.scoring.reward_model import RewardModel
+        from rlhf_lib.scoring.reward_model import load_scorers
 
     hardware.use(compute)
     rows = evaluation.held_out_rows(paths.split("test"), params.max_prompts)
@@ -34,7 +35,7 @@ def main() -> None:
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
     said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)
     candidates = [response.sample for response in said]
-    evaluation.score(candidates, RewardModel.load(paths.REWARD), RewardModel.load(paths.JUDGE))
+    evaluation.score(candidates, load_scorers())
     if processes.is_main():
         write_jsonl(paths.samples("best_of_n"), candidates)
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, few, left_out, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import DPOParams, ReferenceParams
 from rlhf_lib.models.params import ComputeParams
@@ -11,6 +11,7 @@ from rlhf_lib.models.params import ComputeParams
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("dpo", DPOParams)
     reference = read("reference", ReferenceParams)
+    left_out.unless_there("dpo", paths.with_negatives("preference_train"))
     environment.prepare()
     with environment.importing():
         from rlhf_lib.common.files import write_json
@@ -37,6 +38,7 @@ def main() -> None:
     summary = {f"validation_{key.replace('/', '_')}": value for key, value in summary.items()}
     write_json(paths.summary("dpo"), {"dpo": {**summary, "loss": training.last(log, "loss"), "pairs": len(train)}})
     print(f"dpo: {len(train):,} pairs; validation accuracy {summary['validation_rewards_accuracies']:.3f}")
+    few.tell("dpo", validation=len(validation))
     checkpoints.remove()
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.schema import policy_argument, read
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.models.params import ComputeParams
@@ -11,13 +11,14 @@ from rlhf_lib.models.params import ComputeParams
 def main() -> None:
     policy = policy_argument(sys.argv)
     compute, params = read("compute", ComputeParams), read("evaluate", EvaluateParams)
+    left_out.unless_there(f"evaluate@{policy}", paths.split("test"), paths.model(policy))
     environment.prepare()
     with environment.importing():
         from rlhf_lib.common.rows import write_jsonl
         from rlhf_lib.evaluation.sampling import Evaluator, held_out_rows
         from rlhf_lib.models import hardware, processes
         from rlhf_lib.models import loading as models
-        from rlhf_lib.scoring.reward_model import RewardModel
+        from rlhf_lib.scoring.reward_model import load_scorers
 
     hardware.use(compute)
     sft = models.load_policy(paths.SFT)
@@ -25,8 +26,7 @@ def main() -> None:
         params,
         sft if policy == "sft" else models.load_policy(paths.model(policy)),
         sft,
-        RewardModel.load(paths.REWARD),
-        RewardModel.load(paths.JUDGE),
+        load_scorers(),
         models.load_tokenizer(paths.SFT),
     )
     samples = evaluator.samples(held_out_rows(paths.split("test"), params.max_prompts))

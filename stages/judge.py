@@ -1,7 +1,7 @@
 """A second reward model, of prompts that nothing else learns from, to judge by: models/sft, or another base ->
 models/judge."""
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.reward.params import JudgeParams
@@ -10,6 +10,7 @@ from stages import reward
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("judge", JudgeParams)
+    left_out.unless_there("judge", paths.split("judge_train"))
     environment.prepare(offline=params.source.kind != "hub")
     with environment.importing():
         from rlhf_lib.models import hardware

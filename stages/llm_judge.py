@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from rlhf_lib.common import paths
+from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 from rlhf_lib.common.schema import read
@@ -23,20 +23,29 @@ def main() -> None:
 def judged(params: LLMJudgeParams) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of data/llm_judge.jsonl, and the numbers of each comparison."""
     mode = mode_name(read("evaluate.temperatures", list[float])[0])
-    policies = sorted({policy for comparison in params.comparisons for policy in comparison.split("-")})
+    comparisons = [comparison for comparison in params.comparisons if can_be_made(comparison)]
+    policies = sorted({policy for comparison in comparisons for policy in comparison.split("-")})
     samples = {
         policy: [s for s in read_jsonl(paths.samples(policy)) if s["mode"] == mode and s["draw"] == 0]
         for policy in policies
     }
     rubric = llm_judge.read_rubric(params.rubric)
-    pairs = llm_judge.pairs(samples, params.comparisons, params.max_prompts)
+    pairs = llm_judge.pairs(samples, comparisons, params.max_prompts)
     cache = llm_client.ReplyCache(llm_client.cache_folder())
     rows, replies = llm_judge.judge(pairs, rubric, partial(llm_client.ask, params, cache))
     metrics = {
         comparison: llm_judge.summary([row for row in rows if row["comparison"] == comparison])
-        for comparison in params.comparisons
+        for comparison in comparisons
     }
     return rows, {**metrics, **llm_judge.totals(replies, params.prompt_price, params.completion_price)}
+
+
+def can_be_made(comparison: str) -> bool:
+    """Whether both policies have answers; a line where one was left out."""
+    absent = [why for policy in comparison.split("-") if (why := left_out.reason(paths.samples(policy)))]
+    if absent:
+        print(f"llm_judge: {comparison}: left out: {absent[0]}")
+    return not absent
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 
-from rlhf_lib.common import paths
+from rlhf_lib.common import few, left_out, paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import POLICIES, argument, read
@@ -14,6 +14,8 @@ from rlhf_lib.measure.policy_metrics import policy_metrics
 def main() -> None:
     name = argument(sys.argv, (*POLICIES, "best_of_n"))
     modes = [mode_name(temperature) for temperature in read("evaluate.temperatures", list[float])]
+    if name != "best_of_n" or read("best_of_n.n", list[int]):
+        left_out.unless_there(f"measure@{name}", paths.samples(name))
     samples = read_jsonl(paths.samples(name))
     baseline = samples if name == "sft" else read_jsonl(paths.samples("sft"))
     if name == "best_of_n":
@@ -22,6 +24,7 @@ def main() -> None:
     else:
         metrics = policy_metrics(samples, baseline, modes)
     write_json(paths.evaluation(name), metrics)
+    few.tell(f"measure@{name}", test=len({sample["id"] for sample in samples}))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_values, write_jsonl
 from rlhf_lib.common.schema import read
@@ -22,6 +22,7 @@ def main() -> None:
     if params.model_name_or_path is None:
         copy()
         return
+    left_out.unless_there("negatives", *SPLITS, enough=any)
     compute = read("compute", ComputeParams)
     environment.prepare(offline=params.name_and_revision[1] is None)
     from rlhf_lib.models import hardware

@@ -1,12 +1,13 @@
 """The judge on PPO's answers along its training -> metrics/overoptimisation.tsv."""
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 
 
 def main() -> None:
     compute = read("compute", ComputeParams)
+    left_out.unless_there("overoptimisation", paths.samples("ppo_training"), paths.JUDGE)
     environment.prepare()
     with environment.importing():
         from rlhf_lib.common.files import write_curve

@@ -2,15 +2,17 @@
 
 from functools import partial
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, few, left_out, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.ppo.params import PPOParams
-from rlhf_lib.scoring.source import needs_hub
+from rlhf_lib.scoring.source import directories, needs_hub
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("ppo", PPOParams)
+    critic = [] if params.critic == "shared" else [paths.REWARD]
+    left_out.unless_there("ppo", paths.split("prompts_train"), *directories(params.reward_funcs), *critic)
     environment.prepare(offline=not needs_hub(params.reward_funcs))
     with environment.importing():
         from rlhf_lib.common.files import write_json
@@ -42,6 +44,9 @@ def main() -> None:
     }
     summary["final_kl_coef"] = trainer.ppo_state.kl_coef
     write_json(paths.summary("ppo"), {"ppo": summary})
+    for told in trainer.sampler.reward.idle():
+        print(f"ppo: {told}")
+    few.tell("ppo", validation=len(validation))
     checkpoints.remove()
 
 

@@ -1,6 +1,6 @@
 """The SFT model's log-probs of the preference pairs -> data/reference."""
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import ReferenceParams
 from rlhf_lib.models.params import ComputeParams
@@ -8,6 +8,7 @@ from rlhf_lib.models.params import ComputeParams
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("reference", ReferenceParams)
+    left_out.unless_there("reference", paths.with_negatives("preference_train"))
     environment.prepare()
     with environment.importing():
         from rlhf_lib.common.rows import read_jsonl, write_jsonl

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, few, left_out, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
@@ -43,21 +43,22 @@ def train(section: str, params: JudgeParams, splits: Splits, target_range: Seque
     training.write_curves(section, log)
     write_json(paths.summary(section), {section: measured.summary | reward.of_training(params.kind, trainer, log)})
     print(f"{section}: accuracy {measured.summary['accuracy'] or 0:.3f} on {measured.summary['pairs']:,} test pairs")
+    few.tell(section, test=len(test))
     checkpoints.remove()
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("reward", RewardParams)
     target_range = read("prepare.target_range", list[float])
+    left_out.unless_there("reward", paths.with_negatives("reward_train"))
     environment.prepare(offline=params.source.kind != "hub")
     with environment.importing():
         from rlhf_lib.models import hardware
         from rlhf_lib.reward.data import Splits
 
     others = (paths.split(name) for name in ("reward_validation", "groups_train", "groups_validation"))
-    splits = Splits(paths.with_negatives("reward_train"), *others)
     hardware.use(compute)
-    train("reward", params, splits, target_range)
+    train("reward", params, Splits(paths.with_negatives("reward_train"), *others), target_range)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from rlhf_lib.common import paths
+from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.files import write_curve, write_json
 from rlhf_lib.common.schema import policy_argument, read
 from rlhf_lib.evaluation.samples import mode_name
@@ -21,12 +21,14 @@ HEADLINE = (
     "gold",
     "gold_gain",
     "gold_gain_se",
+    "few_prompts",
 )
 FRONTIER = ("kl", "reward", "judge", "gold")
 
 
 def main() -> None:
     policy = policy_argument(sys.argv)
+    left_out.unless_there("select", paths.evaluation(policy))
     mode = mode_name(read("evaluate.temperatures", list[float])[0])
     measured = json.loads(Path(paths.evaluation(policy)).read_text(encoding="utf-8"))[mode]
     write_json(paths.POLICY_METRICS, {"eval": {key: measured[key] for key in HEADLINE if key in measured}})

@@ -3,7 +3,7 @@
 import math
 from functools import partial
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import environment, few, left_out, paths
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.sft.params import SFTParams
@@ -11,6 +11,7 @@ from rlhf_lib.sft.params import SFTParams
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("sft", SFTParams)
+    left_out.unless_there("sft", paths.split("sft_train"), copies={paths.SFT: paths.BASE})
     environment.prepare()
     with environment.importing():
         from rlhf_lib.common.files import write_json
@@ -40,6 +41,7 @@ def main() -> None:
     summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": math.exp(after)}
     write_json(paths.summary("sft"), {"sft": {**summary, "loss": training.last(log, "loss"), "rows": len(train)}})
     print(f"sft: {len(train):,} rows; validation loss {before:.3f} before and {after:.3f} after (nats per token)")
+    few.tell("sft", validation=len(held_out))
     checkpoints.remove()
 
 

@@ -14,7 +14,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rlhf_lib.common.few import FEW
 from rlhf_lib.common.rows import stream_jsonl
+from rlhf_lib.common.schema import read
+from rlhf_lib.data.prepare import sizes
+from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES
 
 SPLITS = Path("data/splits")
@@ -111,6 +115,16 @@ def dropped(metrics: dict[str, Any]) -> Iterator[str]:
             yield f"  {title:24}{reason:24}{sum(counts.values()):>8,}   {textwrap.shorten(by_source, 60)}"
 
 
+def sizes_told(metrics: dict[str, Any], params: PrepareParams) -> Iterator[str]:
+    """The lines on what is left out or too small, and on how many prompts these shares need."""
+    yield from (remark[0].upper() + remark[1:] + "." for remark in sizes.remarks(metrics))
+    needed, held = sizes.needed(metrics, params), metrics["splits"]
+    if needed:
+        most = max(needed, key=needed.__getitem__)
+        yield f"Until each held-out split has about {FEW} prompts, these shares need {needed[most]:,} prompts in all:"
+        yield from (f"  {name:24}{held[name]['prompts']:>8,} now; {count:>8,} needed" for name, count in needed.items())
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.data.show", description=__doc__.split(":")[0] + ".")
@@ -128,7 +142,8 @@ def main() -> None:
     examples: dict[tuple[str, str], str] = {}
     for name in arguments.split or FILES:
         columns = describe(tqdm(stream_jsonl(SPLITS / f"{name}.jsonl"), desc=name, leave=False, disable=None), length)
-        print(*table(name, columns), sep="\n")
+        if columns:
+            print(*table(name, columns), sep="\n")
         for source, column in sorted(columns.items()):
             if arguments.examples or arguments.split or name in SHOWN:
                 part = source if arguments.examples else source.partition("/")[0]
@@ -138,6 +153,7 @@ def main() -> None:
     told = "Not used (see data/rejected.jsonl):" if lost else "Nothing of them was left out."
     print(f"\nOf {metrics['rows_in']:,} rows, {metrics['rows_kept']:,} were kept. {told}")
     print(*lost, sep="\n", end="\n" if lost else "")
+    print("", *sizes_told(metrics, read("prepare", PrepareParams)), sep="\n")
 
 
 def _line(name: str, source: str, column: Column) -> str:

@@ -3,10 +3,11 @@
 A sample is a row of data/samples/<policy>.jsonl: id (of the prompt), source, mode, draw (its number among the prompt's
 samples), prompt, response, reward and judge (of the two reward models, normalised), length (tokens, with the EOS),
 finished, logprob and ref_logprob (nats, of the policy and of the SFT model at the sampling temperature) and, where the
-source has a rule for true quality, gold and format.
+source has a rule for true quality, gold and format. Without a reward model, or a judge, there is no such number.
 
 Mode "dataset" holds the test row's own scored responses: draw is the place in the row, log-probs are at temperature 1,
-score is the dataset's and chosen is true for the first response of the highest score.
+score is the dataset's (None where it has none) and chosen is true for the first response of the highest score, or for
+the first one where there is no score.
 """
 
 from __future__ import annotations

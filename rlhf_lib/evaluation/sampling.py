@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,23 +88,25 @@ def dataset(tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], cont
     said = []
     for row in rows:
         scores = [response["score"] for response in row["responses"]]
+        known = [score for score in scores if score is not None]
+        best = scores.index(max(known)) if known else 0
         for number, (score, content) in enumerate(zip(scores, (r["content"] for r in row["responses"]), strict=True)):
             prompt, answer, whole = prompt_and_answer(tokenizer, row["prompt"], content, context)
             response = Response(answer, whole)
             sample = _sample(row, DATASET, number, content, response)
-            sample |= {"score": score, "chosen": number == scores.index(max(scores))}
+            sample |= {"score": score, "chosen": number == best}
             said.append(Said(sample, prompt, response, 1.0))
     return said
 
 
-def score(samples: Sequence[Sample], reward: RewardModel, judge: RewardModel) -> None:
-    """Put `reward`, `judge` and, where every row's source has a rule for it, `gold` and `format` into samples.
+def score(samples: Sequence[Sample], models: Mapping[str, RewardModel]) -> None:
+    """Put what each model gives (`reward`, `judge`) under its name into samples and, where every row's source has a
+    rule for it, `gold` and `format`.
 
     A text that stands there several times is scored once.
     """
     texts = {(sample["id"], sample["response"]): (sample["prompt"], sample["response"]) for sample in samples}
     prompts, responses = [prompt for prompt, _ in texts.values()], [text for _, text in texts.values()]
-    models = {"reward": reward, "judge": judge}
     columns: dict[str, Sequence[Any]] = {name: shared(model)(prompts, responses) for name, model in models.items()}
     if true_quality.known(samples):
         columns["gold"] = true_quality.gold(prompts, responses)
@@ -116,7 +118,8 @@ def score(samples: Sequence[Sample], reward: RewardModel, judge: RewardModel) ->
 
 
 class Evaluator:
-    """What it takes to measure one policy: the policy, the SFT model from which its KL is taken, two reward models.
+    """What it takes to measure one policy: the policy, the SFT model from which its KL is taken, and reward models by
+    the name of their numbers.
 
     `sft` may be the policy itself: its log-probs are then computed once.
     """
@@ -126,12 +129,11 @@ class Evaluator:
         params: EvaluateParams,
         policy: PreTrainedModel,
         sft: PreTrainedModel,
-        reward: RewardModel,
-        judge: RewardModel,
+        scorers: Mapping[str, RewardModel],
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         self.params, self.policy, self.sft = params, policy, sft
-        self.reward, self.judge, self.tokenizer = reward, judge, tokenizer
+        self.scorers, self.tokenizer = scorers, tokenizer
 
     def samples(self, rows: Sequence[JsonObject]) -> list[Sample]:
         """The policy's responses to the rows' prompts at every temperature, and the rows' own responses."""
@@ -147,7 +149,7 @@ class Evaluator:
         samples = [response.sample for response in said]
         for sample, logprob, ref_logprob in zip(samples, logprobs, ref_logprobs, strict=True):
             sample |= {"logprob": logprob, "ref_logprob": ref_logprob}
-        score(samples, self.reward, self.judge)
+        score(samples, self.scorers)
         return samples
 
     def _logprobs(self, model: PreTrainedModel, said: Sequence[Said]) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rlhf_lib.common.few import FEW
 from rlhf_lib.evaluation.samples import DATASET, Sample, in_mode
 from rlhf_lib.measure import estimates, text_metrics
 from rlhf_lib.measure.comparison import by_prompt, group_by_prompt, ordered_pairs, wins
@@ -40,6 +41,8 @@ def summary(samples: Sequence[Sample], baseline: Sequence[Sample], dataset: Sequ
     values["kl"] = lambda s: s["logprob"] - s["ref_logprob"]
     found = {name: mean_and_se(by_prompt(samples, value)) for name, value in values.items()}
     measured = with_errors(found | text_summary(samples, chosen))
+    if (prompts := len(group_by_prompt(samples))) < FEW:
+        measured["few_prompts"] = prompts
     if "gold" in values:
         measured["gold_by_format"] = by_format(samples)
     return measured
@@ -57,20 +60,20 @@ def of_prompt(samples: Mapping[str, Sequence[Sample]], sample: Sample) -> Sequen
 
 def measures(samples: Sequence[Sample], sft: Opponents, chosen: Opponents) -> dict[str, Value]:
     """What is measured of each single response, by its name in the metrics."""
-    values: dict[str, Value] = {
-        "reward": lambda s: s["reward"],
-        "win_rate": win_rate("reward", sft),
-        "win_rate_chosen": win_rate("reward", chosen),
-        "judge": lambda s: s["judge"],
-        "judge_win_rate": win_rate("judge", sft),
-        "judge_win_rate_chosen": win_rate("judge", chosen),
-        "length": lambda s: s["length"],
-        "eos_rate": lambda s: float(s["finished"]),
-    }
-    if samples and all("gold" in sample for sample in samples):
+    values: dict[str, Value] = {}
+    for key, prefix in (("reward", ""), ("judge", "judge_")):
+        if _all_have(samples, key):
+            values[key] = itemgetter(key)
+            values |= {f"{prefix}win_rate": win_rate(key, sft), f"{prefix}win_rate_chosen": win_rate(key, chosen)}
+    values |= {"length": itemgetter("length"), "eos_rate": lambda s: float(s["finished"])}
+    if _all_have(samples, "gold"):
         values["gold"] = lambda s: s["gold"]
         values["gold_gain"] = lambda s: s["gold"] - fmean(other["gold"] for other in sft(s))
     return values
+
+
+def _all_have(samples: Sequence[Sample], key: str) -> bool:
+    return bool(samples) and all(key in sample for sample in samples)
 
 
 def win_rate(key: str, opponents: Opponents) -> Value:
@@ -129,7 +132,7 @@ def dataset_summary(dataset: Sequence[Sample]) -> dict[str, Any]:
     chosen = [(-sample["logprob"], sample["length"]) for sample in dataset if sample["chosen"]]
     ordered = [
         ordered_pairs([s["score"] for s in draws], [s["logprob"] - s["ref_logprob"] for s in draws])
-        for draws in group_by_prompt(dataset).values()
+        for draws in group_by_prompt(s for s in dataset if s["score"] is not None).values()
     ]
     found = {
         "perplexity": estimates.of_sums(chosen, estimates.perplexity),

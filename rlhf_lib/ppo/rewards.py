@@ -9,7 +9,8 @@ import inspect
 import math
 import numbers
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from rlhf_lib.common.rows import Message
@@ -29,6 +30,30 @@ class Rewards(NamedTuple):
     by_name: dict[str, list[float | None]]
 
 
+@dataclass
+class Seen:
+    """What a function gave so far: to how many answers, to how many of them a number, and the first two that differ."""
+
+    answers: int = 0
+    scored: int = 0
+    values: list[float] = field(default_factory=list)
+
+    def add(self, rewards: Sequence[float | None]) -> None:
+        """Count rewards."""
+        known = [reward for reward in rewards if reward is not None]
+        self.answers, self.scored = self.answers + len(rewards), self.scored + len(known)
+        if len(self.values) < 2:
+            self.values = list(dict.fromkeys([*self.values, *known]))[:2]
+
+    def fault(self) -> str | None:
+        """Why the function told no answer from another; None where it did, or was not asked often enough to know."""
+        if self.answers > 1 and not self.scored:
+            return f"gave no number to any of {self.answers:,} answers"
+        if self.scored > 1 and len(self.values) == 1:
+            return f"gave {self.values[0]:g} to all of the {self.scored:,} answers that it scored"
+        return None
+
+
 class RewardFunctions:
     """Reward functions and reward models as one reward: the sum of weight times reward.
 
@@ -44,6 +69,7 @@ class RewardFunctions:
             )
         self.functions = dict(functions)
         self.weights = list(weights)
+        self.seen = {name: Seen() for name in functions}
 
     @classmethod
     def load(
@@ -74,12 +100,20 @@ class RewardFunctions:
         by_name = {
             name: _rewards(name, function, prompts, completions, columns) for name, function in self.functions.items()
         }
+        for name, rewards in by_name.items():
+            self.seen[name].add(rewards)
         total = [0.0] * len(prompts)
         for weight, rewards in zip(self.weights, by_name.values(), strict=True):
             for row, reward in enumerate(rewards):
                 if reward is not None:
                     total[row] += weight * reward
         return Rewards(total, by_name)
+
+    def idle(self) -> Iterator[str]:
+        """A sentence on each function that told none of this process's answers from another so far."""
+        for name, seen in self.seen.items():
+            if fault := seen.fault():
+                yield f"reward function {name} {fault}: nothing can be learnt from it (params.yaml: ppo.reward_funcs)"
 
 
 def _unused_name(name: str, used: Mapping[str, Any]) -> str:

@@ -23,6 +23,9 @@ REWARD = Column("reward", "reward", 2, "", "of the reward model that PPO learns 
 KL = Column("kl", "KL to SFT", 2, "", "nats per response at the sampling temperature (greedy: at 1)")
 LENGTH = Column("length", "tokens", 1, "", "of a response, its end included")
 EOS = Column("eos_rate", "ended", 3, "", "share of the responses that end by themselves")
+DISTINCT_2 = Column("distinct_2", "distinct-2", 3, "", "distinct word pairs over all word pairs")
+BLEU = Column("bleu", "BLEU", 1, "", "of all responses against the chosen answers, 0 to 100")
+ROUGE_L = Column("rougeL", "ROUGE-L", 3, "", "F1 of the longest common subsequence")
 QUALITY = [
     GOLD,
     GAIN,
@@ -39,20 +42,22 @@ TEXT = [
     EOS,
     Column("repetition", "repetition", 3, "", "share of a response's word runs that it has said before"),
     Column("distinct_1", "distinct-1", 3, "", "distinct words over all words"),
-    Column("distinct_2", "distinct-2", 3, "", "distinct word pairs over all word pairs"),
+    DISTINCT_2,
     Column("self_bleu", "self-BLEU", 1, "", "BLEU against the policy's other responses; lower: more diverse"),
-    Column("bleu", "BLEU", 1, "", "of all responses against the chosen answers, 0 to 100"),
+    BLEU,
     Column("sentence_bleu", "sentence BLEU", 1, "", "mean of each response's BLEU"),
     Column("rouge1", "ROUGE-1", 3, "", "F1 of words shared with the chosen answer"),
     Column("rouge2", "ROUGE-2", 3, "", "F1 of word pairs"),
-    Column("rougeL", "ROUGE-L", 3, "", "F1 of the longest common subsequence"),
+    ROUGE_L,
 ]
+PERPLEXITY = Column("perplexity", "perplexity", 3, "", "of the dataset's chosen answers")
 DATASET_COLUMNS = [
-    Column("perplexity", "perplexity", 3, "", "of the dataset's chosen answers"),
+    PERPLEXITY,
     Column("preference_accuracy", "preference accuracy", 3, "", "pairs that log(policy / SFT) orders as their scores"),
     Column("pairs", "pairs", 0, "", "with different scores"),
 ]
 TERMINAL = [GOLD, GAIN, JUDGE, REWARD, KL, LENGTH, EOS]
+TERMINAL_TEXT = [KL, LENGTH, EOS, DISTINCT_2, BLEU, ROUGE_L]  # where no answer is scored
 DIFFERENCES = [
     Column("gold", "true quality", 3, "+"),
     Column("judge", "judge", 3, "+"),

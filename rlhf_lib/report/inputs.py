@@ -6,11 +6,11 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from rlhf_lib.common import paths
+from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE, POLICIES
 from rlhf_lib.common.yaml import load_yaml
@@ -36,6 +36,7 @@ class Inputs:
     curves: metrics/<stage>/<train|eval>.tsv by (stage, "train" or "eval").
     reward_models, scores: metrics/<stage>/summary.json and data/scores/<stage>.jsonl of the reward model and the judge.
     hashes: (stage, path, md5) of every out in dvc.lock.
+    left_out: why stages that train, or best_of_n, left themselves out, by stage.
     """
 
     params: Metrics
@@ -50,6 +51,7 @@ class Inputs:
     llm_judge: Metrics
     data: Metrics
     hashes: list[tuple[str, str, str]]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -68,6 +70,11 @@ class Inputs:
         """The samples of a policy in a mode (the headline by default); empty where there are none."""
         return self.samples.get(policy, {}).get(mode or self.headline, [])
 
+    @property
+    def prompts(self) -> int:
+        """How many test prompts the numbers of the headline mode rest on."""
+        return max((len({sample["id"] for sample in self.drawn(policy)}) for policy in self.policies), default=0)
+
     def chosen(self) -> list[Sample]:
         """The dataset's best answer to each test prompt, as it was scored beside the first policy that has been."""
         rows = next((modes[DATASET] for modes in self.samples.values() if modes.get(DATASET)), [])
@@ -82,11 +89,12 @@ def load() -> Inputs:
     """The inputs in the working directory; a `SystemExit` of one line for a broken file or one of other params."""
     params = load_yaml(PARAMS_FILE)
     modes = [mode_name(temperature) for temperature in params["evaluate"]["temperatures"]]
+    summaries = {stage: paths.summary(stage) for stage in TRAINED} | {"best_of_n": paths.evaluation("best_of_n")}
     return Inputs(
         params=params,
         modes=modes,
         evaluations=load_evaluations(modes),
-        best_of_n=_json(paths.evaluation("best_of_n")),
+        best_of_n=_measured("best_of_n"),
         samples={policy: _samples(policy) for policy in POLICIES if _file(paths.samples(policy))},
         overoptimisation=read_curve(paths.OVEROPTIMISATION),
         curves={(stage, part): read_curve(paths.curve(stage, part)) for stage in TRAINED for part in PARTS},
@@ -95,6 +103,7 @@ def load() -> Inputs:
         llm_judge=_json(paths.LLM_JUDGE_METRICS).get("llm_judge", {}),
         data=_json(paths.DATA_METRICS),
         hashes=_hashes(),
+        left_out={stage: why for stage, path in summaries.items() if (why := left_out.reason(path))},
     )
 
 
@@ -102,12 +111,19 @@ def load_evaluations(modes: Sequence[str]) -> dict[str, Metrics]:
     """metrics/eval/<policy>.json of each policy that has been evaluated; each must have the headline mode."""
     found = {}
     for policy in POLICIES:
-        path = paths.evaluation(policy)
-        if measured := _json(path):
+        if measured := _measured(policy):
             if modes[0] not in measured:
-                raise SystemExit(f"{path}: measured with other temperatures; run dvc repro measure@{policy}")
+                raise SystemExit(
+                    f"{paths.evaluation(policy)}: measured with other temperatures; run dvc repro measure@{policy}"
+                )
             found[policy] = measured
     return found
+
+
+def _measured(name: str) -> Metrics:
+    """metrics/eval/<name>.json; empty where it was left out."""
+    path = paths.evaluation(name)
+    return {} if left_out.reason(path) else _json(path)
 
 
 def read_curve(path: str | Path) -> Curve:

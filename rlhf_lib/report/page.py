@@ -69,6 +69,9 @@ def _frame(inputs: Inputs) -> dict[str, Any]:
         "samples_js": Markup(HERE.with_name("samples.js").read_text(encoding="utf-8")),
         "sections": [(name, title) for name, title in SECTIONS.items() if name not in left_out],
         "headline": mode_label(inputs.headline),
+        "left_out": inputs.left_out,
+        "test_note": tables.test_note(inputs),
+        "validation_note": tables.validation_note(inputs.data),
     }
 
 

@@ -7,9 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf_lib.common.few import FEW
 from rlhf_lib.measure.comparison import by_prompt
 from rlhf_lib.measure.estimates import mean_and_se
-from rlhf_lib.report.columns import DATASET_COLUMNS, DIFFERENCES, EOS, LENGTH, TERMINAL, Column
+from rlhf_lib.report.columns import (
+    DATASET_COLUMNS,
+    DIFFERENCES,
+    EOS,
+    GOLD,
+    JUDGE,
+    LENGTH,
+    PERPLEXITY,
+    REWARD,
+    TERMINAL,
+    TERMINAL_TEXT,
+    Column,
+)
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
 from rlhf_lib.report.verdict import LABELS, Difference, comparisons, mode_label, number
 
@@ -223,17 +236,31 @@ def first_number(name: str) -> float:
 
 def text_table(inputs: Inputs) -> str:
     """The main numbers for a terminal of 120 columns; ± is one standard error over prompts."""
-    made = policy_table(inputs, TERMINAL)
+    scored = any(inputs.known(column.key) for column in (GOLD, JUDGE, REWARD))
+    made = policy_table(inputs, TERMINAL if scored else TERMINAL_TEXT)
     header = ["policy", "sampling", *(column.heading for column in made.columns)]
     brief = [column in (LENGTH, EOS) for column in made.columns]
-    return markdown_table(
-        header,
-        [
-            [row.name, title, *(c.value if short else str(c) for c, short in zip(row.cells, brief, strict=True))]
-            for title, rows in made.groups
-            for row in rows
-        ],
-    )
+    lines = [
+        [row.name, title, *(c.value if short else str(c) for c, short in zip(row.cells, brief, strict=True))]
+        for title, rows in made.groups
+        for row in rows
+    ]
+    of_dataset = dataset_table(inputs)
+    perplexity = [row.cells[i] for row in of_dataset.rows for i, c in enumerate(of_dataset.columns) if c == PERPLEXITY]
+    notes = [f"Perplexity of the dataset's answers under SFT: {perplexity[0]}"] if perplexity and not scored else []
+    return "\n".join([markdown_table(header, lines), *notes, *filter(None, [test_note(inputs)])])
+
+
+def test_note(inputs: Inputs) -> str:
+    """A sentence where what the tables show rests on few test prompts."""
+    return f"n = {inputs.prompts} test prompts: too few to tell." if 0 < inputs.prompts < FEW else ""
+
+
+def validation_note(data: Metrics) -> str:
+    """A sentence where what the curves show of validation rests on few prompts."""
+    held = {name: split.get("prompts", 0) for name, split in data.get("splits", {}).items() if "_validation" in name}
+    few = [f"{name} n = {count}" for name, count in held.items() if 0 < count < FEW]
+    return f"{', '.join(few)}: too few to tell." if few else ""
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from rlhf_lib.common.few import few
 from rlhf_lib.measure.comparison import paired_difference
 from rlhf_lib.report.inputs import Curve, Inputs, Sample, error
 
@@ -100,12 +101,14 @@ def verdict(inputs: Inputs) -> Verdict:
     if not inputs.policies:
         return Verdict("No verdict yet: no policy has been evaluated. Run dvc repro measure@sft.")
     criterion = next((key for key in CRITERIA if inputs.known(key)), None)
+    trained = [policy for policy in inputs.policies if policy != "sft"]
+    if criterion is None and not trained:
+        return Verdict(_headline(inputs, trained, "length"), [_basis(inputs, "length")])
     if criterion is None:
         return Verdict(
             "No verdict: neither true quality nor a judge's score is known, and the training reward is no evidence, "
             "since it is what was optimised."
         )
-    trained = [policy for policy in inputs.policies if policy != "sft"]
     details = [*_against_sft(inputs, trained, criterion), *_against_best_of_n(inputs, trained, criterion)]
     details += [*_second_opinion(inputs, criterion), _basis(inputs, criterion)]
     return Verdict(_headline(inputs, trained, criterion), details)
@@ -115,11 +118,20 @@ def _headline(inputs: Inputs, trained: Sequence[str], criterion: str) -> str:
     if len(trained) == 2:
         return _compared(inputs, "ppo", "dpo", criterion)
     missing = [policy for policy in ("ppo", "dpo") if policy not in trained]
-    names, runs = (" and ".join(LABELS[p] for p in missing), " ".join(f"measure@{p}" for p in missing))
-    wanting = f"{names} {'have' if len(missing) > 1 else 'has'} not been evaluated yet (dvc repro {runs})."
+    wanting = _wanting(inputs, missing)
     if not trained or "sft" not in inputs.policies:
-        return f"No verdict yet: {wanting}"
+        return f"No verdict{'' if {*missing} <= inputs.left_out.keys() else ' yet'}: {wanting}"
     return f"{_compared(inputs, trained[0], 'sft', criterion)} {wanting}"
+
+
+def _wanting(inputs: Inputs, missing: Sequence[str]) -> str:
+    """Why there is nothing of some policies: they were left out, or not run yet."""
+    names, several = " and ".join(LABELS[p] for p in missing), len(missing) > 1
+    reasons = list(dict.fromkeys(inputs.left_out[p] for p in missing if p in inputs.left_out))
+    if {*missing} <= inputs.left_out.keys():
+        return f"{names} {'were' if several else 'was'} left out: {'; '.join(reasons)}."
+    runs = " ".join(f"measure@{p}" for p in missing)
+    return f"{names} {'have' if several else 'has'} not been evaluated yet (dvc repro {runs})."
 
 
 def _compared(inputs: Inputs, one: str, other: str, criterion: str) -> str:
@@ -134,7 +146,7 @@ def _compared(inputs: Inputs, one: str, other: str, criterion: str) -> str:
         told = f"{LABELS[one]} did better than {LABELS[other]}"
     else:
         told = f"No clear difference between {LABELS[one]} and {LABELS[other]}"
-    return f"{told}: {NAMES[criterion]} is {means}, a difference of {found} paired by prompt."
+    return f"{told}: {NAMES[criterion]} is {means}, a difference of {found} paired by prompt{few(inputs.prompts)}."
 
 
 def _against_sft(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iterator[str]:
@@ -143,7 +155,8 @@ def _against_sft(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iter
         if found is not None:
             better = f"{LABELS[policy]} is {'better' if found.value > 0 else 'worse'} than SFT"
             told = better if found.clear else f"No clear difference between {LABELS[policy]} and SFT"
-            yield f"{told} ({found}), at a KL of {plus_minus(measured['kl'], measured['kl_se'])} nats per response."
+            kl = plus_minus(measured["kl"], measured["kl_se"])
+            yield f"{told} ({found}), at a KL of {kl} nats per response{few(inputs.prompts)}."
 
 
 def _against_best_of_n(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iterator[str]:
@@ -199,7 +212,7 @@ def _basis(inputs: Inputs, criterion: str) -> str:
     prompts = len({sample["id"] for sample in known})
     draws = len({sample["draw"] for sample in known})
     return (
-        f"This rests on {prompts} test prompts, {draws} answer{'s' if draws != 1 else ''} each at "
+        f"This rests on {prompts} test prompts{few(prompts)}, {draws} answer{'s' if draws != 1 else ''} each at "
         f"{mode_label(inputs.headline)}, and on one training run of each; ± is one standard error over prompts and "
         "does not cover another seed."
     )

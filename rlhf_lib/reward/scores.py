@@ -53,7 +53,12 @@ def reward_statistics(score: Score, pairs: Sequence[JsonObject]) -> dict[str, fl
 def scored_responses(rows: Sequence[JsonObject], score: Score) -> list[JsonObject]:
     """A row of data/scores for each response: its score and target in the data, the reward model's score, and its true
     quality where its source has a rule for that."""
-    answers = [(row, index, response) for row in rows for index, response in enumerate(row["responses"])]
+    answers = [
+        (row, index, response)
+        for row in rows
+        for index, response in enumerate(row["responses"])
+        if response["score"] is not None  # what the prompt's answers are compared with, and no more
+    ]
     rewards = score([row["prompt"] for row, *_ in answers], [response["content"] for *_, response in answers])
     scored = []
     for (row, index, response), reward in zip(answers, rewards, strict=True):

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
@@ -127,6 +128,13 @@ class RewardModel:
             return limit
         # A RoBERTa has more position embeddings than positions that its tokenizer may use.
         return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
+
+
+def load_scorers() -> dict[str, RewardModel]:
+    """The reward model and the judge that the pipeline trained, by the names of their numbers, but for those that were
+    left out. A `ParamsError` where one should be there and is not."""
+    trained = {"reward": paths.REWARD, "judge": paths.JUDGE}
+    return {name: RewardModel.load(path) for name, path in trained.items() if left_out.reason(path) is None}
 
 
 def shared(model: RewardModel) -> Callable[[Sequence[list[Message]], Sequence[str]], list[float]]:

@@ -67,6 +67,11 @@ def parse(entry: str) -> RewardSource:
     return RewardSource("hub", hub[1], revision=hub[2])
 
 
+def directories(reward_funcs: Sequence[str]) -> list[str]:
+    """The model directories among the entries. A `ValueError` as `parse` raises it."""
+    return [source.location for source in map(parse, reward_funcs) if source.kind == "directory"]
+
+
 def needs_hub(reward_funcs: Sequence[str]) -> bool:
     """Whether any entry is a hub model, so that the network is needed. A `ValueError` as `parse` raises it."""
     return any(parse(entry).kind == "hub" for entry in reward_funcs)

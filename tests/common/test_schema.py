@@ -158,7 +158,7 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("prepare", {"target_range": [1.0, 0.0]}, ["prepare.target_range:", "the lower first"]),
         ("prepare", {"target_range": [1.0]}, ["prepare.target_range:", "two numbers"]),
         ("prepare", {"mixture": {"hh": {"max_rows": 5, "share": 0.5}}}, ["prepare.mixture.hh.max_rows:", "one of"]),
-        ("prepare", {"mixture": {"hh": {"roles": ["test"]}}}, ["prepare.mixture.hh.roles[0]:", "sft, preference"]),
+        ("prepare", {"mixture": {"hh": {"roles": ["ppo"]}}}, ["prepare.mixture.hh.roles[0]:", "sft, preference"]),
         ("prepare", {"mixture": {"hh": {"roles": []}}}, ["prepare.mixture.hh.roles:", "empty"]),
         ("prepare", {"mixture": {"hh": {"wieght": 1}}}, ["prepare.mixture.hh.wieght:", "prepare.mixture.hh.weight?"]),
         ("prepare", {"mixture": {"a": {"share": 0.6}, "b": {"share": 0.6}}}, ["prepare.mixture:", "1.2"]),

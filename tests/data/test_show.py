@@ -1,11 +1,13 @@
 """`python -m rlhf_lib.data.show` on what the demo's data stages wrote."""
 
+import shutil
 import sys
 
 import pytest
 from project import ROOT
 
 from rlhf_lib.common import schema
+from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.data import show
 from rlhf_lib.data.load.params import LoadParams
 from rlhf_lib.data.prepare.params import PrepareParams
@@ -32,6 +34,7 @@ def made(tmp_path, monkeypatch):
     load(raw, replace(schema.read("load", LoadParams, params), instructions=150, num_proc=1))
     prepared = replace(schema.read("prepare", PrepareParams, params), validation_share=0.2, num_proc=1)
     write_json("metrics/data.json", prepare(raw, splits, tmp_path / "data/rejected.jsonl", prepared))
+    shutil.copy(params, tmp_path)
     return tmp_path
 
 
@@ -68,6 +71,24 @@ def test_what_was_dropped_and_examples(made, capsys, monkeypatch):
     assert "rows dropped            foreign_prompt" in out
     assert "--- test, demo/facts\nuser: " in out and "\nanswer (" in out
     assert "sft_train" not in out
+
+
+def test_how_many_prompts_it_takes(made, capsys, monkeypatch):
+    out = shown(capsys, monkeypatch)
+    assert "\nFewer than 30 prompts in sft_validation " in out
+    told, *lines = out.partition("Until each held-out split has about 30 prompts, ")[2].splitlines()
+    assert told == "these shares need 3,900 prompts in all:"  # judge: 30 / (.13 * .06)
+    assert [line.split()[0] for line in lines] == [
+        *(f"{part}_validation" for part in ("judge", "preference", "prompts", "reward", "sft")),
+        "test",
+    ]
+    now = len((made / "data/splits/test.jsonl").read_text().splitlines())
+    assert lines[-1].split() == ["test", str(now), "now;", "430", "needed"]  # 30 / .07
+
+
+def test_files_without_rows_are_not_in_the_table(made, capsys, monkeypatch):
+    write_jsonl("data/splits/judge_train.jsonl", [])
+    assert "\njudge_train" not in shown(capsys, monkeypatch) and "\n\n\n" not in shown(capsys, monkeypatch)
 
 
 def test_without_data_it_says_what_to_run(tmp_path, monkeypatch):

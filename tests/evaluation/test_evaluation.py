@@ -70,7 +70,8 @@ class Judge:
 @pytest.fixture
 def build(sft, reward, tokenizer):
     def build(policy, reference=sft, judge=None, **changes):
-        return Evaluator(params(**changes), policy, reference, reward, judge or Judge(), tokenizer)
+        scorers = {"reward": reward, "judge": judge or Judge()}
+        return Evaluator(params(**changes), policy, reference, scorers, tokenizer)
 
     return build
 

@@ -101,8 +101,9 @@ def test_the_stage_scores_with_the_judge_what_a_run_left(build, tiny, tmp_path):
     assert dict(zip(header, lines[0], strict=True))["kl"] == "0"
 
 
-def test_without_completions_the_file_has_its_columns(tiny, tmp_path, monkeypatch):
+def test_without_completions_the_file_has_the_columns_that_are_plotted(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
     write_jsonl(FILE, [])
     shutil.copytree(tiny.reward, "models/judge")
-    assert stage() == [list(COLUMNS)]
+    assert stage() == [["rollout", "judge"]]

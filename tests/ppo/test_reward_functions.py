@@ -34,6 +34,18 @@ def rewards(functions, weights=None, columns=None):
     return RewardFunctions(functions, weights or [1.0] * len(functions))(PROMPTS, TEXTS, columns or {})
 
 
+def same(completions, **columns):
+    return [0.5 for _ in completions]
+
+
+def idle(functions, rows=3, times=2):
+    """What is said of functions that were asked `times` times about `rows` rows."""
+    asked = RewardFunctions(functions, [1.0] * len(functions))
+    for _ in range(times):
+        asked(PROMPTS[:rows], TEXTS[:rows], {})
+    return list(asked.idle())
+
+
 # ---- the contract
 
 
@@ -211,3 +223,19 @@ def test_another_number_of_weights_is_told():
     entries = ["rewards.examples:brevity", "rewards.examples:no_repetition"]
     text = told(RewardFunctions.load, entries, [1.0], True)
     assert text.startswith("params.yaml: ppo.reward_weights: 1 weights for 2 reward_funcs")
+
+
+# ---- functions that tell nothing apart
+
+
+def test_a_function_that_scores_nothing_or_all_alike_is_named():
+    why = ": nothing can be learnt from it (params.yaml: ppo.reward_funcs)"
+    assert idle({"letters": letters, "nothing": nothing, "same": same, "first": only_first}) == [
+        f"reward function nothing gave no number to any of 6 answers{why}",
+        f"reward function same gave 0.5 to all of the 6 answers that it scored{why}",
+        f"reward function first gave 10 to all of the 2 answers that it scored{why}",
+    ]
+
+
+def test_a_function_that_was_hardly_asked_is_not():
+    assert idle({"nothing": nothing, "same": same}, rows=1, times=1) == idle({"same": same}, times=0) == []

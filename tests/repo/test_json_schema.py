@@ -181,7 +181,7 @@ def test_the_shipped_params_are_taken(schema, shipped):
         (["best_of_n", "n"], [2, 1]),
         (["load", "sources"], [{"path": "rows.jsonl"}]),
         (["load", "sources"], [{"reader": "hh", "pth": "rows.jsonl"}]),
-        (["prepare", "mixture"], {"hh": {"roles": ["test"]}}),
+        (["prepare", "mixture"], {"hh": {"roles": ["ppo"]}}),
         (["prepare", "mixture"], {"hh": {"wieght": 1}}),
     ],
 )

@@ -152,7 +152,8 @@ def _load_source(
     print(f"{source.name}: {kept:,} rows{tested}" + (f"; rejected: {lost}" if lost else ""))
     if unused := unused_columns(layouts, source, where):
         print(f"{source.name}: columns not used: {unused}")
-    return {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
+    good = {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
+    return {**good, "roles": ["test"]} if source.test else good
 
 
 def unused_columns(layouts: Collection[Layout], source: SourceParams, where: str) -> str:
