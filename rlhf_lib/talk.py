@@ -65,17 +65,17 @@ def load(path: str) -> Policy:
     if not Path(path).is_dir():
         raise SystemExit(f"{path}: no such directory; dvc repro makes models/sft, models/ppo and models/dpo")
     config = Path(path, "config.json")
-    if not config.is_file():
-        raise SystemExit(f"{path}: no model in it (no config.json); name a directory such as models/sft")
     from rlhf_lib.common.hub import one_line
     from rlhf_lib.models import hardware, loading
 
     hardware.attend_without_cudnn()
     try:
+        loading.check_directory(path)
         architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
         if any("Classification" in architecture for architecture in architectures):
             raise SystemExit(f"{path}: a reward model, which gives no answers; name a policy such as models/ppo")
         policy = Policy(path, loading.load_policy(path), loading.load_tokenizer(path))
+        loading.check_tokenizer(policy.tokenizer, policy.model)
     except Exception as error:  # whatever a broken file makes the libraries raise
         raise SystemExit(f"{path}: cannot be loaded as a language model: {one_line(error)}") from None
     if policy.tokenizer.chat_template is None:

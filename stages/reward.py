@@ -30,12 +30,12 @@ def train(section: str, params: JudgeParams, splits: Splits, target_range: Seque
     checkpoints, path = CheckpointDir(section), paths.model(section)
     bounds = (target_range[0], target_range[1]) if params.is_bounded else None
     trainer = reward.build(section, params, splits, bounds, checkpoints)
-    log = reward.run(trainer, checkpoints)
+    log = training.run(trainer, checkpoints, section)
     plain = weights.export(trainer, section, params, "SEQ_CLS", path, lambda: base.load(section, params, {}).model)
     if plain is None:
         return
     model = RewardModel(plain, trainer.processing_class, bounds=bounds)
-    pairs, test = read_jsonl(splits.validation), read_jsonl(paths.split("test"))
+    pairs, test = scores.measured_pairs(section, splits), read_jsonl(paths.split("test"))
     groups = read_jsonl(splits.groups_validation) if splits.groups_validation else None
     measured = scores.measure(model, params.kind, pairs, groups, test, target_range)
     write_json(Path(path) / STATISTICS_FILE, measured.statistics)
