@@ -32,7 +32,7 @@ def main() -> None:
     if not trainer.accelerator.is_main_process:
         return
     load = partial(models.load_policy, paths.SFT)
-    weights.save(trainer.model.policy, trainer.processing_class, paths.PPO, load)
+    weights.save("ppo", trainer.model.policy, trainer.processing_class, paths.PPO, load)
     training.write_curves("ppo", log)
     write_jsonl(paths.samples("ppo_training"), trainer.ppo_state.completions)
     keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")

@@ -18,6 +18,7 @@ from rlhf_lib.models.lengths import no_rows
 from rlhf_lib.models.loading import load_policy, load_tokenizer
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights
+from rlhf_lib.training.adapters import check_targets
 from rlhf_lib.training.checkpoint import CheckpointDir
 
 
@@ -78,6 +79,8 @@ def build(
     weights.freeze("dpo", policy, params.freeze)
     training.set_checkpointing(config, policy, 2 * params.per_device_train_batch_size, max_length)
     adapters = weights.lora_config(params, policy, "CAUSAL_LM")
+    if adapters is not None:
+        check_targets("dpo", policy, adapters)
     with weights.telling_of_lora("dpo", adapters):
         return PrecomputedDPOTrainer(
             model=policy,

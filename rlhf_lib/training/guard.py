@@ -19,6 +19,7 @@ from rlhf_lib.models.loading import nonfinite
 from rlhf_lib.models.processes import is_main
 from rlhf_lib.training.checkpoint import CheckpointDir
 
+WATCHED = ("loss", "rewards/margins")  # of what is logged, with eval_ before it or not
 GROWTH = 1000.0  # times the first loss, or times 1 where that was less, above which a loss has left all bounds
 
 
@@ -28,6 +29,8 @@ class Diverged(ParamsError):
     def __init__(self, stage: str, what: str) -> None:
         precision = hardware.precision()
         advice = f"lower {stage}.learning_rate, or {stage}.max_grad_norm"
+        if stage == "dpo":
+            advice += ", look at dpo.beta and dpo.label_smoothing"
         if precision != "fp32":
             advice += f", or set compute.precision to fp32 (it is {precision})"
         super().__init__(f"{stage}: {what}: the training diverged, and nothing was written; {advice} in params.yaml")
@@ -55,12 +58,12 @@ class Divergence(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name in ("loss", "eval_loss"):
-            loss = (logs or {}).get(name)
-            if loss is None:
-                continue
-            if not math.isfinite(loss):
-                raise Diverged(self.stage, f"{name} is {loss} at step {state.global_step}")
+        found = {name: value for name, value in (logs or {}).items() if name.removeprefix("eval_") in WATCHED}
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise Diverged(self.stage, f"{name} is {value} at step {state.global_step}")
+        losses = {name: value for name, value in found.items() if name.endswith("loss")}
+        for name, loss in losses.items():
             if math.isnan(self.first):
                 self.first = loss
             if abs(loss) > GROWTH * max(1.0, abs(self.first)):
