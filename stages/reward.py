@@ -20,16 +20,17 @@ def train(section: str, params: JudgeParams, splits: Splits, target_range: Seque
     with environment.importing():
         from rlhf_lib.common.files import write_json
         from rlhf_lib.common.rows import read_jsonl, write_jsonl
+        from rlhf_lib.models.templates import check_file
         from rlhf_lib.reward import base, scores
         from rlhf_lib.reward import trainer as reward
         from rlhf_lib.scoring.reward_model import STATISTICS_FILE, RewardModel
         from rlhf_lib.training import trainer as training
         from rlhf_lib.training import weights
         from rlhf_lib.training.checkpoint import CheckpointDir
-
     checkpoints, path = CheckpointDir(section), paths.model(section)
     bounds = (target_range[0], target_range[1]) if params.is_bounded else None
     trainer = reward.build(section, params, splits, bounds, checkpoints)
+    check_file(paths.split("test"), trainer.processing_class)
     log = training.run(trainer, checkpoints, section)
     plain = weights.export(trainer, section, params, "SEQ_CLS", path, lambda: base.load(section, params, {}).model)
     if plain is None:
@@ -54,8 +55,8 @@ def main() -> None:
         from rlhf_lib.models import hardware
         from rlhf_lib.reward.data import Splits
 
-    others = (paths.split(name) for name in ("reward_validation", "groups_train", "groups_validation"))
-    splits = Splits(paths.with_negatives("reward_train"), *others)
+    names = ("reward_validation", "groups_train", "groups_validation")
+    splits = Splits(paths.with_negatives("reward_train"), *map(paths.split, names))
     hardware.use(compute)
     train("reward", params, splits, target_range)
 

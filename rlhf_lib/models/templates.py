@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_lib.common.rows import Message
+from rlhf_lib.common.rows import Message, read_values
 from rlhf_lib.common.yaml import ParamsError
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ def check_rows(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[Sequence[Me
         asked = _refusal(tokenizer, template, roles, True)
         if told := asked or _refusal(tokenizer, template, (*roles, "assistant"), False):
             raise ParamsError(f"{file}: row {number}: {told}")
+
+
+def check_file(path: str | Path, *tokenizers: PreTrainedTokenizerBase) -> None:
+    """`check_rows` of a JSON Lines file of rows with a `prompt`, by the template of each tokenizer."""
+    prompts = [row["prompt"] for row in read_values(path)]
+    for tokenizer in tokenizers:
+        check_rows(tokenizer, prompts, str(path))
 
 
 @contextmanager

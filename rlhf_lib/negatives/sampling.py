@@ -89,8 +89,11 @@ def sample(
     `file` gets the answers as they come. Those that a killed run with the same arguments left there are kept. `splits`
     are the files of the prompts: what the model's template refuses is told by file and row before anything is sampled.
     """
+    from rlhf_lib.models.templates import check_file
+
     model, tokenizer = load_model(params)
-    check_templates(tokenizer, splits)
+    for split in splits:
+        check_file(split, tokenizer)
     ids = list(prompts)
     samples = dict(zip(ids, _saved(file), strict=False))
     size = max(1, CHUNK * params.per_device_eval_batch_size // params.num_negatives)
@@ -172,11 +175,3 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
     model = model.to(hardware.device()).eval()
     models.run_fast(model)
     return model, tokenizer
-
-
-def check_templates(tokenizer: PreTrainedTokenizerBase, splits: Iterable[Path]) -> None:
-    """A `ParamsError` where the chat template refuses a prompt of the pairs in files: some take no system message."""
-    from rlhf_lib.models.templates import check_rows
-
-    for split in splits:
-        check_rows(tokenizer, (pair["prompt"] for pair in read_values(split)), str(split))
