@@ -7,6 +7,7 @@ they are about to be evaluated or saved.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -85,11 +86,13 @@ class Divergence(TrainerCallback):
 
 
 @contextmanager
-def leaving_no_checkpoint(checkpoints: CheckpointDir) -> Iterator[None]:
+def leaving_no_checkpoint(trainer: Trainer, checkpoints: CheckpointDir) -> Iterator[None]:
     """A context that trains: where it diverges, its checkpoints go, from which it would diverge again."""
     try:
         yield
     except Diverged:
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # progress bars end here
         if is_main():
+            print(file=sys.stderr)  # the error would else stand behind a bar
             checkpoints.remove()
         raise

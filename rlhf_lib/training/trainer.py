@@ -165,7 +165,7 @@ def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") ->
         print(f"resuming from {latest}")
     trainer.add_callback(_LogOfAShortRun())
     trainer.add_callback(guard.Divergence(stage, trainer))
-    with guard.leaving_no_checkpoint(checkpoints):
+    with guard.leaving_no_checkpoint(trainer, checkpoints):
         trainer.train(resume_from_checkpoint=latest)
         log = trainer.state.log_history
         if trainer.args.eval_strategy != "no" and not any(key.startswith("eval_") for entry in log for key in entry):

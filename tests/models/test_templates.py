@@ -12,7 +12,7 @@ from rlhf_lib.evaluation.sampling import dataset as own_responses
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_and_start, dialogue_ids, pair_and_start, prompt_and_answer, prompt_ids
 from rlhf_lib.models.logprobs import Response, sequence_logprobs
-from rlhf_lib.models.templates import check_rows
+from rlhf_lib.models.templates import check_file, check_rows
 from rlhf_lib.ppo.data import Completions, Prompts
 from rlhf_lib.sft import data as sft_data
 from rlhf_lib.sft import trainer as sft
@@ -190,3 +190,13 @@ def test_each_trainer_names_the_row_whose_words_are_refused(tiny, tokenizer, che
     assert said.startswith("pairs.jsonl: row 3: ")
     said = told(Prompts.encode, tokenizer, [{"prompt": user(text)} for text in TEXTS], 8, 64, "prompts.jsonl")
     assert said.startswith("prompts.jsonl: row 3: ")
+
+
+def test_a_file_is_tried_on_every_template(tokenizer, tiny, tmp_path):
+    rows = [{"prompt": user("Hi?")}, {"prompt": [SYSTEM, *user("Hi?")]}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    picky = models.load_tokenizer(tiny.policy)
+    picky.chat_template = NO_SYSTEM
+    check_file(tmp_path / "rows.jsonl", tokenizer)
+    said = told(check_file, tmp_path / "rows.jsonl", tokenizer, picky)
+    assert said.startswith(f"{tmp_path / 'rows.jsonl'}: row 2: messages of the roles system, user: ")
