@@ -64,24 +64,23 @@ def load(path: str) -> Policy:
     """The policy in a directory; a `SystemExit` of one line where there is none."""
     if not Path(path).is_dir():
         raise SystemExit(f"{path}: no such directory; dvc repro makes models/sft, models/ppo and models/dpo")
-    config = Path(path, "config.json")
-    if not config.is_file():
-        raise SystemExit(f"{path}: no model in it: {left_out.reason(path) or 'name a directory such as models/sft'}")
+    if why := left_out.reason(path):
+        raise SystemExit(f"{path}: no model in it: {why}")
     from rlhf_lib.common.hub import one_line
     from rlhf_lib.models import hardware, loading
 
     hardware.attend_without_cudnn()
     try:
-        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+        loading.check_directory(path)
+        architectures = json.loads(Path(path, "config.json").read_text("utf-8")).get("architectures") or []
         if any("Classification" in architecture for architecture in architectures):
             raise SystemExit(f"{path}: a reward model, which gives no answers; name a policy such as models/ppo")
         policy = Policy(path, loading.load_policy(path), loading.load_tokenizer(path))
+        loading.check_tokenizer(policy.tokenizer, policy.model)
     except Exception as error:  # whatever a broken file makes the libraries raise
         raise SystemExit(f"{path}: cannot be loaded as a language model: {one_line(error)}") from None
     if policy.tokenizer.chat_template is None:
-        raise SystemExit(
-            f"{path}: its tokenizer has no chat template; name a model that stage base, sft, ppo or dpo wrote"
-        )
+        raise SystemExit(f"{path}: its tokenizer has no chat template; name a model that base, sft, ppo or dpo wrote")
     return policy
 
 

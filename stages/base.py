@@ -13,6 +13,7 @@ def main() -> None:
         from rlhf_lib.base import model as base
         from rlhf_lib.common.rows import read_jsonl
         from rlhf_lib.models import loading as models
+        from rlhf_lib.models.templates import check_file
 
     if params.model_name_or_path is None:
         rows = read_jsonl(paths.split("sft_train"))
@@ -27,6 +28,7 @@ def main() -> None:
     else:
         model, tokenizer = base.pretrained(params)
     base.complete(model, tokenizer, params.seed)
+    check_file(paths.split("sft_train"), tokenizer)
     models.save(model, tokenizer, paths.BASE)
     print(f"base: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
 

@@ -27,15 +27,18 @@ def main() -> None:
         from rlhf_lib.evaluation.samples import CANDIDATE
         from rlhf_lib.models import hardware, processes
         from rlhf_lib.models import loading as models
+        from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import load_scorers
 
     hardware.use(compute)
     rows = evaluation.held_out_rows(paths.split("test"), params.max_prompts)
     sft, tokenizer = models.load_policy(paths.SFT), models.load_tokenizer(paths.SFT)
+    scorers = load_scorers()
+    check_file(paths.split("test"), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
     said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)
     candidates = [response.sample for response in said]
-    evaluation.score(candidates, load_scorers())
+    evaluation.score(candidates, scorers)
     if processes.is_main():
         write_jsonl(paths.samples("best_of_n"), candidates)
 

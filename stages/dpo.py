@@ -29,15 +29,19 @@ def main() -> None:
         dpo.with_reference(training.dataset(path, COLUMNS), paths.reference(split)) for split, path in PAIRS.items()
     )
     trainer = dpo.build(params, reference.max_length, paths.SFT, train, validation, checkpoints)
-    log = training.run(trainer, checkpoints)
+    log = training.run(trainer, checkpoints, "dpo")
     load = partial(models.load_policy, paths.SFT)
     if weights.export(trainer, "dpo", params, "CAUSAL_LM", paths.DPO, load) is None:
         return
     training.write_curves("dpo", log)
-    summary = {key: training.last(log, f"eval_{key}") for key in ("loss", "rewards/accuracies", "rewards/margins")}
+    summary = {
+        key: training.last_or_none(log, f"eval_{key}") for key in ("loss", "rewards/accuracies", "rewards/margins")
+    }
     summary = {f"validation_{key.replace('/', '_')}": value for key, value in summary.items()}
     write_json(paths.summary("dpo"), {"dpo": {**summary, "loss": training.last(log, "loss"), "pairs": len(train)}})
-    print(f"dpo: {len(train):,} pairs; validation accuracy {summary['validation_rewards_accuracies']:.3f}")
+    accuracy = summary["validation_rewards_accuracies"]
+    told = "no validation" if accuracy is None else f"validation accuracy {accuracy:.3f}"
+    print(f"dpo: {len(train):,} pairs; {told}")
     few.tell("dpo", validation=len(validation))
     checkpoints.remove()
 

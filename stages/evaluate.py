@@ -18,6 +18,7 @@ def main() -> None:
         from rlhf_lib.evaluation.sampling import Evaluator, held_out_rows
         from rlhf_lib.models import hardware, processes
         from rlhf_lib.models import loading as models
+        from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import load_scorers
 
     hardware.use(compute)
@@ -29,6 +30,8 @@ def main() -> None:
         load_scorers(),
         models.load_tokenizer(paths.SFT),
     )
+    scorers = evaluator.scorers.values()
+    check_file(paths.split("test"), evaluator.tokenizer, *(scorer.tokenizer for scorer in scorers))
     samples = evaluator.samples(held_out_rows(paths.split("test"), params.max_prompts))
     if processes.is_main():
         write_jsonl(paths.samples(policy), samples)

@@ -12,12 +12,8 @@ def main() -> None:
     compute, params = read("compute", ComputeParams), read("judge", JudgeParams)
     left_out.unless_there("judge", paths.split("judge_train"))
     environment.prepare(offline=params.source.kind != "hub")
-    with environment.importing():
-        from rlhf_lib.models import hardware
-        from rlhf_lib.reward.data import Splits
-
-    hardware.use(compute)
-    reward.train("judge", params, Splits(paths.split("judge_train"), paths.split("judge_validation")))
+    files = [paths.split("judge_train"), paths.split("judge_validation")]
+    reward.train("judge", compute, params, files, target_range=(0.0, 1.0))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def main() -> None:
 
     hardware.use(compute)
     checkpoints = CheckpointDir("negatives")
-    samples = negatives.sample(params, negatives.prompts(SPLITS), checkpoints.path / "samples.jsonl")
+    samples = negatives.sample(params, negatives.prompts(SPLITS), checkpoints.path / "samples.jsonl", SPLITS)
     counts = [Counter[str]() for _ in FILES]
     for split, out, count in zip(SPLITS, OUTS, counts, strict=True):
         write_jsonl(out, negatives.extend(read_values(split), samples, count))

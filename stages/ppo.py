@@ -30,17 +30,17 @@ def main() -> None:
         list(read_jsonl(paths.split(name))) for name in ("prompts_train", "prompts_validation", "sft_train")
     )
     trainer = ppo.build(params, paths.SFT, paths.REWARD, train, validation, ptx, checkpoints)
-    log = training.run(trainer, checkpoints)
+    log = training.run(trainer, checkpoints, "ppo")
     if not trainer.accelerator.is_main_process:
         return
     load = partial(models.load_policy, paths.SFT)
-    weights.save(trainer.model.policy, trainer.processing_class, paths.PPO, load)
+    weights.save("ppo", trainer.model.policy, trainer.processing_class, paths.PPO, load)
     training.write_curves("ppo", log)
     write_jsonl(paths.samples("ppo_training"), trainer.ppo_state.completions)
     keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")
-    summary = {key: training.last(log, key) for key in keys}
+    summary = {key: training.last_or_none(log, key) for key in keys}
     summary |= {
-        f"validation_{key}": training.last(log, f"eval_{key}") for key in ("reward", "kl", "length", "eos_rate")
+        f"validation_{key}": training.last_or_none(log, f"eval_{key}") for key in ("reward", "kl", "length", "eos_rate")
     }
     summary["final_kl_coef"] = trainer.ppo_state.kl_coef
     write_json(paths.summary("ppo"), {"ppo": summary})

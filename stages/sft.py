@@ -28,7 +28,7 @@ def main() -> None:
     held_out = list(read_jsonl(paths.split("sft_validation")))
     train, validation = (training.dataset(paths.split(f"sft_{part}"), sft.COLUMNS) for part in ("train", "validation"))
     trainer = sft.build(params, paths.BASE, train, validation, checkpoints)
-    log = training.run(trainer, checkpoints)
+    log = training.run(trainer, checkpoints, "sft")
     load = partial(models.load_policy, paths.BASE)
     policy = weights.export(trainer, "sft", params, "CAUSAL_LM", paths.SFT, load)
     if policy is None:
@@ -38,11 +38,21 @@ def main() -> None:
         for model in (load(), models.load_policy(paths.SFT))
     )
     training.write_curves("sft", log)
-    summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": math.exp(after)}
+    summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": perplexity(after)}
     write_json(paths.summary("sft"), {"sft": {**summary, "loss": training.last(log, "loss"), "rows": len(train)}})
-    print(f"sft: {len(train):,} rows; validation loss {before:.3f} before and {after:.3f} after (nats per token)")
+    print(f"sft: {len(train):,} rows; {told(before, after)}")
     few.tell("sft", validation=len(held_out))
     checkpoints.remove()
+
+
+def perplexity(loss: float | None) -> float | None:
+    return None if loss is None else math.exp(loss)
+
+
+def told(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return "no validation"
+    return f"validation loss {before:.3f} before and {after:.3f} after (nats per token)"
 
 
 if __name__ == "__main__":

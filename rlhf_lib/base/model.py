@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
@@ -20,7 +18,7 @@ from transformers import (
 from rlhf_lib.base.params import BaseParams
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.chat import END, PAD, ROLES, chat_template
-from rlhf_lib.models.loading import explaining, fetch, init_kwargs
+from rlhf_lib.models.loading import explaining, fetch_causal
 
 
 def fresh_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
@@ -66,8 +64,7 @@ def pretrained(params: BaseParams) -> tuple[PreTrainedModel, PreTrainedTokenizer
     name, revision = str(params.model_name_or_path), params.model_revision
     way_out = "give a directory or a hub id, or null for a fresh model"
     with explaining(f"params.yaml: base.model_name_or_path: cannot load {name!r}", name, revision, way_out, way_out):
-        tokenizer = fetch(AutoTokenizer, name, revision)
-        return fetch(AutoModelForCausalLM, name, revision, **init_kwargs()), tokenizer
+        return fetch_causal(name, revision)
 
 
 def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
@@ -77,7 +74,10 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: i
     before the EOS, so a new pad token is made even where the model uses its EOS for padding.
     """
     if tokenizer.eos_token is None:
-        raise ParamsError("params.yaml: base.model_name_or_path: its tokenizer has no EOS token; choose another model")
+        raise ParamsError(
+            "params.yaml: base.model_name_or_path: its tokenizer has no EOS token, with which answers end; write one "
+            "of its tokens as eos_token into its tokenizer_config.json, or choose another model"
+        )
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": PAD})
     if tokenizer.chat_template is None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
-from transformers import set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import disable_dropout_in_model
 
-from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.common.rows import JsonObject, read_jsonl
+from rlhf_lib.dpo.data import encode
 from rlhf_lib.dpo.params import DPOParams
-from rlhf_lib.dpo.reference import REFERENCE_COLUMNS
+from rlhf_lib.dpo.reference import PAIRS, REFERENCE_COLUMNS
+from rlhf_lib.models.lengths import no_rows
 from rlhf_lib.models.loading import load_policy, load_tokenizer
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights
+from rlhf_lib.training.adapters import check_targets
 from rlhf_lib.training.checkpoint import CheckpointDir
 
 
 class PrecomputedDPOTrainer(training.Unpadded, DPOTrainer):
-    """TRL's DPOTrainer without padding, on rows that bear reference log-probs.
+    """TRL's DPOTrainer without padding, on rows that are encoded already and bear reference log-probs.
 
     TRL recomputes them in every run, so that a sweep over DPO's params would pay each time.
     """
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
+        return dataset
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         return dataset
@@ -37,31 +44,50 @@ def with_reference(pairs: Dataset, path: str | Path) -> Dataset:
     return kept
 
 
+def encoded(rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str) -> Dataset:
+    """The rows of a split with the token ids that TRL's collator reads, which cuts them."""
+
+    def encode_row(row: JsonObject, number: int) -> JsonObject:
+        pair = encode(tokenizer, row, str(PAIRS[split]), number + 1)
+        return {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected}
+
+    return rows.map(encode_row, with_indices=True, desc="Encoding") if len(rows) else rows
+
+
 def build(
     params: DPOParams, max_length: int, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir
 ) -> DPOTrainer:
-    """A trainer of the model in directory `model`; `train` and `validation` come from `with_reference`."""
+    """A trainer of the model in directory `model`; `train` and `validation` come from `with_reference`.
+
+    Without validation rows nothing is validated; a `ParamsError` where there is nothing to learn from.
+    """
+    if not len(train):
+        raise no_rows(str(PAIRS["train"]))
     config = DPOConfig(
         max_length=max_length,
         precompute_ref_log_probs=True,
         remove_unused_columns=False,
         disable_dropout=False,  # it would be that of the adapters too
         **params.config(),
-        **training.trl_kwargs(params, checkpoints),
+        **training.trl_kwargs(params, checkpoints, len(validation) > 0),
     )
     policy = load_policy(model, **weights.quantization("dpo", params))
+    tokenizer = load_tokenizer(model)
     disable_dropout_in_model(policy)
+    rows, held_out = (encoded(part, tokenizer, split) for part, split in ((train, "train"), (validation, "validation")))
     set_seed(params.seed)  # adapters are drawn
     weights.freeze("dpo", policy, params.freeze)
     training.set_checkpointing(config, policy, 2 * params.per_device_train_batch_size, max_length)
     adapters = weights.lora_config(params, policy, "CAUSAL_LM")
+    if adapters is not None:
+        check_targets("dpo", policy, adapters)
     with weights.telling_of_lora("dpo", adapters):
         return PrecomputedDPOTrainer(
             model=policy,
             args=config,
-            train_dataset=train,
-            eval_dataset=validation,
-            processing_class=load_tokenizer(model),
+            train_dataset=rows,
+            eval_dataset=held_out if len(held_out) else None,
+            processing_class=tokenizer,
             # handed over as an adapter on the model, it would be copied as the reference
             peft_config=adapters,
         )

@@ -76,12 +76,21 @@ def encode_prompts(
 
     A `ParamsError` that names `param` when not even an empty prompt would fit.
     """
+    room = prompt_room(max_new_tokens, context, param)
+    return [prompt_ids(tokenizer, prompt)[-room:] for prompt in prompts]
+
+
+def prompt_room(max_new_tokens: int, context: int | None, param: str) -> int:
+    """The tokens that a prompt may have beside `max_new_tokens`; 0 where the context is not known.
+
+    A `ParamsError` that names `param` when not even an empty prompt would fit.
+    """
     if context is None:
-        return [prompt_ids(tokenizer, prompt) for prompt in prompts]
+        return 0
     room = context - max_new_tokens
     if room < 8:
         raise ParamsError(
             f"params.yaml: {param}: {max_new_tokens} new tokens leave no room for a prompt in the model's context of "
             f"{context} tokens; set it to at most {context - 8}"
         )
-    return [prompt_ids(tokenizer, prompt)[-room:] for prompt in prompts]
+    return room

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_lib.common.rows import Message
+from rlhf_lib.models.templates import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,33 +29,59 @@ def chat_template(special_tokens: list[str]) -> str:
     return template.replace("BREAK_UP", " ".join(sorted(broken_up)))
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) -> list[int]:
     """Token ids of a prompt, up to where the assistant's answer begins."""
-    text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return _ids(tokenizer, render(tokenizer, prompt, add_generation_prompt=True))
 
 
-def dialogue_ids(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], response: str) -> list[int]:
+def dialogue_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], response: str) -> list[int]:
     """Token ids of a prompt and the assistant's answer, ended as the template ends it."""
-    messages = [*prompt, {"role": "assistant", "content": response}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    return _ids(tokenizer, render(tokenizer, [*prompt, Message(role="assistant", content=response)]))
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def answer_start(prompt: Sequence[int], dialogue: Sequence[int]) -> int:
-    """The place of the answer's first token in the dialogue's: where its tokens and the prompt's part, as in TRL."""
-    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(prompt, dialogue, strict=False)))
+def dialogue_and_start(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], response: str
+) -> tuple[list[int], int]:
+    """Token ids of a prompt and its answer, and the place of the answer's first token.
+
+    The answer begins where the dialogue parts from the prompt, as in TRL: some templates end the prompt with more than
+    they put before an answer, such as an empty block of thoughts. Where the two part before the answer's turn, the
+    template writes an earlier turn otherwise once an answer follows, and the place is where two answers part.
+    """
+    prompted, dialogue = prompt_ids(tokenizer, prompt), dialogue_ids(tokenizer, prompt, response)
+    start = _common(prompted, dialogue)
+    if start == len(prompted) or start >= _common(_ids(tokenizer, render(tokenizer, prompt)), prompted):
+        return dialogue, start
+    other = "x" if response.lstrip()[:1].lower() == "y" else "y"
+    return dialogue, _common(dialogue, dialogue_ids(tokenizer, prompt, other))
+
+
+def pair_and_start(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], answers: tuple[str, str]
+) -> tuple[list[list[int]], int]:
+    """Token ids of a prompt with each of two answers, and the place where the answers begin in both."""
+    dialogues, starts = zip(*(dialogue_and_start(tokenizer, prompt, answer) for answer in answers), strict=True)
+    return list(dialogues), min(starts)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """The number of tokens at the beginning that two lists share."""
+    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
 
 
 def prompt_and_answer(
-    tokenizer: PreTrainedTokenizerBase, prompt: list[Message], response: str, limit: int | None
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], response: str, limit: int | None
 ) -> tuple[list[int], list[int], bool]:
     """Token ids of a prompt and of its answer, and whether the answer is whole.
 
     A dialogue of more than `limit` tokens loses its end. A prompt that fills it alone leaves one token to the answer,
     so that none is empty.
     """
-    dialogue = dialogue_ids(tokenizer, prompt, response)
+    dialogue, start = dialogue_and_start(tokenizer, prompt, response)
     kept = dialogue[:limit]
-    start = min(answer_start(prompt_ids(tokenizer, prompt), dialogue), len(kept) - 1)
+    start = min(start, len(kept) - 1)
     return kept[:start], kept[start:], len(kept) == len(dialogue)

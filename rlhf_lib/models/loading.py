@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers.utils import logging
 
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import attention, hardware
+from rlhf_lib.models import attention, directory, hardware
 
 # Keys that transformers writes with the machine's or the moment's values: they would change the hash of the out.
 _UNSTABLE_TOKENIZER_KEYS = ("is_local", "local_files_only", "name_or_path")
@@ -41,6 +42,10 @@ def fetch(auto_class: Any, name: str | Path, revision: str | None, **kwargs: Any
     return patiently(lambda: auto_class.from_pretrained(name, revision=revision, **kwargs))
 
 
+class Unfit(Exception):
+    """A model that cannot serve: what is wrong with it, and what to do."""
+
+
 @contextmanager
 def explaining(fault: str, name: str, revision: str | None, instead: str, wanted: str) -> Iterator[None]:
     """A context that loads a model: what goes wrong becomes a `ParamsError` that begins with `fault`.
@@ -48,10 +53,55 @@ def explaining(fault: str, name: str, revision: str | None, instead: str, wanted
     instead: what the user may do if the hub does not give it. wanted: what to do, or what it must be, if it is there.
     """
     try:
+        if revision is None and os.path.isdir(name):
+            check_directory(name)
         yield
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = explain(error, name, revision, "model", instead) or f"{one_line(error)}; {wanted}"
-        raise ParamsError(f"{fault}: {reason}") from None
+    except Unfit as unfit:
+        raise ParamsError(f"{fault}: {unfit}") from None
+    except Exception as error:  # whatever a broken file makes the libraries raise
+        reason = directory.library_fault(error) or explain(error, name, revision, "model", instead)
+        raise ParamsError(f"{fault}: {reason or f'{one_line(error)}; {wanted}'}") from None
+
+
+def fetch_causal(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model on the CPU, and its tokenizer, from a directory or the hub; to be called in `explaining`.
+
+    An `Unfit` where weights are missing or not finite, or where the tokenizer is not the model's.
+    """
+    tokenizer = fetch(AutoTokenizer, name, revision)
+    options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    with without_load_report():
+        model, info = fetch(AutoModelForCausalLM, name, revision, **options, **init_kwargs())
+    if told := directory.weights_fault(info) or nonfinite_fault(model):
+        raise Unfit(told)
+    check_tokenizer(tokenizer, model)
+    return model, tokenizer
+
+
+def check_directory(path: str | Path) -> None:
+    """An `Unfit` where the files of a model's directory show that it cannot be loaded."""
+    if told := directory.fault(path):
+        raise Unfit(told)
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """An `Unfit` where the tokenizer knows no words, or is another model's."""
+    if told := directory.tokenizer_fault(tokenizer, model.get_input_embeddings().num_embeddings):
+        raise Unfit(told)
+
+
+@torch.no_grad()
+def nonfinite(model: torch.nn.Module) -> str | None:
+    """The name of a weight that is not finite throughout; None where all are. The device is waited for once."""
+    weights = {name: weight for name, weight in model.named_parameters() if weight.is_floating_point()}
+    are_finite = torch.stack([weight.isfinite().all() for weight in weights.values()]).tolist()
+    return next((name for name, finite in zip(weights, are_finite, strict=True) if not finite), None)
+
+
+def nonfinite_fault(model: torch.nn.Module) -> str | None:
+    """What to say of a model that was handed over with a weight that is not finite; None where all are."""
+    name = nonfinite(model)
+    return name and f"{name} holds NaN or infinity; name a model whose training went well"
 
 
 @contextmanager

@@ -81,13 +81,19 @@ def summary(counts: Counter[str]) -> dict[str, float]:
     return {**{key: counts[key] for key in COUNTS}, "mean_tokens": counts["tokens"] / max(counts["added"], 1)}
 
 
-def sample(params: NegativesParams, prompts: Mapping[str, list[Message]], file: Path) -> dict[str, list[Sample]]:
+def sample(
+    params: NegativesParams, prompts: Mapping[str, list[Message]], file: Path, splits: Iterable[Path] = ()
+) -> dict[str, list[Sample]]:
     """`num_negatives` answers to each prompt, by row id; which ones depends on the prompt, its id and `seed` alone.
 
-    `file` gets the answers as they come. Those that a killed run with the same arguments left there are kept.
+    `file` gets the answers as they come. Those that a killed run with the same arguments left there are kept. `splits`
+    are the files of the prompts: what the model's template refuses is told by file and row before anything is sampled.
     """
+    from rlhf_lib.models.templates import check_file
+
     model, tokenizer = load_model(params)
-    check_template(tokenizer, prompts.values())
+    for split in splits:
+        check_file(split, tokenizer)
     ids = list(prompts)
     samples = dict(zip(ids, _saved(file), strict=False))
     size = max(1, CHUNK * params.per_device_eval_batch_size // params.num_negatives)
@@ -154,8 +160,6 @@ def _draw(
 
 def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model that answers, on its device, and its tokenizer; a `ParamsError` when there is none that can chat."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from rlhf_lib.models import hardware
     from rlhf_lib.models import loading as models
 
@@ -163,8 +167,7 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
     where = f"{PARAMS_FILE}: negatives.model_name_or_path: {params.model_name_or_path}"
     must_be = "it must be a causal language model with config.json, safetensors and tokenizer"
     with models.explaining(f"{where} cannot be loaded", name, revision, "name models/sft or models/base", must_be):
-        tokenizer = models.fetch(AutoTokenizer, name, revision)
-        model = models.fetch(AutoModelForCausalLM, name, revision, **models.init_kwargs())
+        model, tokenizer = models.fetch_causal(name, revision)
     if tokenizer.chat_template is None or tokenizer.eos_token is None:
         raise ParamsError(f"{where}: its tokenizer has no chat template or no EOS token; name a model that can chat")
     if tokenizer.pad_token is None:
@@ -172,18 +175,3 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
     model = model.to(hardware.device()).eval()
     models.run_fast(model)
     return model, tokenizer
-
-
-def check_template(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[list[Message]]) -> None:
-    """A `ParamsError` where the chat template refuses a prompt: some take no system message."""
-    from jinja2 import TemplateError
-
-    for prompt in prompts:
-        try:
-            tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            roles = ", ".join(message["role"] for message in prompt)
-            raise ParamsError(
-                f"{PARAMS_FILE}: negatives.model_name_or_path: its chat template refuses a prompt of the roles "
-                f"{roles}: {error}; name another model"
-            ) from None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from peft import PeftModel
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
+from rlhf_lib.models.lengths import no_rows, say
+from rlhf_lib.models.templates import check_rows
 from rlhf_lib.ppo.model import (
     ActorCritic,
     Reference,
@@ -44,12 +48,17 @@ def build(
             f"params.yaml: launch: PPO samples from the whole policy, which {sharded} shards; launch with "
             "launch/gpus.yaml, and set ppo.lora_r where the memory is short"
         )
+    if not train_rows:
+        raise no_rows(paths.split("prompts_train"))
     set_seed(params.seed)
-    args = training_arguments(params, checkpoints)
+    args = training_arguments(params, checkpoints, has_validation(params, eval_rows))
     model, reference = policy_and_reference(params, sft, reward)
     rewards = RewardFunctions.load(
         params.reward_funcs, params.reward_weights, params.normalize_rewards, params.per_device_train_batch_size
     )
+    for model_of_reward in (model for model in rewards.functions.values() if isinstance(model, RewardModel)):
+        for rows, name in ((train_rows, "prompts_train"), (eval_rows, "prompts_validation")):
+            check_rows(model_of_reward.tokenizer, (row["prompt"] for row in rows), paths.split(name))
     trainer = PPOTrainer(
         params,
         model,
@@ -66,7 +75,23 @@ def build(
     return trainer
 
 
-def training_arguments(params: PPOParams, checkpoints: CheckpointDir) -> TrainingArguments:
+def has_validation(params: PPOParams, eval_rows: Sequence[JsonObject]) -> bool:
+    """Whether there are prompts to evaluate on; a line where there are none, or a `ParamsError` where params need
+    them."""
+    if eval_rows:
+        return True
+    file = paths.split("prompts_validation")
+    needy = "load_best_model_at_end" if params.load_best_model_at_end else "early_stopping_patience"
+    if params.load_best_model_at_end or params.early_stopping_patience is not None:
+        raise ParamsError(
+            f"params.yaml: ppo.{needy}: no policy is known to be better than another, for {file} has no rows; set it "
+            f"to {'false' if params.load_best_model_at_end else 'null'}, or load more"
+        )
+    say(f"ppo: no validation: {file}: no rows")
+    return False
+
+
+def training_arguments(params: PPOParams, checkpoints: CheckpointDir, validates: bool = True) -> TrainingArguments:
     """The trainer's arguments, in as many processes as this one was started with."""
     kwargs = training.trainer_kwargs(checkpoints)
     try:
@@ -75,7 +100,8 @@ def training_arguments(params: PPOParams, checkpoints: CheckpointDir) -> Trainin
         raise ParamsError(f"params.yaml: ppo.{error}") from None
     # The loader knows where to go on, and early stopping how long it has waited.
     resume = {"ignore_data_skip": True, "restore_callback_states_from_checkpoint": True}
-    return TrainingArguments(**{**resume, **kwargs, **config})
+    evaluations: dict[str, Any] = {} if validates else {"eval_strategy": "no"}
+    return TrainingArguments(**{**resume, **kwargs, **config, **evaluations})
 
 
 def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[ActorCritic, Reference]:

@@ -28,7 +28,7 @@ class RolloutEnd(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # The curves begin at the SFT model; a resumed run has that evaluation in its checkpoint.
-        args.eval_on_start = state.global_step == 0
+        args.eval_on_start = state.global_step == 0 and args.eval_strategy != "no"
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -39,7 +39,7 @@ class RolloutEnd(TrainerCallback):
             too_far = params.max_kl is not None and kl > params.max_kl
             last = too_far or done == params.total_rollouts
             control.should_log = True
-            control.should_evaluate = last or done % params.eval_rollouts == 0
+            control.should_evaluate = (last or done % params.eval_rollouts == 0) and args.eval_strategy != "no"
             control.should_save = last or done % params.save_rollouts == 0
             control.should_training_stop |= last
             if too_far and state.is_world_process_zero:

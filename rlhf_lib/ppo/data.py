@@ -9,10 +9,12 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import JsonObject
-from rlhf_lib.generation.sampling import encode_prompts
-from rlhf_lib.models.chat import prompt_and_answer
+from rlhf_lib.generation.sampling import prompt_room
+from rlhf_lib.models.chat import prompt_and_answer, prompt_ids
+from rlhf_lib.models.lengths import MANY, no_rows, say
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
+from rlhf_lib.models.templates import check_rows, of_row
 
 Item = TypeVar("Item")
 
@@ -25,11 +27,28 @@ class Prompts:
 
     @classmethod
     def encode(
-        cls, tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], response_length: int, context: int | None
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[JsonObject],
+        response_length: int,
+        context: int | None,
+        file: str = "prompts",
     ) -> Prompts:
-        """Each prompt is cut at its beginning to leave room for the response; a `ParamsError` if there is none."""
-        messages = [row["prompt"] for row in rows]
-        return cls(rows, encode_prompts(tokenizer, messages, response_length, context, "ppo.response_length"))
+        """Each prompt is cut at its beginning to leave room for the response; a `ParamsError` if there is none, or
+        where the chat template refuses a row of `file`. A line where more than a fifth is cut."""
+        check_rows(tokenizer, (row["prompt"] for row in rows), file)
+        room = prompt_room(response_length, context, "ppo.response_length")
+        whole = []
+        for number, row in enumerate(rows, start=1):
+            with of_row(file, number):
+                whole.append(prompt_ids(tokenizer, row["prompt"]))
+        cut = sum(len(ids) > room for ids in whole) if room else 0
+        if cut > MANY * len(whole):
+            say(
+                f"ppo: ppo.response_length, {response_length}, leaves {room} tokens to a prompt: {cut:,} of the "
+                f"{len(whole):,} of {file} lose their beginning; the longest has {max(map(len, whole)):,}"
+            )
+        return cls(rows, [ids[-room:] for ids in whole])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,7 +79,12 @@ def walk(total: int, size: int, index: int, seed: int) -> list[int]:
 class Completions:
     """SFT rows as prompts and responses of token ids, for PPO-ptx [Ouyang 2022, arXiv:2203.02155, section 3.5]."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], context: int | None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], context: int | None, file: str = "rows"
+    ) -> None:
+        if not rows:
+            raise no_rows(file)
+        check_rows(tokenizer, (row["prompt"] for row in rows), file)
         self.rows = [_completion(tokenizer, row, context) for row in rows]
 
     def draw(self, count: int, *seeds: int) -> list[tuple[list[int], Response]]:

@@ -29,6 +29,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.loading import context_length
@@ -82,9 +83,10 @@ class PPOTrainer(Trainer):
     ) -> None:
         self.params, self.reference = params, reference
         length, context = params.response_length, context_length(model.policy)
-        self.train_prompts = Prompts.encode(tokenizer, train_rows, length, context)
-        self.eval_prompts = Prompts.encode(tokenizer, eval_rows[: params.max_eval_prompts], length, context)
-        self.ptx = Completions(tokenizer, ptx_rows, context) if params.ptx_coef > 0 else None
+        files = [paths.split(name) for name in ("prompts_train", "prompts_validation", "sft_train")]
+        self.train_prompts = Prompts.encode(tokenizer, train_rows, length, context, files[0])
+        self.eval_prompts = Prompts.encode(tokenizer, eval_rows[: params.max_eval_prompts], length, context, files[1])
+        self.ptx = Completions(tokenizer, ptx_rows, context, files[2]) if params.ptx_coef > 0 else None
         self.sampling = Sampling(
             length,
             params.temperature,

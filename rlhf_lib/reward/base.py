@@ -64,5 +64,8 @@ def _check_trunk(where: str, model: PreTrainedModel, info: dict[str, Any]) -> No
 
 def _complete(where: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
     if tokenizer.eos_token is None:
-        raise ParamsError(f"{where}: its tokenizer has no EOS token, with which dialogues end; name another model")
+        raise ParamsError(
+            f"{where}: its tokenizer has no EOS token, with which dialogues end; write one of its tokens as eos_token "
+            "into its tokenizer_config.json, or name another model"
+        )
     base.complete(model, tokenizer, seed)

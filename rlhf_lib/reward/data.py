@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
-from rlhf_lib.common.rows import read_jsonl
-from rlhf_lib.common.schema import PARAMS_FILE
-from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.reward.params import REGRESSION
+from rlhf_lib.common.rows import JsonObject, read_jsonl
+from rlhf_lib.models.chat import dialogue_ids
+from rlhf_lib.models.lengths import Lengths, Limit
+from rlhf_lib.models.templates import check_rows, of_row
+from rlhf_lib.reward.groups import encode_groups
+from rlhf_lib.reward.params import REGRESSION, JudgeParams
+from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training import trainer as training
 
 COLUMNS = ("prompt", "chosen", "rejected")
@@ -26,15 +29,47 @@ class Splits(NamedTuple):
     groups_validation: str | None = None
 
 
-def answer_groups(kind: str, splits: Splits) -> Iterator[Dataset]:
-    """What `encode_groups` wants, of the training and of the validation rows."""
-    if kind not in GROUPS:
-        yield from (text_pairs(pairs(path, kind)) for path in (splits.train, splits.validation))
-        return
-    for path in (splits.groups_train, splits.groups_validation):
+def encoded(
+    section: str, params: JudgeParams, scorer: RewardModel, splits: Splits, part: Literal["train", "validation"]
+) -> tuple[Dataset, Lengths]:
+    """What the trainer of params section `section` reads of a part of the data, and what was too long.
+
+    Pairs of dialogues for TRL's trainer; for `GroupsTrainer` groups, and pairs of texts for an encoder. A `ParamsError`
+    names the row that the chat template refuses.
+    """
+    is_train, limit = part == "train", Limit(f"{section}.max_length", params.max_length)
+    if params.kind in GROUPS:
+        path = splits.groups_train if is_train else splits.groups_validation
         if path is None:
-            raise ValueError(f"{kind}: no groups to learn from")
-        yield groups(path, kind)
+            raise ValueError(f"{params.kind}: no groups to learn from")
+        rows = groups(path, params.kind)
+    else:
+        path = splits.train if is_train else splits.validation
+        rows = pairs(path, params.kind)
+    if not len(rows):
+        return rows, Lengths.of(path, limit, [])
+    check_rows(scorer.tokenizer, rows["prompt"], path)
+    if params.kind in GROUPS:
+        return encode_groups(rows, params.kind, scorer, limit, path)
+    if scorer.tokenizer.chat_template is None:
+        return encode_groups(text_pairs(rows), params.kind, scorer, limit, path)
+    return encode_pairs(rows, scorer.tokenizer, limit, path)
+
+
+def encode_pairs(rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: Limit, path: str) -> tuple[Dataset, Lengths]:
+    """Pairs as the token ids that TRL's trainer reads, without those of which a dialogue is longer than the limit."""
+
+    def encode_pair(row: JsonObject, number: int) -> JsonObject:
+        answers = (row[side][0]["content"] for side in ("chosen", "rejected"))
+        with of_row(path, number + 1):
+            chosen, rejected = (dialogue_ids(tokenizer, row["prompt"], answer) for answer in answers)
+        return {"chosen_ids": chosen, "rejected_ids": rejected, "tokens": max(len(chosen), len(rejected))}
+
+    found = rows.map(encode_pair, with_indices=True, remove_columns=list(COLUMNS), desc="Encoding")
+    tokens = found["tokens"]
+    kept = [place for place, count in enumerate(tokens) if count <= limit.tokens]
+    lengths = Lengths.of(path, limit, ((count, count <= limit.tokens) for count in tokens))
+    return found.select(kept).remove_columns("tokens"), lengths
 
 
 def pairs(path: str, kind: str) -> Dataset:
@@ -45,8 +80,6 @@ def pairs(path: str, kind: str) -> Dataset:
     """
     scores = ("score_chosen", "score_rejected")
     rows = training.dataset(path, (*COLUMNS, *(scores if kind == "margin" else ())))
-    if not len(rows):
-        raise _no_rows(path)
     if kind != "margin":
         return rows
     both = zip(*(rows[key] for key in scores), strict=True)
@@ -69,8 +102,6 @@ def text_pairs(rows: Dataset) -> Dataset:
 def groups(path: str, kind: str) -> Dataset:
     """The prompts in a file with all their answers and their scores, or their targets if the kind is a regression."""
     rows, value = read_jsonl(path), "target" if kind in REGRESSION else "score"
-    if not rows:
-        raise _no_rows(path)
     return Dataset.from_dict(
         {
             "prompt": [row["prompt"] for row in rows],
@@ -79,7 +110,3 @@ def groups(path: str, kind: str) -> Dataset:
             "margin": [0.0] * len(rows),
         }
     )
-
-
-def _no_rows(path: str) -> ParamsError:
-    return ParamsError(f"{path}: no rows; load more, or change the shares of prepare in {PARAMS_FILE}")

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, TrainerControl
+from transformers import TrainerControl
 from trl import RewardConfig
 
 from rlhf_lib.common.rows import JsonObject
+from rlhf_lib.models.lengths import Lengths, Limit
 from rlhf_lib.models.logprobs import by_length
+from rlhf_lib.models.templates import of_row
 from rlhf_lib.reward.losses import count_right, ranking_loss, regression_loss
 from rlhf_lib.reward.params import REGRESSION
 from rlhf_lib.scoring.reward_model import Encoded, RewardModel, encode, has_segments, padded, raw_scores
@@ -38,7 +40,7 @@ class GroupsTrainer(training.Unpadded):
         kind: str,
         args: RewardConfig,
         train_dataset: Dataset,
-        eval_dataset: Dataset,
+        eval_dataset: Dataset | None,
     ) -> None:
         super().__init__(
             model=scorer.model,
@@ -102,26 +104,35 @@ class GroupsTrainer(training.Unpadded):
         return metrics
 
 
-def encode_groups(rows: Dataset, kind: str, scorer: RewardModel, max_length: int) -> Dataset:
-    """Rows with `prompt`, `contents` (its answers), `values` (their scores or targets) and `margin`, encoded.
+def encode_groups(rows: Dataset, kind: str, scorer: RewardModel, limit: Limit, path: str) -> tuple[Dataset, Lengths]:
+    """Rows with `prompt`, `contents` (its answers), `values` (their scores or targets) and `margin`, encoded; and what
+    was too long.
 
-    Answers whose dialogue has more than `max_length` tokens are dropped, and then the prompts that are left without two
+    Answers whose dialogue is longer than the limit are dropped, and then the prompts that are left without two
     different values; a regression (`mse`, `mae`) learns from a single answer too.
     """
-    options = {"tokenizer": scorer.tokenizer, "max_length": max_length, "segments": has_segments(scorer.model)}
-    encoded = rows.map(_encode_group, fn_kwargs=options, remove_columns=rows.column_names, desc="Encoding")
+    tokenizer, segments = scorer.tokenizer, has_segments(scorer.model)
+    most = None if tokenizer.chat_template else limit.tokens + 1  # a longer pair of texts is cut to that
     least = 1 if kind in REGRESSION else 2
-    return encoded.filter(lambda values: len(set(values)) >= least, input_columns="values")
 
+    def encode_group(row: JsonObject, number: int) -> JsonObject:
+        with of_row(path, number + 1):
+            answers = [encode(tokenizer, row["prompt"], content, most, segments) for content in row["contents"]]
+        kept = [i for i, answer in enumerate(answers) if len(answer.ids) <= limit.tokens]
+        values = [float(row["values"][i]) for i in kept]
+        return {
+            "input_ids": [answers[i].ids for i in kept],
+            "type_ids": [answers[i].type_ids for i in kept],
+            "values": values,
+            "margin": float(row["margin"]),
+            "length": max((len(answers[i].ids) for i in kept), default=0),
+            "tokens": max((len(answer.ids) for answer in answers), default=0),
+            "kept": len(set(values)) >= least,
+            "compares": len(set(row["values"])) >= least,
+        }
 
-def _encode_group(row: JsonObject, tokenizer: PreTrainedTokenizerBase, max_length: int, segments: bool) -> JsonObject:
-    # a longer row is cut to one token more than it may have
-    answers = [encode(tokenizer, row["prompt"], content, max_length + 1, segments) for content in row["contents"]]
-    kept = [i for i, answer in enumerate(answers) if len(answer.ids) <= max_length]
-    return {
-        "input_ids": [answers[i].ids for i in kept],
-        "type_ids": [answers[i].type_ids for i in kept],
-        "values": [float(row["values"][i]) for i in kept],
-        "margin": float(row["margin"]),
-        "length": max((len(answers[i].ids) for i in kept), default=0),
-    }
+    found = rows.map(encode_group, with_indices=True, remove_columns=rows.column_names, desc="Encoding")
+    counted = zip(found["tokens"], found["kept"], found["compares"], strict=True)
+    lengths = Lengths.of(path, limit, ((tokens, kept) for tokens, kept, compares in counted if compares))
+    kept = [place for place, is_kept in enumerate(found["kept"]) if is_kept]
+    return found.select(kept).remove_columns(["tokens", "kept", "compares"]), lengths

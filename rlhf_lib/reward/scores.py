@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
-from rlhf_lib.common.rows import JsonObject, Message
+from rlhf_lib.common.rows import JsonObject, Message, read_jsonl
+from rlhf_lib.models.lengths import say
 from rlhf_lib.reward import metrics
+from rlhf_lib.reward.data import Splits
 from rlhf_lib.reward.params import REGRESSION
 from rlhf_lib.scoring import true_quality
 from rlhf_lib.scoring.reward_model import RewardModel
+
+MOST_PAIRS = 1000  # of training, for a mean and a standard deviation
 
 Score = Callable[[Sequence[list[Message]], Sequence[str]], list[float]]
 
@@ -40,6 +44,20 @@ def measure(
         summary["fitted_mse"] = metrics.fitted_mse(scored_responses(groups, model.scores), scores)
     bounds = {"bounds": list(model.bounds)} if model.bounds else {}
     return Measured(statistics | bounds, scores, summary | statistics)
+
+
+def measured_pairs(section: str, splits: Splits) -> list[JsonObject]:
+    """The pairs whose answers give the mean and the spread of rewards: those of validation or, with a line, where there
+    are none, the first of training."""
+    if held_out := read_jsonl(splits.validation):
+        return held_out
+    say(f"{section}: rewards are normalised by answers of the training rows: {splits.validation}: no rows")
+    if pairs := read_jsonl(splits.train)[:MOST_PAIRS]:
+        return pairs
+    groups = read_jsonl(splits.groups_train)[:MOST_PAIRS] if splits.groups_train else []
+    # a regression learns from single answers too: each stands here as a pair with itself
+    answers = [(group["prompt"], [answer]) for group in groups for answer in group["responses"]]
+    return [{"prompt": prompt, "chosen": answer, "rejected": answer} for prompt, answer in answers]
 
 
 def reward_statistics(score: Score, pairs: Sequence[JsonObject]) -> dict[str, float]:

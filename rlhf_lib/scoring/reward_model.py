@@ -21,9 +21,11 @@ from transformers import (
 from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import hardware
+from rlhf_lib.models import directory, hardware
 from rlhf_lib.models.chat import dialogue_ids
 from rlhf_lib.models.loading import (
+    Unfit,
+    check_tokenizer,
     context_length,
     explaining,
     fetch,
@@ -249,6 +251,10 @@ def read_classifier(
         options = {"config": config, "ignore_mismatched_sizes": True, "output_loading_info": True}
         with without_load_report():
             model, info = fetch(AutoModelForSequenceClassification, name, revision, **options, **kwargs)
+        of_trunk = [misfit for misfit in info["mismatched_keys"] if misfit[0].startswith(f"{model.base_model_prefix}.")]
+        if told := directory.weights_fault({"mismatched_keys": of_trunk, "missing_keys": []}):
+            raise Unfit(told)
+        check_tokenizer(tokenizer, model)
     if hasattr(model, "score"):  # a decoder's head; an encoder's trunk sees its padding
         run_fast(model)
         skip_padding(model)

@@ -9,9 +9,12 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from rlhf_lib.models.chat import answer_start, dialogue_ids, prompt_ids
+from rlhf_lib.common import paths
+from rlhf_lib.models.chat import dialogue_and_start
+from rlhf_lib.models.lengths import or_none
 from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
 from rlhf_lib.models.logprobs import Response, sequence_logprobs
+from rlhf_lib.sft.data import encode
 from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights
@@ -25,32 +28,40 @@ class UnpaddedSFTTrainer(training.Unpadded, SFTTrainer):
 
 
 def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir) -> SFTTrainer:
-    """A trainer of the model in directory `model`; the loss is on the answers' tokens alone."""
-    config = SFTConfig(completion_only_loss=True, **params.config(), **training.trl_kwargs(params, checkpoints))
+    """A trainer of the model in directory `model`; the loss is on the answers' tokens alone.
+
+    `train` and `validation` are rows of `COLUMNS`. Of those that are too long, see `Lengths`: without validation rows
+    nothing is validated.
+    """
     policy = load_policy(model, **weights.quantization("sft", params))
-    set_seed(params.seed)  # adapters are drawn
+    tokenizer = load_tokenizer(model)
     check_length("sft.max_length", params.max_length, policy)
+    (rows, lengths), (held_out, of_held_out) = (
+        encode(part, tokenizer, params.max_length, paths.split(name))
+        for part, name in ((train, "sft_train"), (validation, "sft_validation"))
+    )
+    lengths.check_train()
+    evaluated = or_none(held_out, of_held_out)
+    config = SFTConfig(
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        **params.config(),
+        **training.trl_kwargs(params, checkpoints, evaluated is not None),
+    )
+    set_seed(params.seed)  # adapters are drawn
     chosen = weights.choose("sft", policy, params, "CAUSAL_LM")
     training.set_checkpointing(config, chosen, params.per_device_train_batch_size, params.max_length)
     return UnpaddedSFTTrainer(
-        model=chosen,
-        args=config,
-        train_dataset=train,
-        eval_dataset=validation,
-        processing_class=load_tokenizer(model),
+        model=chosen, args=config, train_dataset=rows, eval_dataset=evaluated, processing_class=tokenizer
     )
 
 
 def token_loss(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int
-) -> float:
-    """Mean negative log-prob (nats per token) of the rows' answers, cut at `max_length` tokens."""
-    pairs = (
-        (prompt_ids(tokenizer, row["prompt"]), dialogue_ids(tokenizer, row["prompt"], row["completion"][0]["content"]))
-        for row in rows
-    )
-    starts = ((answer_start(prompt, dialogue), dialogue) for prompt, dialogue in pairs)
-    kept = [(d[:start], Response(d[start:max_length], True)) for start, d in starts if start < max_length]
+) -> float | None:
+    """Mean negative log-prob (nats per token) of the rows' answers, cut at `max_length` tokens; None without any."""
+    dialogues = (dialogue_and_start(tokenizer, row["prompt"], row["completion"][0]["content"]) for row in rows)
+    kept = [(d[:start], Response(d[start:max_length], True)) for d, start in dialogues if start < max_length]
     prompts, responses = [p for p, _ in kept], [r for _, r in kept]
     total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id))
-    return -total / sum(len(response.ids) for response in responses)
+    return -total / sum(len(response.ids) for response in responses) if kept else None

@@ -39,7 +39,12 @@ def fingerprint(stage: str) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files of a dep, but for those that DVC does not see either: what Python and editors leave behind."""
+    """The files of a dep, but for those that DVC does not see either: what Python and editors leave behind.
+
+    A `SystemExit` of one line where there is none.
+    """
+    if not path.exists():
+        raise SystemExit(f"{path}: no such file or directory; the stage before this one writes it (dvc repro)")
     if not path.is_dir():
         return [path]
     ignored = GitIgnoreSpec.from_lines(_ignore_patterns())

@@ -17,13 +17,22 @@ from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.models import hardware
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
-from rlhf_lib.training import memory
+from rlhf_lib.training import guard, memory
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.weights import Model, base_model
 
 Log = list[dict[str, float]]
 FEW_ROWS = 10_000  # which TRL encodes in seconds
+
+# The columns of eval.tsv that other files read, by stage.
+_EVALUATED = {
+    "sft": ("eval_loss",),
+    "reward": ("eval_loss", "eval_accuracy"),
+    "judge": ("eval_loss", "eval_accuracy"),
+    "dpo": ("eval_loss", "eval_rewards/accuracies"),
+    "ppo": ("eval_reward", "eval_kl"),
+}
 
 # Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what
 # DVC hashes.
@@ -37,17 +46,21 @@ def trainer_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_total_limit": 1,
         "report_to": "none",
+        "logging_nan_inf_filter": False,  # it would log the loss before in place of one that is not finite
         # Every parameter takes part in every step, also behind the models' own forwards.
         "ddp_find_unused_parameters": False,
         **hardware.trainer_kwargs(),
     }
 
 
-def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir) -> dict[str, Any]:
-    """`trainer_kwargs` and what the configs of TRL's trainers have in common beside the params' own `config()`."""
+def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir, validates: bool = True) -> dict[str, Any]:
+    """`trainer_kwargs` and what the configs of TRL's trainers have in common beside the params' own `config()`.
+
+    validates: whether there are rows to validate on.
+    """
     return {
         **trainer_kwargs(checkpoints),
-        "eval_strategy": "steps",
+        "eval_strategy": "steps" if validates else "no",
         "per_device_eval_batch_size": params.per_device_train_batch_size,
     }
 
@@ -126,6 +139,8 @@ def dataset(path: str | Path, columns: tuple[str, ...]) -> Dataset:
         sum(len(message["content"]) for key in columns if isinstance(row[key], list) for message in row[key])
         for row in rows
     ]
+    if not rows:
+        return Dataset.from_dict({key: [] for key in (*columns, "length")})
     return Dataset.from_list(
         [{**{key: row[key] for key in columns}, "length": n} for row, n in zip(rows, lengths, strict=True)]
     )
@@ -139,22 +154,35 @@ class _LogOfAShortRun(TrainerCallback):
             control.should_log = True
 
 
-def run(trainer: Trainer, checkpoints: CheckpointDir) -> Log:
-    """Train from the newest checkpoint of the same inputs, if any, and return the whole log."""
+def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") -> Log:
+    """Train from the newest checkpoint of the same inputs, if any, and return the whole log.
+
+    What there are validation rows for is evaluated at least once, also in a run of fewer steps than `eval_steps`. A
+    training that diverges ends in a `ParamsError`, and leaves no checkpoint.
+    """
     latest = checkpoints.latest()
     if latest:
         print(f"resuming from {latest}")
     trainer.add_callback(_LogOfAShortRun())
-    trainer.train(resume_from_checkpoint=latest)
-    return trainer.state.log_history
+    trainer.add_callback(guard.Divergence(stage, trainer))
+    with guard.leaving_no_checkpoint(trainer, checkpoints):
+        trainer.train(resume_from_checkpoint=latest)
+        log = trainer.state.log_history
+        if trainer.args.eval_strategy != "no" and not any(key.startswith("eval_") for entry in log for key in entry):
+            trainer.evaluate()
+    return log
 
 
 def write_curves(stage: str, log: Log) -> None:
-    """metrics/<stage>/train.tsv and eval.tsv: the log's training and evaluation rows by optimizer step."""
+    """metrics/<stage>/train.tsv and eval.tsv: the log's training and evaluation rows by optimizer step.
+
+    Without evaluations there is the header that the plots in dvc.yaml look for.
+    """
     train = [entry for entry in log if "loss" in entry]
     evaluations = [entry for entry in log if any(key.startswith("eval_") for key in entry)]
     write_curve(paths.curve(stage, "train"), [_tracked(entry) for entry in train])
-    write_curve(paths.curve(stage, "eval"), [_tracked(entry) for entry in evaluations])
+    header = () if evaluations else ("step", *_EVALUATED.get(stage, ()))
+    write_curve(paths.curve(stage, "eval"), [_tracked(entry) for entry in evaluations], header)
 
 
 def last(log: Log, key: str) -> float:
@@ -163,6 +191,11 @@ def last(log: Log, key: str) -> float:
         if key in entry:
             return entry[key]
     raise KeyError(key)
+
+
+def last_or_none(log: Log, key: str) -> float | None:
+    """The last value logged under `key`; None where nothing was, as of a validation without rows."""
+    return next((entry[key] for entry in reversed(log) if key in entry), None)
 
 
 def _tracked(entry: dict[str, float]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
+from rlhf_lib.models.loading import nonfinite
+from rlhf_lib.training import adapters, guard
 from rlhf_lib.training.params import LAYERS, WeightsParams
 
 Model: TypeAlias = PreTrainedModel | PeftModel
@@ -97,6 +100,7 @@ def telling_of_lora(section: str, config: LoraConfig | None) -> Iterator[None]:
 
 def with_lora(section: str, model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """The model with adapters that change nothing yet, all else frozen; a `ParamsError` when it cannot have them."""
+    adapters.check_targets(section, model, config)
     with telling_of_lora(section, config):
         return get_peft_model(model, config)
 
@@ -181,7 +185,7 @@ def export(
         state = accelerator.get_state_dict(trainer.model_wrapped)
         if accelerator.is_main_process:
             model = restored(choose(section, load(), params, task), state)
-    return save(model, trainer.processing_class, path, load) if accelerator.is_main_process else None
+    return save(section, model, trainer.processing_class, path, load) if accelerator.is_main_process else None
 
 
 def restored(model: Model, state: dict[str, Tensor]) -> Model:
@@ -195,21 +199,38 @@ def restored(model: Model, state: dict[str, Tensor]) -> Model:
 
 
 def save(
-    model: Model, tokenizer: PreTrainedTokenizerBase, path: str | Path, load: Callable[[], PreTrainedModel]
+    section: str,
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    path: str | Path,
+    load: Callable[[], PreTrainedModel],
 ) -> PreTrainedModel:
     """Write a model without adapters, and those that it had in a folder in that of the model; give what was written.
 
-    Adapters are added to the weights in place; those of quantised weights, to the weights that `load` gives.
+    Adapters are added to the weights in place; those of quantised weights, to the weights that `load` gives. A
+    `ParamsError`, and nothing written, where weights are not finite, or where what was written is not the trained
+    model.
     """
-    if isinstance(model, PeftModel):
-        save_adapter(model, Path(path) / ADAPTER)
-        if getattr(base_model(model), "is_quantized", False):
-            adapted = get_peft_model(load(), model.peft_config["default"])
-            set_peft_model_state_dict(adapted, get_peft_model_state_dict(model))
-            model = adapted
-        model = cast(PreTrainedModel, model.merge_and_unload())
-    models.save(model, tokenizer, path)
-    return model
+    if name := nonfinite(model):
+        raise guard.Diverged(section, f"{name} holds NaN or infinity")
+    if not isinstance(model, PeftModel):
+        models.save(model, tokenizer, path)
+        return model
+    save_adapter(model, Path(path) / ADAPTER)
+    if getattr(base_model(model), "is_quantized", False):
+        adapted = get_peft_model(load(), model.peft_config["default"])
+        set_peft_model_state_dict(adapted, get_peft_model_state_dict(model))
+        model = adapted
+    expected = adapters.some_logits(model, base_model(model))
+    merged = cast(PreTrainedModel, model.merge_and_unload())
+    models.save(merged, tokenizer, path)
+    if told := adapters.merged_fault(merged, Path(path), expected):
+        shutil.rmtree(path)
+        raise ParamsError(
+            f"params.yaml: {section}.lora_target_modules: the model with its adapters merged is not the trained one: "
+            f"{told}; nothing was written; name other layers, or null for those that peft takes for this architecture"
+        )
+    return merged
 
 
 def save_adapter(model: PeftModel, path: Path) -> None:

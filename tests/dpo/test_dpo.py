@@ -123,3 +123,10 @@ def test_reference_refuses_pairs_longer_than_the_context(tiny, tokenizer, tmp_pa
     pairs = dataset([pair(0, prompt=LONG)], COLUMNS)
     with pytest.raises(ParamsError, match=r"reference\.max_length: 512"):
         reference_logprobs(models.load_policy(tiny.policy), tokenizer, pairs, 512)
+
+
+@pytest.mark.parametrize("smoothing", [0.5, 0.7])
+def test_a_robust_loss_needs_labels_that_are_mostly_right(smoothing):
+    with pytest.raises(ValueError, match=r"^label_smoothing: must be below 0\.5 while dpo\.loss_type is robust"):
+        dpo_params(loss_type="robust", label_smoothing=smoothing)
+    assert dpo_params(loss_type="sigmoid", label_smoothing=smoothing).label_smoothing == smoothing

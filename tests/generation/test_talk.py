@@ -123,7 +123,7 @@ def test_what_would_steer_a_terminal_is_not_printed():
     ("model", "complaint"),
     [
         ("models/dpo", "models/dpo: no such directory; dvc repro makes"),
-        ("models/empty", "models/empty: no model in it"),
+        ("models/empty", "models/empty: cannot be loaded as a language model: no config.json in it"),
         ("models/broken", "models/broken: cannot be loaded as a language model"),
         ("models/reward", "models/reward: a reward model, which gives no answers"),
         ("models/plain", "models/plain: its tokenizer has no chat template"),

@@ -189,7 +189,8 @@ def test_a_model_without_a_chat_template_is_told(project):
 
 def test_a_template_that_refuses_a_prompt_is_told(project):
     Path("models/sft/chat_template.jinja").write_text("{{ raise_exception('No system\nmessages') }}")
-    assert "its chat template refuses a prompt of the roles user: No system messages" in fault()
+    told = fault()
+    assert "messages of the roles user: the chat template of models/sft refuses them: No system messages;" in told
 
 
 def test_too_many_new_tokens_are_told(project):

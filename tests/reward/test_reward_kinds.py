@@ -148,10 +148,10 @@ def test_an_encoder_learns_from_texts_as_it_scores_them(encoder, checkpoints, sp
 
 def test_nothing_to_learn_from_is_told(tiny, checkpoints, splits):
     write_jsonl("groups.jsonl", [group(0, [LONG] * 4)])
-    with pytest.raises(ParamsError, match=r"reward\.max_length: no row to learn from"):
+    with pytest.raises(ParamsError, match=r"reward\.max_length: none of the 1 row of groups.jsonl is short"):
         build(tiny.policy, checkpoints, loss_type="mse")
     for kind in ("mse", "margin"):
         for file in ("groups.jsonl", "pairs.jsonl"):
             write_jsonl(file, [])
-        with pytest.raises(ParamsError, match=r"\.jsonl: no rows; "):
+        with pytest.raises(ParamsError, match=r"\.jsonl: no rows to learn from; "):
             build(tiny.policy, checkpoints, loss_type=kind)

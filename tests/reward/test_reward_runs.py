@@ -1,5 +1,6 @@
 """Whole runs of stages reward and judge."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from reward_trainers import SPLITS, build, group, params
 from trl_trainers import CountSteps, KillAfterSave, Killed, read_tsv
 
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
-from rlhf_lib.reward.data import Splits
+from rlhf_lib.models.params import AUTO
 from rlhf_lib.reward.params import JudgeParams
 from rlhf_lib.scoring.reward_model import STATISTICS_FILE, RewardModel
 from rlhf_lib.training import trainer as training
@@ -21,6 +22,8 @@ RUNS = {
     "bounded": {"loss_type": "mse", "bounded": True},
     "encoder": {"loss_type": "bradley_terry", "max_length": 24},
 }
+
+COMPUTE = dataclasses.replace(AUTO, device="cpu", precision="fp32")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -74,8 +77,8 @@ def test_the_judge_is_a_reward_model_of_other_rows(tiny, project):
     """With the same rows and params, it is the same model."""
     of_reward = params(tiny.policy)
     shared = {key: value for key, value in vars(of_reward).items() if key not in ("loss_type", "bounded")}
-    train("reward", of_reward, SPLITS, [0.0, 1.0])
-    train("judge", JudgeParams(**shared), Splits("pairs.jsonl", "pairs.jsonl"))
+    train("reward", COMPUTE, of_reward, SPLITS, [0.0, 1.0])
+    train("judge", COMPUTE, JudgeParams(**shared), ["pairs.jsonl", "pairs.jsonl"], [0.0, 1.0])
     assert files("models/reward") == files("models/judge") and Path("models/judge/model.safetensors").is_file()
     assert files("data/scores")[Path("reward.jsonl")] == files("data/scores")[Path("judge.jsonl")]
     of_stages = [json.loads(Path(f"metrics/{stage}/summary.json").read_text())[stage] for stage in ("reward", "judge")]
@@ -86,7 +89,7 @@ def test_the_judge_is_a_reward_model_of_other_rows(tiny, project):
 
 
 def test_a_stage_writes_the_scores_of_the_test_rows_and_their_numbers(tiny, project):
-    train("reward", params(tiny.policy, loss_type="mse", bounded=True), SPLITS, [1.0, 10.0])
+    train("reward", COMPUTE, params(tiny.policy, loss_type="mse", bounded=True), SPLITS, [1.0, 10.0])
     scores = read_jsonl("data/scores/reward.jsonl")
     assert [(row["id"], row["response"]) for row in scores] == [(str(i), k) for i in range(3) for k in range(4)]
     assert set(scores[0]) == {"id", "source", "response", "score", "target", "reward", "gold"}
@@ -110,5 +113,5 @@ def test_a_stage_writes_the_scores_of_the_test_rows_and_their_numbers(tiny, proj
 
 def test_a_run_of_fewer_steps_than_eval_steps_is_validated_at_its_end(tiny, project):
     for kind in ("bradley_terry", "ranking"):
-        train("reward", params(tiny.policy, loss_type=kind, max_steps=2, eval_steps=50), SPLITS, [0.0, 1.0])
+        train("reward", COMPUTE, params(tiny.policy, loss_type=kind, max_steps=2, eval_steps=50), SPLITS, [0.0, 1.0])
         assert [row["step"] for row in read_tsv("metrics/reward/eval.tsv")] == ["2"]

@@ -1,0 +1,105 @@
+"""Rows that are longer than a trainer may read: how many are dropped and cut, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.processes import is_main
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MANY = 0.2  # the share of dropped and cut rows above which a line says so
+
+
+class Limit(NamedTuple):
+    """How many tokens a row may have, and the param that says so, such as sft.max_length."""
+
+    param: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What a limit does to the rows of a file.
+
+    dropped: nothing to learn is left of these rows. cut: these lose a part. longest: tokens of the longest row, as far
+    as it was read.
+    """
+
+    file: str
+    limit: Limit
+    rows: int
+    dropped: int
+    cut: int
+    longest: int
+
+    @classmethod
+    def of(cls, file: str, limit: Limit, rows: Iterable[tuple[int, bool]]) -> Lengths:
+        """Of each row its tokens, and whether something to learn is within the limit."""
+        found = list(rows)
+        return cls(
+            file,
+            limit,
+            len(found),
+            sum(not kept for _, kept in found),
+            sum(kept and tokens > limit.tokens for tokens, kept in found),
+            max((tokens for tokens, _ in found), default=0),
+        )
+
+    def check_train(self) -> None:
+        """A `ParamsError` where nothing is left to learn from; a line where much is dropped or cut."""
+        if self.rows == 0:
+            raise no_rows(self.file)
+        if self.dropped == self.rows:
+            raise ParamsError(
+                f"params.yaml: {self.limit.param}: none of the {self._rows()} of {self.file} is short enough to "
+                f"learn from, at {self.limit.tokens} tokens; raise it: {self._longest()}"
+            )
+        self.tell()
+
+    def check_validation(self) -> bool:
+        """Whether there is something to validate on; a line where there is not, or where much is dropped or cut."""
+        if self.rows > self.dropped:
+            self.tell()
+            return True
+        too_long = f"none of its {self._rows()} is short enough, at {self.limit.tokens} tokens ({self.limit.param})"
+        say(f"{self._stage()}: no validation: {self.file}: {too_long if self.rows else 'no rows'}")
+        return False
+
+    def tell(self) -> None:
+        """A line where more than a fifth of the rows is dropped or cut."""
+        if self.dropped + self.cut > MANY * self.rows:
+            say(
+                f"{self._stage()}: {self.limit.param}, {self.limit.tokens} tokens, is too short for many of the "
+                f"{self._rows()} of {self.file}: {self.dropped:,} dropped, {self.cut:,} cut; {self._longest()}"
+            )
+
+    def _rows(self) -> str:
+        return f"{self.rows:,} row{'s' * (self.rows != 1)}"
+
+    def _stage(self) -> str:
+        return self.limit.param.partition(".")[0]
+
+    def _longest(self) -> str:
+        more = "at least " if self.longest == self.limit.tokens + 1 else ""
+        return f"the longest has {more}{self.longest:,} tokens"
+
+
+def no_rows(file: str) -> ParamsError:
+    """What to say of a training file without rows, or without two answers that differ in score."""
+    return ParamsError(f"{file}: no rows to learn from; load more, or change the shares of prepare in params.yaml")
+
+
+def say(line: str) -> None:
+    """Print a line once, however many processes train."""
+    if is_main():
+        print(line, flush=True)
+
+
+def or_none(rows: Dataset, lengths: Lengths) -> Dataset | None:
+    """Validation rows, or None where nothing is left of them: the trainer then validates nothing."""
+    return rows if lengths.check_validation() else None

@@ -1,0 +1,98 @@
+"""A training that diverges is stopped in one line, before it writes a model or a checkpoint to resume from.
+
+Nothing is asked of the device between two logs: the loss is looked at where Trainer has fetched it, the weights where
+they are about to be evaluated or saved.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import hardware
+from rlhf_lib.models.loading import nonfinite
+from rlhf_lib.models.processes import is_main
+from rlhf_lib.training.checkpoint import CheckpointDir
+
+WATCHED = ("loss", "rewards/margins")  # of what is logged, with eval_ before it or not
+GROWTH = 1000.0  # times the first loss, or times 1 where that was less, above which a loss has left all bounds
+
+
+class Diverged(ParamsError):
+    """A training whose loss or weights are not finite, or whose loss left all bounds."""
+
+    def __init__(self, stage: str, what: str) -> None:
+        precision = hardware.precision()
+        advice = f"lower {stage}.learning_rate, or {stage}.max_grad_norm"
+        if stage == "dpo":
+            advice += ", look at dpo.beta and dpo.label_smoothing"
+        if precision != "fp32":
+            advice += f", or set compute.precision to fp32 (it is {precision})"
+        super().__init__(f"{stage}: {what}: the training diverged, and nothing was written; {advice} in params.yaml")
+
+
+class Divergence(TrainerCallback):
+    """Raises `Diverged` for a trainer of a stage; to be added after whatever decides when to log and to save."""
+
+    def __init__(self, stage: str, trainer: Trainer) -> None:
+        self.stage, self.first = stage, math.nan
+        # shards are not the weights: there the losses and the export must tell
+        self.is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # a resumed run goes on with the bound of the killed one
+        self.first = next((entry["loss"] for entry in state.log_history if "loss" in entry), math.nan)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        found = {name: value for name, value in (logs or {}).items() if name.removeprefix("eval_") in WATCHED}
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise Diverged(self.stage, f"{name} is {value} at step {state.global_step}")
+        losses = {name: value for name, value in found.items() if name.endswith("loss")}
+        for name, loss in losses.items():
+            if math.isnan(self.first):
+                self.first = loss
+            if abs(loss) > GROWTH * max(1.0, abs(self.first)):
+                raise Diverged(
+                    self.stage, f"{name} is {loss:.3g} at step {state.global_step}, and was {self.first:.3g} at first"
+                )
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        is_due = control.should_save or control.should_evaluate or state.global_step == state.max_steps
+        if is_due and not self.is_sharded and (name := nonfinite(model)):
+            raise Diverged(self.stage, f"{name} holds NaN or infinity after step {state.global_step}")
+
+
+@contextmanager
+def leaving_no_checkpoint(trainer: Trainer, checkpoints: CheckpointDir) -> Iterator[None]:
+    """A context that trains: where it diverges, its checkpoints go, from which it would diverge again."""
+    try:
+        yield
+    except Diverged:
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # progress bars end here
+        if is_main():
+            print(file=sys.stderr)  # the error would else stand behind a bar
+            checkpoints.remove()
+        raise

@@ -1,0 +1,105 @@
+"""A training that diverges ends in one line, exports nothing, and leaves no checkpoint to resume from."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from one_line import told
+from transformers import TrainerCallback
+from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
+
+from rlhf_lib.dpo import trainer as dpo
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training import weights
+
+
+def dpo_trainer(tiny, checkpoints, **changes):
+    pairs = referenced(tiny, pair_rows())
+    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
+
+
+BUILD = {"sft": sft_trainer, "reward": reward_trainer, "dpo": dpo_trainer}
+RUN = {"max_steps": 6, "save_steps": 2, "eval_steps": 6, "max_grad_norm": 0.0}
+
+
+class Spoilt(TrainerCallback):
+    """Puts a NaN among the weights before a step's end is looked at, as an overflowing update would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step == self.step:
+            with torch.no_grad():
+                next(model.parameters()).view(-1)[0] = math.nan
+
+
+@pytest.mark.parametrize("stage", BUILD)
+def test_a_learning_rate_far_too_high_stops_the_stage(tiny, checkpoints, stage):
+    trainer = BUILD[stage](tiny, checkpoints, learning_rate=1000.0, lr_scheduler_type="constant", **RUN)
+    said = told(training.run, trainer, checkpoints, stage)
+    assert said.startswith(f"{stage}: ") and f"lower {stage}.learning_rate" in said
+    assert "the training diverged, and nothing was written" in said
+    assert not checkpoints.path.exists()
+
+
+@pytest.mark.parametrize("beta", [1e-300, 1e308])
+@pytest.mark.parametrize("loss_type", ["ipo", "sigmoid"])
+def test_a_loss_of_dpo_that_is_not_finite_stops_it(tiny, checkpoints, loss_type, beta):
+    trainer = dpo_trainer(tiny, checkpoints, loss_type=loss_type, beta=beta, **RUN)
+    if (loss_type, beta) == ("sigmoid", 1e-300):  # a loss of log 2 whose gradient is 0: sound, if of no use
+        assert training.last(training.run(trainer, checkpoints, "dpo"), "loss") == pytest.approx(math.log(2), abs=1e-6)
+        return
+    said = told(training.run, trainer, checkpoints, "dpo")
+    assert said.startswith("dpo: ") and "dpo.beta" in said
+    assert not checkpoints.path.exists()
+
+
+@pytest.mark.parametrize("step", [2, 6])
+@pytest.mark.parametrize("stage", BUILD)
+def test_weights_are_looked_at_where_they_are_saved_though_nothing_is_logged(tiny, checkpoints, stage, step):
+    trainer = BUILD[stage](tiny, checkpoints, **RUN, logging_steps=100)
+    trainer.add_callback(Spoilt(step))
+    said = told(training.run, trainer, checkpoints, stage)
+    assert f"holds NaN or infinity after step {step}" in said
+    assert not checkpoints.path.exists()
+
+
+def test_a_loss_that_is_not_finite_is_not_logged_as_the_one_before(tiny, checkpoints):
+    trainer = sft_trainer(tiny, checkpoints, **{**RUN, "save_steps": 100}, logging_steps=2)
+    trainer.add_callback(Spoilt(3))  # the loss of step 4 alone is NaN
+    assert "loss is nan at step 4" in told(training.run, trainer, checkpoints, "sft")
+
+
+def test_a_loss_that_grows_without_bound_is_told_with_its_first_value(tiny, checkpoints):
+    trainer = sft_trainer(tiny, checkpoints, **RUN)
+    training.run(trainer, checkpoints, "sft")
+    guard = next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "Divergence")
+    first = guard.first
+    assert first > 1
+    trainer.log({"loss": 999 * first})
+    said = told(trainer.log, {"loss": 1001 * first})
+    assert f"and was {first:.3g} at first" in said
+
+
+def test_a_resumed_run_keeps_the_bound_of_the_killed_one(tiny, checkpoints):
+    first = sft_trainer(tiny, checkpoints, **RUN)
+    training.run(first, checkpoints, "sft")
+    resumed = sft_trainer(tiny, checkpoints, **{**RUN, "max_steps": 8})
+    training.run(resumed, checkpoints, "sft")
+    firsts = [
+        next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "Divergence").first
+        for trainer in (first, resumed)
+    ]
+    assert firsts[0] == firsts[1] == first.state.log_history[0]["loss"]
+
+
+@pytest.mark.parametrize("lora", [None, 4])
+def test_weights_that_are_not_finite_are_not_exported(tiny, checkpoints, lora):
+    trainer = sft_trainer(tiny, checkpoints, lora_r=lora)
+    with torch.no_grad():
+        next(p for p in trainer.model.parameters() if p.requires_grad).view(-1)[0] = math.inf
+    said = told(weights.export, trainer, "sft", None, "CAUSAL_LM", "exported", None)
+    assert said.startswith("sft: ") and "holds NaN or infinity: the training diverged, and nothing was written" in said
+    assert not Path("exported").exists()
