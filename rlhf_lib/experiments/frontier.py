@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rlhf_lib.common import paths
+from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.files import write_curve
 from rlhf_lib.common.schema import read as read_params
 from rlhf_lib.evaluation.params import EvaluateParams
@@ -140,7 +140,8 @@ def landmarks(mode: str) -> Iterator[Point]:
 
 def _metrics(policy: str) -> dict[str, Any]:
     file = Path(paths.evaluation(policy))
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    there = file.is_file() and not left_out.reason(file)
+    return json.loads(file.read_text(encoding="utf-8")) if there else {}
 
 
 def table(found: Sequence[Point]) -> list[dict[str, Any]]:

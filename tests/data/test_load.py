@@ -107,6 +107,12 @@ def test_what_the_rows_of_a_source_are_good_for(tmp_path, reader, record, roles,
     assert (info["roles"], info["labels"], info["merges"]) == (roles, labels, merges)
 
 
+def test_a_source_that_is_for_the_test_alone_is_good_for_nothing_else(tmp_path):
+    source = local(tmp_path, [{"prompt": "Q?"}], test=True)
+    rows, _, described = loaded(tmp_path / "raw", source)
+    assert [row["split"] for row in rows] == ["test"] and described["sources"][0]["roles"] == ["test"]
+
+
 def test_one_score_in_any_record_shows_that_scores_are_no_labels(tmp_path):
     records = [{"prompt": f"Q{n}?", "responses": ["A", "B"], "scores": [1, 0]} for n in range(150)]
     records[70]["scores"] = [0.5, 0]

@@ -227,3 +227,14 @@ def test_each_policy_is_told_by_the_same_metrics(build, moved, sft):
     of_sft, of_moved = (build(policy).samples(ROWS) for policy in (sft, moved))
     first, second = (summary(sampled(s), sampled(of_sft), in_mode(s, "dataset")) for s in (of_sft, of_moved))
     assert list(first) == list(second) and second["kl"] != 0
+
+
+def test_the_first_answer_of_a_prompt_without_scores_is_the_chosen_one(build, moved):
+    unscored = [{"content": text, "score": None, "target": None} for text in ("Cat.", "Dog.")]
+    got = in_mode(build(moved).samples([{**ROWS[0], "responses": unscored}]), "dataset")
+    assert [(s["score"], s["chosen"]) for s in got] == [(None, True), (None, False)]
+
+
+def test_without_reward_models_there_are_no_scores(moved, sft, tokenizer):
+    got = sampled(Evaluator(params(), moved, sft, {}, tokenizer).samples(ROWS))
+    assert all(set(s) == KEYS - {"reward", "judge"} for s in got)

@@ -147,6 +147,11 @@ def test_the_sft_model_stands_at_no_kl_and_the_best_of_n_at_its_bound(project):
     assert "best of n" in frontier.markdown(found)
 
 
+def test_a_best_of_n_that_was_left_out_is_no_landmark(project):
+    write_json("metrics/eval/best_of_n.json", {"left_out": "no source gives preferences"})
+    assert "best_of_n" not in {point.method for point in frontier.landmarks("t1")}
+
+
 def test_the_drawing_has_a_bar_for_each_error_and_none_for_a_single_seed(project):
     from matplotlib.figure import Figure
 

@@ -14,6 +14,7 @@ from rlhf_lib.common import paths
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.data.prepare.records import FILES
+from stages import llm_judge
 
 LEFT_OUT = [
     ("reward", "no source gives preferences"),
@@ -102,3 +103,13 @@ def test_a_model_that_was_left_out_is_not_talked_to(folder):
     done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "models/dpo: no model in it: no source gives preferences\n"
+
+
+def test_a_comparison_by_a_language_model_needs_both_policies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for policy, rows in (("sft", [{}]), ("dpo", [{}]), ("ppo", [])):
+        write_jsonl(paths.samples(policy), rows)
+    assert [llm_judge.can_be_made(name) for name in ("ppo-sft", "dpo-sft", "ppo-dpo")] == [False, True, False]
+    assert capsys.readouterr().out == "".join(
+        f"llm_judge: {name}: left out: data/samples/ppo.jsonl has no rows\n" for name in ("ppo-sft", "ppo-dpo")
+    )
