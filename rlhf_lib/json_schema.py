@@ -60,6 +60,8 @@ def of_type(hint: Any) -> Schema:
         return of_type(arguments[0]) | {BOUNDS[type(bound)]: _limit(bound) for bound in arguments[1:]}
     if origin in (Union, types.UnionType):
         return _or_null(of_type(next(argument for argument in arguments if argument is not type(None))))
+    if hint is Any:
+        return {"type": ["number", "string", "boolean"]}
     if origin is Literal:
         return {"type": "string", "enum": list(arguments)}
     if origin is list:

@@ -6,6 +6,7 @@ A section's class says what its fields may hold with plain annotations:
     kl_estimator: Literal["k1", "k3"]
     max_steps: int | None
     sources: list[SourceParams]  # a dataclass again; of one, only the fields without a default must be given
+    lr_scheduler_kwargs: dict[str, Any]  # numbers, texts, true and false under any names
 """
 
 from __future__ import annotations
@@ -184,6 +185,8 @@ def _value(hint: Any, value: Any, name: str, path: Path) -> Any:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise ParamsError(f"{where}: must be a mapping of names, got {value!r}")
         return {key: _value(arguments[1], item, f"{name}.{key}", path) for key, item in value.items()}
+    if hint is Any:
+        hint = type(value) if type(value) in _TYPE_NAMES else str
     if dataclasses.is_dataclass(hint):
         return check(cast(type, hint), value, name, path)
     if hint is float and type(value) is int:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, Fraction, NotEmpty, Positive
 from rlhf_lib.scoring import source as reward_source
+from rlhf_lib.training.optimizers import BY_LOSS
 from rlhf_lib.training.params import OptimizerParams, WeightsParams
 
 NotNegative = Annotated[float, AtLeast(0)]
@@ -74,7 +75,12 @@ class PPOParams(WeightsParams, OptimizerParams):
     report_to: list[str]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        WeightsParams.__post_init__(self)
+        OptimizerParams.__post_init__(self)
+        if self.lr_scheduler_type in BY_LOSS:
+            raise ValueError(
+                f"lr_scheduler_type: {self.lr_scheduler_type} goes by a validation loss, which ppo has not; take another"
+            )
         for whole, part in (
             ("rollout_batch_size", "num_generations"),
             ("rollout_batch_size", "num_minibatches"),

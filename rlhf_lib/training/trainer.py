@@ -17,7 +17,7 @@ from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.models import hardware
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
-from rlhf_lib.training import memory
+from rlhf_lib.training import memory, optimizer_check
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.weights import Model, base_model
@@ -47,7 +47,6 @@ def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir) -> dict[str, A
     """`trainer_kwargs` and what the configs of TRL's trainers have in common beside the params' own `config()`."""
     return {
         **trainer_kwargs(checkpoints),
-        "eval_strategy": "steps",
         "per_device_eval_batch_size": params.per_device_train_batch_size,
     }
 
@@ -141,6 +140,7 @@ class _LogOfAShortRun(TrainerCallback):
 
 def run(trainer: Trainer, checkpoints: CheckpointDir) -> Log:
     """Train from the newest checkpoint of the same inputs, if any, and return the whole log."""
+    optimizer_check.check(checkpoints.path.parent.name, trainer.args, trainer.model)
     latest = checkpoints.latest()
     if latest:
         print(f"resuming from {latest}")

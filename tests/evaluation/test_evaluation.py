@@ -33,6 +33,7 @@ KEYS = {
 
 def params(**changes):
     defaults = {"seed": 0, "max_prompts": None, "samples_per_prompt": 2, "temperatures": [1.0]}
+    defaults |= {"min_new_tokens": 0, "top_k": 0, "top_p": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1}
     return EvaluateParams(**{**defaults, "max_new_tokens": 6, "per_device_eval_batch_size": 4, **changes})
 
 
