@@ -29,7 +29,7 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import RewardModel
 
     hardware.use(compute)
-    rows = evaluation.held_out_rows(paths.split("test"), params.max_prompts)
+    rows = evaluation.held_out_rows(paths.split("test"), params)
     sft, tokenizer = models.load_policy(paths.SFT), models.load_tokenizer(paths.SFT)
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
     said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)

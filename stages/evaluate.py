@@ -29,7 +29,7 @@ def main() -> None:
         RewardModel.load(paths.JUDGE),
         models.load_tokenizer(paths.SFT),
     )
-    samples = evaluator.samples(held_out_rows(paths.split("test"), params.max_prompts))
+    samples = evaluator.samples(held_out_rows(paths.split("test"), params))
     if processes.is_main():
         write_jsonl(paths.samples(policy), samples)
 

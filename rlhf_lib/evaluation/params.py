@@ -13,6 +13,7 @@ class EvaluateParams:
     """How the policies are sampled on the test prompts."""
 
     seed: int
+    sources: list[str]
     max_prompts: Count | None
     samples_per_prompt: Count
     temperatures: Annotated[list[Annotated[float, AtLeast(0)]], NotEmpty()]
@@ -29,8 +30,8 @@ class EvaluateParams:
             raise ValueError(f"min_new_tokens: must be below max_new_tokens ({self.max_new_tokens})")
         if self.num_beams > 1 and 0 not in self.temperatures:
             raise ValueError(
-                f"num_beams: beam search takes the place of greedy answers; add 0 to temperatures ({self.temperatures}) "
-                "or set it to 1"
+                f"num_beams: beam search takes the place of greedy answers; add 0 to temperatures, which are "
+                f"{self.temperatures}, or set it to 1"
             )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import JsonObject, read_jsonl
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import DATASET, Sample, mode_name
 from rlhf_lib.generation.decoding import generate
@@ -31,9 +32,24 @@ class Said(NamedTuple):
     distribution: Distribution
 
 
-def held_out_rows(path: str | Path, count: int | None) -> list[JsonObject]:
-    """The first `count` rows by id, which is a hash: they are a fair draw from every source. None: all."""
-    return sorted(read_jsonl(path), key=lambda row: row["id"])[:count]
+def held_out_rows(path: str | Path, params: EvaluateParams) -> list[JsonObject]:
+    """The test rows of `sources`, by id, at most `max_prompts`: ids are hashes, so the first are a fair draw.
+
+    A source is named as in load.sources, or with its subset (`hh` or `hh/helpful-base`). A `ParamsError` for one that
+    has no test row.
+    """
+    rows = sorted(read_jsonl(path), key=lambda row: row["id"])
+    known = {name for row in rows for name in _source_names(row)}
+    for source in params.sources:
+        if source not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise ParamsError(f"params.yaml: evaluate.sources: no test row of {source}; sources of test rows: {there}")
+    wanted = [row for row in rows if not params.sources or _source_names(row) & {*params.sources}]
+    return wanted[: params.max_prompts]
+
+
+def _source_names(row: JsonObject) -> set[str]:
+    return {row["source"], row["source"].partition("/")[0]}
 
 
 def decoding(params: EvaluateParams, temperature: float) -> Sampling:

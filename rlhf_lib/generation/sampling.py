@@ -25,9 +25,9 @@ class Sampling:
     top_k: int = 0  # 0: all tokens
     top_p: float = 1.0
     min_new_tokens: int = 0
+    stop_strings: tuple[str, ...] = ()
     no_repeat_ngram_size: int = 0  # 0: any may be repeated
     num_beams: int = 1  # of beam search, where the temperature is 0
-    stop_strings: tuple[str, ...] = ()
 
     @property
     def is_beam_search(self) -> bool:

@@ -78,9 +78,7 @@ class PPOParams(WeightsParams, OptimizerParams):
         WeightsParams.__post_init__(self)
         OptimizerParams.__post_init__(self)
         if self.lr_scheduler_type in BY_LOSS:
-            raise ValueError(
-                f"lr_scheduler_type: {self.lr_scheduler_type} goes by a validation loss, which ppo has not; take another"
-            )
+            raise ValueError(f"lr_scheduler_type: {self.lr_scheduler_type} goes by a validation loss; ppo has none")
         for whole, part in (
             ("rollout_batch_size", "num_generations"),
             ("rollout_batch_size", "num_minibatches"),

@@ -124,13 +124,15 @@ def check_schedule(schedule: Schedule, options: Mapping[str, Any], learning_rate
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
             raise ValueError(f"lr_scheduler_kwargs.{name}: must be {what}, got {value!r}")
     if schedule == "warmup_stable_decay" and "num_decay_steps" not in options:
-        raise ValueError("lr_scheduler_kwargs: warmup_stable_decay needs num_decay_steps, such as {num_decay_steps: 100}")
+        raise ValueError(
+            "lr_scheduler_kwargs: warmup_stable_decay needs num_decay_steps, such as {num_decay_steps: 100}"
+        )
     if schedule.endswith("with_min_lr") and ("min_lr" in options) == ("min_lr_rate" in options):
         raise ValueError(f"lr_scheduler_kwargs: {schedule} needs either min_lr or min_lr_rate, the share of the peak")
     lowest = options.get("lr_end", 1e-7)
     if schedule == "polynomial" and learning_rate <= lowest:
         raise ValueError(
-            f"learning_rate: a polynomial falls to lr_end, which is {lowest:g}; set a higher rate, got {learning_rate:g}"
+            f"learning_rate: a polynomial falls to lr_end, {lowest:g}; set it to more than that, got {learning_rate:g}"
         )
 
 

@@ -1,5 +1,7 @@
 """How evaluate decodes where its params say more than a temperature."""
 
+import itertools
+
 import pytest
 import torch
 from shipped_params import check, check_fault
@@ -85,7 +87,7 @@ def test_no_pair_of_tokens_occurs_twice(policy, tokenizer, temperature):
         found = 0
         for said in draw(policy, tokenizer, ROWS, params(max_new_tokens=20, **changes), temperature, 2, "mode"):
             ids = said.prompt + said.response.ids
-            pairs = list(zip(ids, ids[1:], strict=False))
+            pairs = list(itertools.pairwise(ids))
             found += sum(pair in pairs[:i] for i, pair in enumerate(pairs) if i >= len(said.prompt) - 1)
         return found
 

@@ -31,4 +31,4 @@ def test_the_optimizer_is_the_one_that_the_params_name(build, checkpoints, criti
 
 def test_a_schedule_that_goes_by_a_validation_loss_is_told():
     line = check_fault("ppo", {"lr_scheduler_type": "reduce_lr_on_plateau"})
-    assert "ppo.lr_scheduler_type: reduce_lr_on_plateau goes by a validation loss, which ppo has not" in line
+    assert "ppo.lr_scheduler_type: reduce_lr_on_plateau goes by a validation loss; ppo has none" in line

@@ -138,7 +138,10 @@ def test_options_that_do_not_go_together_are_told(changes, words):
             ["params.yaml: ppo.lr_scheduler_kwargs: reduce_lr_on_plateau:", "Factor"],
         ),
         (
-            {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 2, "decay_type": "x"}},
+            {
+                "lr_scheduler_type": "warmup_stable_decay",
+                "lr_scheduler_kwargs": {"num_decay_steps": 2, "decay_type": "x"},
+            },
             ["params.yaml: ppo.lr_scheduler_kwargs: warmup_stable_decay:"],
         ),
     ],
