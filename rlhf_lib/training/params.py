@@ -94,5 +94,5 @@ class TrainerParams(WeightsParams, OptimizerParams):
 
     def config(self) -> dict[str, Any]:
         """The fields as keyword arguments of the trainer's config class."""
-        ours = {"lora_dropout", *WeightsParams.__dataclass_fields__}
+        ours = {"eval_strategy", "lora_dropout", *WeightsParams.__dataclass_fields__}
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in ours}

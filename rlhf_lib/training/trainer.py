@@ -47,6 +47,7 @@ def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir) -> dict[str, A
     """`trainer_kwargs` and what the configs of TRL's trainers have in common beside the params' own `config()`."""
     return {
         **trainer_kwargs(checkpoints),
+        "eval_strategy": params.eval_strategy,
         "per_device_eval_batch_size": params.per_device_train_batch_size,
     }
 

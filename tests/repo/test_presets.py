@@ -11,6 +11,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import to_hydra_overrides
 from encoders import CONTEXT, save_encoder
+from preset_names import PRESETS
 from project import ROOT
 from safetensors.torch import load_file
 from shrunk_models import ENCODER, GPT2_MODELS, LENGTH, config_of, write_decoder
@@ -27,7 +28,6 @@ from rlhf_lib.common.schema import check
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.training import trainer as training
 
-PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 TRAINERS = ("sft", "reward", "judge", "dpo", "ppo")
 CONTEXTS = {  # tokens
     None: 160,
