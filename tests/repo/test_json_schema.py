@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from preset_names import PRESETS
 
 from rlhf_lib import json_schema, preset
 from rlhf_lib.check import SECTIONS, check_all
