@@ -5,7 +5,7 @@ from pathlib import Path
 from rlhf_lib.common import environment, paths, schema
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.data.prepare import language, prepare
+from rlhf_lib.data.prepare import language, prepare, sizes
 from rlhf_lib.data.prepare.params import PrepareParams
 
 
@@ -20,6 +20,8 @@ def main() -> None:
     report = prepare.prepare(Path(paths.RAW), Path(paths.SPLITS), Path(paths.REJECTED), params)
     write_json(paths.DATA_METRICS, report)
     print(f"prepare: {report['rows_kept']:,} of {report['rows_in']:,} rows kept (make data shows what became of them)")
+    for remark in sizes.remarks(report):
+        print(f"prepare: {remark}")
 
 
 if __name__ == "__main__":

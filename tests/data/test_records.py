@@ -5,14 +5,17 @@ from small_rows import FRENCH, PARAMS, ROLES, row, run, source
 
 from rlhf_lib.common.rows import normalise
 from rlhf_lib.data.prepare.params import MixtureParams
-from rlhf_lib.data.prepare.prepare import check_mixture
 from rlhf_lib.data.prepare.records import FILES, recipes
+from rlhf_lib.data.prepare.roles import check_mixture
 
 SHARED = replace(PARAMS, sft_share=None, preference_share=0.7)
 
 
 def rows(*scored, count=60, source="s"):
     return [row(f"question {number} of {source}", *scored, source=source) for number in range(count)]
+
+
+USES = ("sft", "reward", "dpo", "judge", "prompts")
 
 
 def both(done, name):
@@ -55,8 +58,8 @@ def test_records_of_each_file():
 @pytest.mark.parametrize(
     ("roles", "filled"),
     [
-        (["sft"], {"sft"}),
-        (["prompts"], {"prompts"}),
+        (["sft"], {"sft", "test"}),
+        (["prompts"], {"prompts", "test"}),
         (["preference"], {"reward", "groups", "preference", "judge", "test"}),
         (["preference", "prompts"], {"reward", "groups", "preference", "judge", "test", "prompts"}),
         (ROLES, {"sft", "reward", "groups", "preference", "judge", "prompts", "test"}),
@@ -86,7 +89,8 @@ def test_responses_without_a_score_are_for_sft_alone():
     assert {response["content"] for record in both(done, "groups") for response in record["responses"]} == {"b"}
     assert [[r["content"] for r in record["responses"]] for record in done.files["test"][:1]] == [["b"]]
     without = run(rows(("a", None)), SHARED)
-    assert both(without, "groups") == [] and without.files["test"][0]["responses"] == []
+    assert both(without, "groups") == []
+    assert without.files["test"][0]["responses"] == [{"content": "a", "score": None, "target": None}]
 
 
 LABELS = ("good", 1.0), ("bad", 0.0)
@@ -197,12 +201,14 @@ def test_the_judges_rows_are_seen_by_no_other_file(changes):
             {"sft_responses": "above_score", "sft_min_score": 9.5},
             "prepare.sft_min_score: no response in sft_train",
         ),
-        (60, (), {"validation_share": 1e-6}, "prepare.validation_share: none of 60 prompts fell into sft_validation"),
-        (60, (), {"sft_share": 1e-6, "preference_share": 0.699999}, "prepare.sft_share: none of 60"),
-        (60, (), {"sft_share": 0.5, "reward_share": 1e-6, "preference_share": 0.199999}, "prepare.reward_share: "),
-        (60, (), {"judge_share": 1e-6, "preference_share": 0.449999}, "prepare.judge_share: none of 60"),
-        (60, (), {"test_share": 1e-6, "preference_share": 0.549999}, "prepare.test_share: none of 60"),
-        (1, (), {"test_share": 0.0, "preference_share": 0.55}, "prepare.validation_share: none of 1 "),
+        (
+            60,
+            (),
+            {"test_share": 0.0, "preference_share": 0.55},
+            "prepare.test_share: none of 60 prompts fell into test",
+        ),
+        (1, (), {}, "prepare.preference_share: none of 1 prompts fell into reward_train; raise it, or load more rows"),
+        (3, (), {}, "prepare.test_share: none of 3 prompts fell into test; raise it, or load more rows"),
         (60, (("a", 5.0), ("b", 4.0)), {"min_score_gap": 2.0}, "prepare.min_score_gap: no pair in reward_train"),
         (0, (), {}, "load.sources: no row of 0 is left (dropped: none)"),
         (0, (), {"minhash_threshold": 0.5}, "load.sources: no row of 0 is left (dropped: none)"),
@@ -213,19 +219,19 @@ def test_the_judges_rows_are_seen_by_no_other_file(changes):
 )
 def test_an_empty_file_names_the_param(count, scored, changes, param):
     params = replace(PARAMS, **changes)
-    assert str(run(rows(*scored, count=count), params).tally.empty_split(params)).startswith(param)
+    assert str(run(rows(*scored, count=count), params).tally.fault(params, USES)).startswith(param)
 
 
 @pytest.mark.parametrize(("foreign", "matching", "param"), [(2, 1, "languages"), (1, 2, "drop_patterns")])
 def test_where_no_row_is_left_the_commonest_reason_names_the_param(foreign, matching, param):
     params = replace(PARAMS, languages=["en"], drop_patterns=["number"])
     texts = [f"{FRENCH} {n}" for n in range(foreign)] + [f"Is this the number {n}?" for n in range(matching)]
-    fault = str(run([row(text) for text in texts], params).tally.empty_split(params))
+    fault = str(run([row(text) for text in texts], params).tally.fault(params, USES))
     assert fault.startswith(f"prepare.{param}: no row of 3 is left")
 
 
 def test_nothing_is_wrong_where_each_file_has_records():
-    assert run(rows()).tally.empty_split(PARAMS) is None
+    assert run(rows()).tally.fault(PARAMS, USES) is None
 
 
 def test_the_report():
@@ -263,13 +269,19 @@ def test_the_report():
         (
             {"s": {"roles": ["preference"]}},
             [source(roles=["sft", "prompts"])],
-            "params.yaml: prepare.mixture.s.roles: the source cannot have the role preference; it can: sft, prompts",
+            "params.yaml: prepare.mixture.s.roles: the source cannot have the role preference; it can: sft, prompts, "
+            "test",
         ),
-        ({}, [source(roles=["sft"])], "params.yaml: prepare.mixture: no source has the role preference"),
         (
-            {"s": {"roles": ["sft", "preference"]}},
-            [source()],
-            "params.yaml: prepare.mixture: no source has the role prompts",
+            {"s": {"roles": ["sft", "judge"]}},
+            [source(roles=["sft"])],
+            "params.yaml: prepare.mixture.s.roles: the source cannot have the role judge; it can: sft, test",
+        ),
+        (
+            {"s": {"roles": ["prompts"]}},
+            [source(roles=["preference"])],
+            "params.yaml: prepare.mixture.s.roles: the source cannot have the role prompts; it can: preference, "
+            "reward, dpo, judge, test",
         ),
     ],
 )

@@ -156,11 +156,11 @@ def test_quotas_keep_the_proportions(sizes, entries):
 
 
 def test_a_larger_quota_adds_rows_and_moves_none():
-    rows = [row(f"question {n}") for n in range(60)]
+    rows = [row(f"question {n}") for n in range(240)]
     whole, small, large = (
-        places(run(rows, replace(PARAMS, mixture=mixture)).files) for mixture in ({}, {"s": cap(15)}, {"s": cap(30)})
+        places(run(rows, replace(PARAMS, mixture=mixture)).files) for mixture in ({}, {"s": cap(80)}, {"s": cap(160)})
     )
-    assert (len(small), len(large), len(whole)) == (15, 30, 60)
+    assert (len(small), len(large), len(whole)) == (80, 160, 240)
     assert small.items() <= large.items() <= whole.items()
 
 

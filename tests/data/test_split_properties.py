@@ -4,13 +4,15 @@ from collections import Counter
 from dataclasses import replace
 from itertools import combinations
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_rows import PARAMS, ROLES, places, responses, row, run, source
+from small_rows import PARAMS, ROLES, part_of, places, responses, row, run, source
 
 from rlhf_lib.common.rows import normalise
 from rlhf_lib.data.prepare.clean import clean
 from rlhf_lib.data.prepare.params import MixtureParams
+from rlhf_lib.data.prepare.records import FILES
+from rlhf_lib.data.prepare.split import split_of
 
 TEXTS = st.sampled_from(
     [
@@ -122,19 +124,26 @@ def test_the_order_of_the_rows_is_no_matter(mixture, shuffler):
     rows, params, sources = mixture
 
     def outcome(rows):
-        entries = run(rows, params, *sources).entries
+        done = run(rows, params, *sources)
+        assume("duplicate_prompt" not in done.tally.dropped_rows)  # of which the first row is kept
+        entries = done.entries
         return {entry.key: (entry.split, entry.dropped) for entry in entries if entry.dropped not in REPEATS}
 
     assert outcome(shuffler.sample(rows, len(rows))) == outcome(rows)
 
 
 @settings(deadline=None)
-@given(mixtures(), st.data())
-def test_a_split_depends_on_no_row_of_another_prompt(mixture, data):
-    """But for near-duplicates and for what a mixture takes."""
+@given(mixtures())
+def test_a_prompt_is_where_its_hash_puts_it_unless_a_file_there_has_no_other(mixture):
     rows, params, sources = mixture
-    params = replace(params, mixture={}, minhash_threshold=None)
-    kept = data.draw(st.sets(st.sampled_from([normalise(row["prompt"]) for row in rows])))
-    some = run([row for row in rows if normalise(row["prompt"]) in kept], params, *sources)
-    every = places(run(rows, params, *sources).files, params)
-    assert places(some.files, params) == {text: where for text, where in every.items() if text in kept}
+    params = replace(params, minhash_threshold=None)
+    done = run(rows, params, *sources)
+    counts = {name: len({normalise(record["prompt"]) for record in records}) for name, records in done.files.items()}
+    for entry in (entry for entry in done.entries if entry.split):
+        test = params.upstream_test and entry.test
+        if entry.split != split_of(entry.key, {*entry.source.roles}, test, params):
+            assert not test
+            files = [
+                name for name in FILES if name == "test" or name.partition("_")[2] == entry.split.partition("_")[2]
+            ]
+            assert any(counts[name] == 1 for name in files if part_of(name, params) == entry.split)

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 from rlhf_lib.common.rows import Row, make_row, normalise, write_jsonl
 from rlhf_lib.data.prepare import prepare
+from rlhf_lib.data.prepare.entries import Entry, SourceInfo
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES, recipes
-from rlhf_lib.data.prepare.split import Entry, SourceInfo, assign
+from rlhf_lib.data.prepare.roles import settle
+from rlhf_lib.data.prepare.split import assign
 from rlhf_lib.data.prepare.tally import Tally
 
 ROLES = ("sft", "preference", "prompts")
@@ -96,7 +98,7 @@ class Run(NamedTuple):
 
 def run(rows: Sequence[Row], params: PrepareParams = PARAMS, *sources: SourceInfo) -> Run:
     """What `prepare` makes of rows, by default of one source; a file may be empty."""
-    infos = sources or (source(),)
+    infos = settle(sources or (source(),), params)
     tally, log, files = Tally(), StringIO(), {name: StringIO() for name in FILES}
     with TemporaryDirectory() as folder, TemporaryFile() as scratch:
         write_jsonl(Path(folder) / "rows.jsonl", rows)

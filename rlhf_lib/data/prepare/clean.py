@@ -34,6 +34,7 @@ class Cleaned:
     dropped_responses: list[Dropped] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)  # "prompt" or "response", for each text that was cut
     test: bool = False  # whether upstream has it in a test split
+    answers: bool = False  # whether it has any
     scores: tuple[float, float] | None = None  # the least and the greatest
     key: bytes = b""  # equal for prompts that count as the same
     signature: Any = None  # for near-duplicates
@@ -63,6 +64,7 @@ def clean(row: Row, params: PrepareParams) -> Cleaned:
         else:
             cleaned.row = {**row, "prompt": prompt, "responses": responses}
             cleaned.test = row["split"] == "test"
+            cleaned.answers = bool(responses)
             scores = [response["score"] for response in responses if response["score"] is not None]
             cleaned.scores = (min(scores), max(scores)) if scores else None
             normalised = normalise(prompt)

@@ -47,7 +47,7 @@ def pairs(responses: Sequence[ScoredResponse], rule: PairRule) -> list[Pair]:
         candidates = list(zip(ranked, reversed(ranked), strict=True))[: len(ranked) // 2]
         if rule.rule == "best_vs_worst" and candidates:
             candidates = [(ranked[0], min(ranked, key=score))]
-    found = [(better, worse) for better, worse in candidates if _is_pair(score(better), score(worse), rule)]
+    found = [(better, worse) for better, worse in candidates if is_pair(score(better), score(worse), rule)]
     if rule.max_pairs is not None and len(found) > rule.max_pairs:
         found = sorted(found, key=lambda pair: score(pair[1]) - score(pair[0]))[: rule.max_pairs]
     return found
@@ -90,7 +90,8 @@ def target(value: float, scores: Range, targets: Range) -> float:
     return round(bottom + share * (top - bottom), 6)
 
 
-def _is_pair(better: float, worse: float, rule: PairRule) -> bool:
+def is_pair(better: float, worse: float, rule: PairRule) -> bool:
+    """Whether two scores are far enough apart. Where the best and the worst of a prompt are not, no two are."""
     gap = better - worse
     if gap <= ROUNDING or gap < rule.min_gap - ROUNDING:
         return False

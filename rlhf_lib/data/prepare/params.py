@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NotEmpty
 
 Share = Annotated[float, Above(0), AtMost(1)]
-Role = Literal["sft", "preference", "prompts"]
+Role = Literal["sft", "preference", "reward", "dpo", "judge", "prompts", "test"]
 
 
 @dataclass(frozen=True)

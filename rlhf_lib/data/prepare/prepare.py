@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TextIO, get_args
+from typing import IO, Any, TextIO
 
 from tqdm import tqdm
 
@@ -26,10 +26,12 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.parallel import chunks, ordered_map
 from rlhf_lib.data.prepare.clean import Dropped, clean_lines, question
 from rlhf_lib.data.prepare.derive import why_no_pair
+from rlhf_lib.data.prepare.entries import Entry, SourceInfo
 from rlhf_lib.data.prepare.length import tokenizer_file
-from rlhf_lib.data.prepare.params import PrepareParams, Role
+from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES, Recipe, recipes, records
-from rlhf_lib.data.prepare.split import Entry, SourceInfo, assign, roles_of
+from rlhf_lib.data.prepare.roles import PREFERENCES, check_mixture, settle, uses
+from rlhf_lib.data.prepare.split import assign
 from rlhf_lib.data.prepare.tally import Tally, count
 
 CHUNK = 128  # rows that go to a worker process at once
@@ -38,11 +40,13 @@ CHUNK = 128  # rows that go to a worker process at once
 def prepare(raw: Path, splits: Path, rejected: Path, params: PrepareParams) -> dict[str, Any]:
     """Write the files of `splits` and the file `rejected` from those of `raw`; returns metrics/data.json.
 
-    A `ParamsError` of one line, and no file, where a file of `splits` would be empty.
+    A file has no rows where no source is for it. A `ParamsError` of one line, and no file, where one to learn from or
+    to test on has none although a source is.
     """
     loaded = read_sources(raw / "sources.json")
     sources = [SourceInfo(**{**source, "rank": rank}) for rank, source in enumerate(loaded["sources"])]
     check_mixture(params, sources)
+    sources = settle(sources, params)
     if params.tokenizer_name_or_path and (params.max_prompt_tokens or params.max_response_tokens):
         # here once, and not in every worker
         file = tokenizer_file(params.tokenizer_name_or_path, params.tokenizer_revision)
@@ -59,8 +63,11 @@ def prepare(raw: Path, splits: Path, rejected: Path, params: PrepareParams) -> d
         recipe = recipes(sources, entries, params)
         files = {name: stack.enter_context(replacing(splits / f"{name}.jsonl")) for name in FILES}
         write_records(entries, scratch, files, recipe, tally, log)
-        if fault := tally.empty_split(params):
+        if fault := tally.fault(params, {use for source in sources for use in uses(source.roles)}):
             raise ParamsError(f"{PARAMS_FILE}: {fault}")
+        for name in FILES:
+            if not tally.files[name].prompts:
+                files[name].write("\n")  # as write_jsonl has it
     return tally.report(params, recipe, loaded["rejected"])
 
 
@@ -71,25 +78,6 @@ def read_sources(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SystemExit(f"{path}: cannot be read ({error}); run dvc repro load") from None
     return loaded
-
-
-def check_mixture(params: PrepareParams, sources: Sequence[SourceInfo]) -> None:
-    """A `ParamsError` where the mixture names a source or a role that is not there, or leaves a role without source."""
-    known = {source.name: source for source in sources}
-    for name, entry in params.mixture.items():
-        where = f"{PARAMS_FILE}: prepare.mixture.{name}"
-        if name not in known:
-            raise ParamsError(f"{where}: no source of that name; there are: {', '.join(known)}")
-        for role in entry.roles or ():
-            if role not in known[name].roles:
-                raise ParamsError(
-                    f"{where}.roles: the source cannot have the role {role}; it can: {', '.join(known[name].roles)}"
-                )
-    for role in get_args(Role):
-        if not any(role in roles_of(source, params) for source in sources):
-            raise ParamsError(
-                f"{PARAMS_FILE}: prepare.mixture: no source has the role {role}; give it to one, or load one"
-            )
 
 
 def clean_rows(
@@ -116,6 +104,7 @@ def clean_rows(
             test=item.test,
             key=item.key,
             scores=item.scores,
+            answers=item.answers,
             signature=item.signature,
         )
         scratch.write(line)
@@ -157,8 +146,8 @@ def write_records(
 
 def _lacks_pair(entry: Entry, recipe: Recipe, given: Sequence[str]) -> bool:
     paired = ("preference", "reward", "judge")
-    wanted = "preference" in recipe.roles and str(entry.split).startswith(paired)
-    return wanted and not any(name.startswith(paired) for name in given)
+    wanted = {*PREFERENCES} & {*uses(recipe.roles)} and str(entry.split).startswith(paired)
+    return bool(wanted) and not any(name.startswith(paired) for name in given)
 
 
 def _read(scratch: IO[bytes], entry: Entry) -> Row:

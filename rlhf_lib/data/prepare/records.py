@@ -8,8 +8,10 @@ from typing import cast
 
 from rlhf_lib.common.rows import JsonObject, Message, Row, ScoredResponse
 from rlhf_lib.data.prepare.derive import PairRule, Range, group, pairs, score, sft_responses, target
+from rlhf_lib.data.prepare.entries import Entry, SourceInfo
 from rlhf_lib.data.prepare.params import MixtureParams, PrepareParams, Role
-from rlhf_lib.data.prepare.split import Entry, SourceInfo, parts_of, roles_of, spread
+from rlhf_lib.data.prepare.roles import PREFERENCES, Use, pair_rule, parts_of, uses
+from rlhf_lib.data.prepare.split import spread
 
 FILES = (
     "sft_train",
@@ -49,18 +51,30 @@ def records(row: Row, split: str, recipe: Recipe) -> Iterator[tuple[str, JsonObj
     """(file, record) of everything that `row` gives to its split."""
     part, _, half = split.partition("_")
     if split == "test":
-        yield split, {**_head(row), "responses": _with_targets(scored_in_order(row), recipe)}
+        # a prompt without scored responses is tested on too; its answers are what it is compared with
+        yield split, {**_head(row), "responses": _with_targets(scored_in_order(row) or row["responses"], recipe)}
         return
-    for role in recipe.roles:
-        if part not in parts_of(role, recipe.params):
-            continue
-        if role == "sft":
-            for number, response in enumerate(_sft_responses(row, recipe)):
-                yield f"sft_{half}", {**_head(row, number), "completion": _said(response)}
-        elif role == "prompts":
-            yield f"prompts_{half}", _head(row)
-        else:
-            yield from _preferences(row, part, half, recipe)
+    wanted = [use for use in uses(recipe.roles) if part in parts_of(use, recipe.params)]
+    found = pairs(row["responses"], recipe.pairs) if {*wanted} & {*PREFERENCES} else []
+    of_pairs = [_pair(row, number, *pair) for number, pair in enumerate(found)]
+    for use in wanted:
+        yield from _records(row, use, half, of_pairs, recipe)
+
+
+def _records(
+    row: Row, use: Use, half: str, of_pairs: Sequence[JsonObject], recipe: Recipe
+) -> Iterator[tuple[str, JsonObject]]:
+    """What the row gives to one use."""
+    if use == "sft":
+        for number, response in enumerate(_sft_responses(row, recipe)):
+            yield f"sft_{half}", {**_head(row, number), "completion": _said(response)}
+    elif use == "prompts":
+        yield f"prompts_{half}", _head(row)
+    else:
+        name = "preference" if use == "dpo" else use
+        yield from ((f"{name}_{half}", record) for record in of_pairs)
+        if use == "reward" and (members := group(row["responses"], recipe.params.group_size)):
+            yield f"groups_{half}", {**_head(row), "responses": _with_targets(members, recipe)}
 
 
 def scored_in_order(row: Row) -> list[ScoredResponse]:
@@ -77,17 +91,6 @@ def _sft_responses(row: Row, recipe: Recipe) -> list[ScoredResponse]:
     return sft_responses(row["responses"], which, recipe.params.sft_min_score)
 
 
-def _preferences(row: Row, part: str, half: str, recipe: Recipe) -> Iterator[tuple[str, JsonObject]]:
-    """Pairs, and groups for the reward model, which has its own or shares those of PPO and DPO."""
-    found = [_pair(row, number, *pair) for number, pair in enumerate(pairs(row["responses"], recipe.pairs))]
-    if part in ("preference", "judge"):
-        yield from ((f"{part}_{half}", record) for record in found)
-    if part == ("reward" if recipe.params.reward_share else "preference"):
-        yield from ((f"reward_{half}", record) for record in found)
-        if members := group(row["responses"], recipe.params.group_size):
-            yield f"groups_{half}", {**_head(row), "responses": _with_targets(members, recipe)}
-
-
 def _pair(row: Row, number: int, chosen: ScoredResponse, rejected: ScoredResponse) -> JsonObject:
     return {
         **_head(row, number),
@@ -100,7 +103,10 @@ def _pair(row: Row, number: int, chosen: ScoredResponse, rejected: ScoredRespons
 
 def _with_targets(responses: Sequence[ScoredResponse], recipe: Recipe) -> list[JsonObject]:
     ends = cast(Range, tuple(recipe.params.target_range))
-    return [{**response, "target": target(score(response), recipe.scores, ends)} for response in responses]
+    return [
+        {**response, "target": None if response["score"] is None else target(score(response), recipe.scores, ends)}
+        for response in responses
+    ]
 
 
 def _head(row: Row, number: int | None = None) -> JsonObject:
@@ -115,12 +121,8 @@ def _said(response: ScoredResponse) -> list[Message]:
 
 def _recipe(source: SourceInfo, measured: Range, params: PrepareParams) -> Recipe:
     own = params.mixture.get(source.name, MixtureParams())
-    # of labels, 1 and 0, a gap in the units of other sources says nothing
-    gap = own.min_score_gap if own.min_score_gap is not None else 0.0 if source.labels else params.min_score_gap
-    ratio = own.min_score_ratio or (None if source.labels else params.min_score_ratio)
     low, high = own.score_range or source.score_range or measured
-    rule = PairRule(params.pair_rule, gap, ratio, params.max_pairs)
-    return Recipe(roles_of(source, params), rule, source.labels, (low, high), params)
+    return Recipe(source.roles, pair_rule(source, params), source.labels, (low, high), params)
 
 
 def _measured_ranges(entries: Sequence[Entry]) -> Mapping[str, Range]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import compress
 from typing import TYPE_CHECKING
 
+from rlhf_lib.data.prepare.entries import Cluster, Entry
+from rlhf_lib.data.prepare.fill import fill_empty
 from rlhf_lib.data.prepare.params import MixtureParams, PrepareParams, Role
+from rlhf_lib.data.prepare.roles import TESTED, has_use, shares_of
 
 if TYPE_CHECKING:
     from numpy import uint32
@@ -17,33 +19,6 @@ if TYPE_CHECKING:
 
 PERMUTATIONS = 128  # of a MinHash signature: its estimate of a similarity of .8 is off by .035 (one standard deviation)
 RUN = 5  # words
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """What `load` knows of a source, in data/raw/sources.json."""
-
-    name: str
-    rank: int  # its place in the params: of a prompt that several sources have, the first one's row is kept
-    roles: Sequence[Role]
-    labels: bool  # scores only say which answer was preferred (1 or 0): their differences mean nothing
-    merges: bool  # several rows of one prompt are one
-    score_range: Sequence[float] | None
-
-
-@dataclass
-class Entry:
-    """A cleaned row, where it is in the file of cleaned rows, and what decides on its split."""
-
-    offset: int
-    source: SourceInfo
-    test: bool  # whether upstream has it in a test split
-    key: bytes
-    scores: tuple[float, float] | None  # the least and the greatest
-    signature: NDArray[uint32] | None = None
-    merged: list[Entry] = field(default_factory=list)  # later rows of the same prompt, whose responses it gets
-    split: str | None = None  # None: not used
-    dropped: str | None = None  # why
 
 
 def digest(normalised_prompt: str, seed: int) -> bytes:
@@ -69,71 +44,43 @@ def minhash(normalised_prompt: str) -> NDArray[uint32]:
 
 
 def assign(entries: Sequence[Entry], params: PrepareParams) -> None:
-    """Give each entry its split, or the reason why it has none."""
+    """Give each entry its split, or the reason why it has none. The sources have their roles by `roles.settle`."""
     kept = _drop_duplicates(entries)
-    clusters = _clusters(kept, params.minhash_threshold)
+    clusters = [Cluster(_cluster_key(found), found) for found in _clusters(kept, params.minhash_threshold)]
     _mix(kept, params.mixture)
     for cluster in clusters:
-        test = params.upstream_test and any(entry.test for entry in cluster)
-        roles = {role for entry in cluster for role in roles_of(entry.source, params)}
-        split = split_of(_cluster_key(cluster), roles, test, params)
-        for entry in cluster:
-            if not _has_use(split, roles_of(entry.source, params), params):
+        roles = {role for entry in cluster.entries for role in entry.source.roles}
+        cluster.pinned = params.upstream_test and any(entry.test for entry in cluster.entries)
+        cluster.split = split_of(cluster.key, roles, cluster.pinned, params)
+    fill_empty(clusters, params)
+    for cluster in clusters:
+        for entry in cluster.entries:
+            if not has_use(cluster.split, entry.source.roles, params):
                 entry.dropped = entry.dropped or "split_of_another_role"
             elif entry.dropped is None:
-                entry.split = split
-
-
-def roles_of(source: SourceInfo, params: PrepareParams) -> Sequence[Role]:
-    """What the rows of a source are used for."""
-    return params.mixture.get(source.name, MixtureParams()).roles or source.roles
+                entry.split = cluster.split
 
 
 def split_of(key: bytes, roles: set[Role], test: bool, params: PrepareParams) -> str:
     """ "test", or a part (sft, reward, preference, judge) with "_train" or "_validation".
 
     A threshold on the key, so that it depends on no other row. The test split comes first: other shares of the parts
-    leave it as it is. Validation has bits of its own, for the same reason. Only prompts for preferences can be tests.
+    leave it as it is. Validation has bits of its own, for the same reason. Only prompts of the roles in `TESTED` can be
+    tests; those that have the role test alone all are.
     """
     place, held = (int.from_bytes(half, "big") / 2**64 for half in (key[:8], key[8:]))
-    if "preference" in roles:
-        if test or place < params.test_share:
+    parts = shares_of(roles, params)
+    if TESTED & roles:
+        if test or place < params.test_share or not parts:
             return "test"
         place = (place - params.test_share) / (1 - params.test_share)
     half = "validation" if test or held < params.validation_share else "train"
-    parts = _parts(roles, params)
     rest = place * sum(parts.values())
     for part, share in parts.items():
         if rest < share:
             return f"{part}_{half}"
         rest -= share
     return f"{next(reversed(parts))}_{half}"  # a place of nearly 1, after rounding
-
-
-def parts_of(role: Role, params: PrepareParams) -> Sequence[str]:
-    """The parts whose rows are used for `role`: one without a share of its own lives with the preference rows."""
-    if role == "sft":
-        return ["sft"] if params.sft_share else ["preference"]
-    if role == "prompts":
-        return ["preference"]
-    return ["reward", "preference", "judge"] if params.reward_share else ["preference", "judge"]
-
-
-def _parts(roles: set[Role], params: PrepareParams) -> dict[str, float]:
-    shares = {
-        "sft": params.sft_share,
-        "reward": params.reward_share,
-        "preference": params.preference_share,
-        "judge": params.judge_share,
-    }
-    wanted = {part for role in roles for part in parts_of(role, params)}
-    return {part: share for part, share in shares.items() if share and part in wanted}
-
-
-def _has_use(split: str, roles: Sequence[Role], params: PrepareParams) -> bool:
-    if split == "test":
-        return "preference" in roles
-    return any(split.partition("_")[0] in parts_of(role, params) for role in roles)
 
 
 def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
@@ -147,6 +94,7 @@ def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
         entry.dropped = "merged" if leader.source is entry.source and entry.source.merges else "duplicate_prompt"
         if entry.dropped == "merged":
             leader.merged.append(entry)
+            leader.answers |= entry.answers
             leader.scores = spread(leader.scores, entry.scores)
     return list(first.values())
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rlhf_lib.common.rows import JsonObject, Row
 from rlhf_lib.data.prepare.clean import Cleaned
-from rlhf_lib.data.prepare.params import PrepareParams, Role
+from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES, Recipe
-from rlhf_lib.data.prepare.split import parts_of
+from rlhf_lib.data.prepare.roles import OF_FILE, Use, split_of_file
 
 Counts = dict[str, Counter[str]]  # how many by reason, then by source
 CAUSES = {  # of a row that is dropped -> the param that can keep it
@@ -115,28 +115,30 @@ class Tally:
             "splits": {name: tally.summary() for name, tally in self.files.items()},
         }
 
-    def empty_split(self, params: PrepareParams) -> str | None:
-        """What to change where a file would be empty, as "<param>: ..."; None where none is."""
+    def fault(self, params: PrepareParams, wanted: Collection[Use]) -> str | None:
+        """What to change where there is nothing to learn from or to test on, as "<param>: ..."; else None.
+
+        wanted: the uses that some source is for; files of others may be empty. So may validation, of too few rows.
+        """
         if not self.splits:
             lost = ", ".join(f"{reason} {counts.total()}" for reason, counts in sorted(self.dropped_rows.items()))
             most_frequent = max(self.dropped_rows, key=lambda reason: self.dropped_rows[reason].total(), default="")
             param = CAUSES.get(most_frequent, "load.sources")
             return f"{param}: no row of {self.rows_in.total()} is left (dropped: {lost or 'none'}); keep more"
         for name, tally in self.files.items():
-            if not tally.prompts:
+            part, _, half = name.partition("_")
+            if not tally.prompts and half != "validation" and (part == "test" or OF_FILE[part] in wanted):
                 return self._way_out(name, params)
         return None
 
     def _way_out(self, name: str, params: PrepareParams) -> str:
         part, _, half = name.partition("_")
-        home = _home(part, params)
-        split = f"{home}_{half}" if half else home
+        split = split_of_file(name, params)
+        home = split.partition("_")[0]
         if not self.splits[split]:
-            share = "validation_share" if any(other.startswith(home) for other in self.splits) else f"{home}_share"
-            change = "lower" if (share, half) == ("validation_share", "train") else "raise"
             return (
-                f"prepare.{share}: none of {self.splits.total()} prompts fell into {name}; "
-                f"{change} it, or load more rows (or sources) for it"
+                f"prepare.{home}_share: none of {self.splits.total()} prompts fell into {name}; "
+                "raise it, or load more rows (or sources) for it"
             )
         if part == "sft" and params.sft_responses == "above_score":
             return f"prepare.sft_min_score: no response in {name} reaches {params.sft_min_score}; lower it"
@@ -146,12 +148,6 @@ class Tally:
         if "gap_too_small" not in self.no_pair:
             return f"load.sources: no prompt of {name} has two responses with different scores ({lost}); add a source"
         return f"prepare.min_score_gap: no pair in {name} (prompts without one: {lost}); lower it, or load more rows"
-
-
-def _home(part: str, params: PrepareParams) -> str:
-    """The part of the prompts that a file is made of."""
-    roles: dict[str, Role] = {"sft": "sft", "reward": "preference", "groups": "preference", "prompts": "prompts"}
-    return parts_of(roles[part], params)[0] if part in roles else part
 
 
 def _of(counts: Counter[str], name: str) -> int:

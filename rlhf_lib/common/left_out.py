@@ -1,0 +1,100 @@
+"""Stages that leave themselves out: nothing gives them rows, or an earlier stage was left out.
+
+Such a stage ends well, says so in one line, and writes what dvc.yaml declares for it, without content: a folder with
+one note in it, a JSON Lines file without rows, metrics that hold the reason, a curve without points. `reason` tells
+these from the real ones, so that the stages after it leave themselves out in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rlhf_lib.common.files import write_curve, write_json
+from rlhf_lib.common.rows import read_values, write_jsonl
+from rlhf_lib.common.yaml import load_yaml
+
+NOTE = "left_out.txt"  # alone in the folder of a model that is not there
+KEY = "left_out"  # in metrics
+
+# Why the files of data/splits and data/negatives are empty, by the first word of their names.
+NOTHING_GIVES = {
+    "sft": "no source gives answers to learn from",
+    "reward": "no source gives preferences",
+    "groups": "no source gives preferences",
+    "preference": "no source gives preferences",
+    "judge": "no source gives preferences",
+    "prompts": "no source gives prompts for PPO",
+}
+
+
+def reason(path: str | Path) -> str | None:
+    """Why an out is without content; None where it has some, or is not there at all."""
+    path = Path(path)
+    if path.is_dir():
+        names = [file.name for file in path.iterdir()]
+        return (path / NOTE).read_text(encoding="utf-8").strip() if names == [NOTE] else None
+    if not path.is_file():
+        return None
+    if path.suffix == ".json":
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        return metrics.get(KEY) if isinstance(metrics, dict) else None
+    if path.suffix == ".jsonl" and next(read_values(path), None) is None:
+        return NOTHING_GIVES.get(path.stem.partition("_")[0], f"{path} has no rows")
+    return None
+
+
+def unless_there(
+    stage: str,
+    *needs: str | Path,
+    enough: Callable[[Iterable[bool]], bool] = all,
+    copies: Mapping[str, str] | None = None,
+) -> None:
+    """Go on where the files and folders that the stage needs have content; else leave it out, and end the process.
+
+    stage: its name in dvc.yaml, `measure@ppo` for one of several. enough: `all` or `any` of the needs. copies: outs
+    that are copies of other folders then, instead of empty.
+    """
+    reasons = [reason(path) for path in needs]
+    if not enough(why is None for why in reasons):
+        leave_out(stage, next(why for why in reasons if why is not None), copies or {})
+
+
+def leave_out(stage: str, why: str, copies: Mapping[str, str]) -> NoReturn:
+    """Write the stage's outs without content and end the process with exit code 0."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        for path, options in declared_outs(stage):
+            _write(Path(path), options, why, copies.get(path))
+        print(f"{stage}: left out: {why}" + "".join(f"; {out} is a copy of {other}" for out, other in copies.items()))
+    sys.exit(0)
+
+
+def declared_outs(stage: str) -> list[tuple[str, dict[str, Any]]]:
+    """(path, options) of each out, metric and plot that dvc.yaml declares for a stage."""
+    name, _, item = stage.partition("@")
+    declared = load_yaml(Path("dvc.yaml"))["stages"][name]
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get("do", declared).get(kind, ())]
+    pairs = [next(iter(entry.items())) if isinstance(entry, dict) else (entry, {}) for entry in entries]
+    return [(re.sub(r"\$\{(item|key)\}", item, path), options) for path, options in pairs]
+
+
+def _write(path: Path, options: Mapping[str, Any], why: str, copied: str | None) -> None:
+    if path.suffix == ".jsonl":
+        write_jsonl(path, [])
+    elif path.suffix == ".json":
+        write_json(path, {KEY: why})
+    elif path.suffix == ".tsv":
+        write_curve(path, [], [options[axis] for axis in ("x", "y")])
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+        if copied:
+            shutil.copytree(copied, path)
+        else:
+            path.mkdir(parents=True)
+            (path / NOTE).write_text(f"{why}\n", encoding="utf-8")

@@ -1,0 +1,51 @@
+"""What decides on the split of a row: its source, its prompt, and what it gives to training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rlhf_lib.data.prepare.params import Role
+
+if TYPE_CHECKING:
+    from numpy import uint32
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What `load` knows of a source, in data/raw/sources.json; `roles.settle` gives it the roles of the params."""
+
+    name: str
+    rank: int  # its place in the params: of a prompt that several sources have, the first one's row is kept
+    roles: Sequence[Role]
+    labels: bool  # scores only say which answer was preferred (1 or 0): their differences mean nothing
+    merges: bool  # several rows of one prompt are one
+    score_range: Sequence[float] | None
+
+
+@dataclass
+class Entry:
+    """A cleaned row, where it is in the file of cleaned rows, and what decides on its split."""
+
+    offset: int
+    source: SourceInfo
+    test: bool  # whether upstream has it in a test split
+    key: bytes
+    scores: tuple[float, float] | None  # the least and the greatest
+    answers: bool = False  # whether it has any
+    signature: NDArray[uint32] | None = None
+    merged: list[Entry] = field(default_factory=list)  # later rows of the same prompt, whose responses it gets
+    split: str | None = None  # None: not used
+    dropped: str | None = None  # why
+
+
+@dataclass
+class Cluster:
+    """Entries that must be in one split, and where they are."""
+
+    key: bytes  # of one of them: as rare as any other
+    entries: list[Entry]
+    pinned: bool = False  # in a split that upstream chose
+    split: str = ""

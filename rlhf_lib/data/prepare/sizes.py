@@ -1,0 +1,65 @@
+"""What metrics/data.json says of the sizes of the files: what is left out, what is too small, how much is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rlhf_lib.common.few import FEW
+from rlhf_lib.common.left_out import NOTHING_GIVES
+from rlhf_lib.data.prepare.params import PrepareParams
+from rlhf_lib.data.prepare.records import FILES
+from rlhf_lib.data.prepare.roles import OF_FILE, split_of_file, split_shares, uses
+
+STAGES = {"sft": "sft", "reward": "reward", "judge": "judge", "preference": "dpo", "prompts": "ppo"}  # by file
+
+Report = Mapping[str, Any]  # metrics/data.json
+
+
+def wanted(report: Report) -> set[str]:
+    """The files of data/splits that some source is for."""
+    found = {use for source in report["sources"].values() for use in uses(source["roles"].split())}
+    return {name for name in FILES if OF_FILE.get(name.partition("_")[0], "test") in {*found, "test"}}
+
+
+def remarks(report: Report) -> Iterator[str]:
+    """A line on each: the stages without rows, the validation files without any, the held-out files with few."""
+    names, prompts = wanted(report), {name: split["prompts"] for name, split in report["splits"].items()}
+    idle: dict[str, list[str]] = {}
+    for file, stage in STAGES.items():
+        if f"{file}_train" not in names:
+            idle.setdefault(NOTHING_GIVES[file], []).append(stage)
+    if idle:
+        yield "left out: " + "; ".join(f"{', '.join(stages)}: {why}" for why, stages in idle.items())
+    held_out = {name: prompts[name] for name in FILES if name in names and not name.endswith("_train")}
+    if empty := [name for name, count in held_out.items() if not count]:
+        yield f"no prompt was left for {', '.join(empty)}: what learns from the others goes without validation"
+    if small := [f"{name} {count}" for name, count in held_out.items() if 0 < count < FEW]:
+        yield f"fewer than {FEW} prompts in {', '.join(small)}: too few to tell much by (make data says how many it takes)"
+
+
+def expected(report: Report, params: PrepareParams) -> dict[str, float]:
+    """The share of all kept prompts that each held-out file can expect, by the roles of their sources."""
+    total = sum(source["rows_kept"] for source in report["sources"].values())
+    found: dict[str, float] = {}
+    for name in wanted(report):
+        if name.endswith("_train"):
+            continue
+        for source in report["sources"].values():
+            roles = source["roles"].split()
+            if name == "test" or OF_FILE[name.partition("_")[0]] in uses(roles):
+                share = split_shares(roles, params).get(split_of_file(name, params), 0.0)
+                found[name] = found.get(name, 0.0) + share * source["rows_kept"] / total
+    return found
+
+
+def needed(report: Report, params: PrepareParams) -> dict[str, int]:
+    """How many prompts it takes, with these sources and shares, until each held-out file can expect `FEW`; rounded to
+    two digits."""
+    return {name: _rounded(FEW / share) for name, share in sorted(expected(report, params).items()) if share > 0}
+
+
+def _rounded(number: float) -> int:
+    unit = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    return math.ceil(round(number / unit, 6)) * unit
