@@ -59,9 +59,9 @@ def of_type(hint: Any) -> Schema:
     if origin is Annotated:
         return of_type(arguments[0]) | {BOUNDS[type(bound)]: _limit(bound) for bound in arguments[1:]}
     if origin in (Union, types.UnionType):
-        return _or_null(of_type(next(argument for argument in arguments if argument is not type(None))))
-    if hint is Any:
-        return {"type": ["number", "string", "boolean"]}
+        options = [of_type(argument) for argument in arguments if argument is not type(None)]
+        schema = options[0] if len(options) == 1 else {"anyOf": options}
+        return _or_null(schema) if type(None) in arguments else schema
     if origin is Literal:
         return {"type": "string", "enum": list(arguments)}
     if origin is list:
@@ -117,6 +117,8 @@ def _limit(bound: Any) -> float:
 
 
 def _or_null(schema: Schema) -> Schema:
+    if "anyOf" in schema:
+        return {"anyOf": [*schema["anyOf"], {"type": "null"}]}
     choices = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
     return schema | {"type": [schema["type"], "null"]} | choices
 

@@ -6,7 +6,6 @@ A section's class says what its fields may hold with plain annotations:
     kl_estimator: Literal["k1", "k3"]
     max_steps: int | None
     sources: list[SourceParams]  # a dataclass again; of one, only the fields without a default must be given
-    lr_scheduler_kwargs: dict[str, Any]  # numbers, texts, true and false under any names
 """
 
 from __future__ import annotations
@@ -170,9 +169,11 @@ def _value(hint: Any, value: Any, name: str, path: Path) -> Any:
                 raise ParamsError(f"{where}: {fault}, got {value!r}")
         return value
     if origin in (Union, types.UnionType):
-        if value is None:
+        if value is None and type(None) in arguments:
             return None
-        return _value(next(a for a in arguments if a is not type(None)), value, name, path)
+        options = [option for option in arguments if option is not type(None)]
+        fitting = [option for option in options if (get_origin(option) or option) is type(value)]
+        return _value((fitting or options)[0], value, name, path)
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
             raise ParamsError(f"{where}: must be one of {', '.join(map(str, arguments))}, got {value!r}")
@@ -185,8 +186,6 @@ def _value(hint: Any, value: Any, name: str, path: Path) -> Any:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise ParamsError(f"{where}: must be a mapping of names, got {value!r}")
         return {key: _value(arguments[1], item, f"{name}.{key}", path) for key, item in value.items()}
-    if hint is Any:
-        hint = type(value) if type(value) in _TYPE_NAMES else str
     if dataclasses.is_dataclass(hint):
         return check(cast(type, hint), value, name, path)
     if hint is float and type(value) is int:

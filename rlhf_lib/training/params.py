@@ -23,7 +23,7 @@ class OptimizerParams:
     seed: int
     learning_rate: Annotated[float, AtLeast(0)]
     lr_scheduler_type: Schedule
-    lr_scheduler_kwargs: dict[str, Any]
+    lr_scheduler_kwargs: dict[str, int | float | bool | str]
     warmup_steps: Annotated[float, AtLeast(0)]
     optim: Optimizer
     optim_args: str | None

@@ -74,6 +74,16 @@ def test_a_prompt_alone_is_kept_but_not_one_that_lost_its_responses():
     assert reasons(clean(row("Why?", (" ", 3.0)), PARAMS)) == "no_response"
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(None, ["No.", "Why?", "é"]), (3, ["No.", "Why?"]), (4, ["Why?"])])
+def test_answers_that_are_too_short_are_dropped(limit, kept):
+    """In characters, after the blank space around them is gone."""
+    cleaned = clean(
+        row("Is it?", (" No.  ", 3.0), ("Why?", 2.0), ("é", 1.0)), replace(PARAMS, min_response_chars=limit)
+    )
+    assert texts(cleaned) == kept
+    assert reasons(cleaned) == ["response_too_short"] * (3 - len(kept))
+
+
 def test_foreign_texts_are_dropped():
     cleaned = clean(row("What is the capital of France?", (FRENCH, 9.0), ("Paris.", 7.0), ("42", 1.0)), ENGLISH)
     assert (texts(cleaned), reasons(cleaned)) == (["Paris.", "42"], ["foreign_response"])

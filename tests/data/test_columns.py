@@ -152,13 +152,13 @@ def test_the_row():
         ({"prompt": "Q?", "completion": " "}, ["response_empty", "no_usable_response"]),
         *[
             ({"prompt": "Q?", "response": "A", "score": score}, ["response_no_score", "no_usable_response"])
-            for score in ("", "NA", "nan", "inf", "1" * 5000, None, True, [1], float("nan"), 10**400)
+            for score in ("", "NA", "nan", "inf", "1" * 5000, None, "good", [1], float("nan"), 10**400)
         ],
         ({"prompt": "Q?", "chosen": "A"}, ["missing_column"]),
         ({"prompt": "Q?", "rejected": "A"}, ["missing_column"]),
         ({"response": "A", "score": 1}, ["missing_column"]),
         ({"responses": ["A"]}, ["missing_column"]),
-        ({"chosen": "A", "rejected": "B"}, ["malformed"]),
+        ({"chosen": "A", "rejected": "B"}, ["missing_column"]),
         ({"prompt": "Q?", "chosen": "A", "rejected": 3}, ["malformed"]),
         ({"chosen": dialogue("Q?", "A"), "rejected": dialogue("Other?", "B")}, ["prompts_differ"]),
         ({"chosen": dialogue("Q?", "A")[1:], "rejected": dialogue("Q?", "B")[1:]}, ["malformed"]),
@@ -169,7 +169,7 @@ def test_the_row():
         ({"prompt": "Q?", "responses": ["A", "B"], "scores": [1]}, ["scores_differ_in_number"]),
         ({"prompt": "Q?", "responses": ["A"], "scores": 1}, ["scores_differ_in_number"]),
         ({"messages": "text"}, ["malformed"]),
-        ({"messages": [*Q, {"role": "tool", "content": "x"}]}, ["malformed"]),
+        ({"messages": [*Q, {"role": "tool", "content": "x"}]}, ["unknown_role"]),
         ({"messages": [*Q, {"role": ["user"], "content": "x"}]}, ["malformed"]),
         ({"messages": dialogue("Q?", "A")[1:]}, ["malformed"]),
         ({"messages": dialogue("Q?", "")}, ["response_empty", "no_usable_response"]),
@@ -222,7 +222,7 @@ def test_rejections_say_what_to_do(raw, columns, reason, text):
 
 def test_names_of_columns_are_checked():
     source(**dict.fromkeys(NAMES, "x"))
-    with pytest.raises(ValueError, match=r"^columns: no name 'promt'; the names are prompt, system, messages, .*n$"):
+    with pytest.raises(ValueError, match=r"^columns: no name 'promt'; the names are prompt, input, system, .*split$"):
         source(prompt="q", promt="q")
 
 

@@ -8,7 +8,7 @@ import os
 import pytest
 from record_files import fault, write, write_parquet
 
-from rlhf_lib.data.load import files, json_text
+from rlhf_lib.data.load import csv_table, files, json_text
 from rlhf_lib.data.load.files import read
 
 
@@ -51,7 +51,7 @@ from rlhf_lib.data.load.files import read
         ("a.csv", "q,a\n".encode("utf-16-be"), "line 1: a NUL byte; save the file as UTF-8 text"),
         ("a.csv", b"q,a\n1,\0\n", "line 2: a NUL byte"),
         *[(name, b"\x89PNG\r\n\x1a\n\xff" * 9, "") for name in ("a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet")],
-        ("a.jsonl", gzip.compress(b'{"a": 1}', mtime=0), "is compressed with gzip; end its name in .gz"),
+        ("a.jsonl", gzip.compress(b'{"a": 1}', mtime=0), "is compressed; end its name in .gz"),
         ("a.csv", b"q,a\n1,2\n1,2,3,4,5\n", "row 2: 5 fields where the header has 2; quote fields that hold commas"),
         ("a.tsv", b"q\ta\n1\n", "row 1: 1 fields where the header has 2; quote fields that hold tabs"),
         ("a.csv", b"q,a,q\n1,2,3\n", "header: two columns are called 'q'; each column needs a name of its own"),
@@ -78,7 +78,7 @@ def test_faulty_gzip(tmp_path, name):
     whole = gzip.compress((json.dumps(lines) if ".json." in name else "\n".join(lines)).encode())
     for data in (b'{"a": 1}\n', whole[:-1], whole[:200], whole[:5], whole[:30] + b"\xff" * 20 + whole[50:]):
         (tmp_path / name).write_bytes(data)
-        assert fault(tmp_path / name).startswith("not a whole gzip file; copy it once more")
+        assert fault(tmp_path / name).startswith("not a whole .gz file; copy it once more")
 
 
 @pytest.mark.parametrize("cut", [0, 3, 100, -1, -9])
@@ -116,7 +116,7 @@ def test_deeply_nested_json(tmp_path, name):
     ],
 )
 def test_records_that_are_too_long(tmp_path, monkeypatch, name, data, place):
-    for module in (files, json_text):
+    for module in (files, json_text, csv_table):
         monkeypatch.setattr(module, "MAX_RECORD", 50)
     monkeypatch.setattr(json_text, "CHUNK", 10)
     old = csv.field_size_limit()

@@ -99,7 +99,10 @@ LABELS = ("good", 1.0), ("bad", 0.0)
 @pytest.mark.parametrize(
     ("which", "scored", "expected"),
     [
-        ("all", LABELS, {"good", "bad"}),
+        ("all", LABELS, {"good"}),
+        ("all", (("good", 1.0), ("bad", 0.0), ("fine", 1.0)), {"good", "fine"}),
+        ("all", LABELS[1:], set()),
+        ("all", (("a", None), ("b", None)), {"a", "b"}),
         ("best", LABELS, {"good"}),
         ("above_score", LABELS, {"good"}),
         ("best", LABELS[1:], set()),  # the preferred one was dropped: the other is not the best

@@ -1,7 +1,9 @@
 """Files of records, and what is read from them."""
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pytest
 
@@ -14,11 +16,21 @@ RECORDS = [
 ]
 
 
+def zstandard(data):
+    import pyarrow
+
+    return pyarrow.compress(data, codec="zstd", asbytes=True)
+
+
+COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard}
+
+
 def write(folder, name, data):
+    """Write text or bytes, compressed as the name says."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     data = data if isinstance(data, bytes) else data.encode()
-    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    path.write_bytes(COMPRESS.get(path.suffix, bytes)(data))
     return str(path)
 
 

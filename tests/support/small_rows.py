@@ -27,6 +27,7 @@ PARAMS = PrepareParams(
     tokenizer_revision=None,
     max_prompt_tokens=None,
     max_response_tokens=None,
+    min_response_chars=None,
     too_long="drop",
     pair_rule="all",
     max_pairs=None,

@@ -2,122 +2,242 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from rlhf_lib.common.rows import EXCERPT, Message, Row, as_score, is_blank, is_text, make_row
-from rlhf_lib.data.load.messages import PROMPT_RULE, answer, as_messages, last_answer, pair_row, usable_row, user_prompt
-from rlhf_lib.data.load.params import COLUMNS, SourceParams
+from rlhf_lib.common.rows import EXCERPT, Message, Row, is_blank, is_text, make_row
+from rlhf_lib.data.load import fields as of_record
+from rlhf_lib.data.load.messages import PROMPT_RULE, answer, last_answer, pair_row, usable_row, user_prompt
+from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.reader import Rejected
+from rlhf_lib.data.load.roles import Fault, read_messages
+from rlhf_lib.data.load.scores import chosen, preferred, read_label, read_rank, read_score
+from rlhf_lib.data.load.split_names import is_held_out
 
 SET_COLUMNS = "set load.sources[...].columns"
 TEXT_KEYS = ("content", "text", "response", "answer")  # of an answer that is an object
+DIALOGUES = ("prompt", "messages", "chosen", "rejected", "response", "completion")  # may be message lists
+ALWAYS = ("prompt", "input", "system", "split")  # go with every way to hold answers
+OPTIONAL = ("input", "system", "split")  # a record may lack them, even where the map names them
+LIST_SCORES = ("scores", "ranks", "choice", "preference_strength")
+READ: dict[str, Callable[[Any], float | None]] = {"score": read_score, "rank": read_rank, "label": read_label}
+
+Fields = Mapping[str, Any]
 
 
 def parse(raw: Any, source: SourceParams) -> Iterator[Row | Rejected]:
     """The row of one record, by its columns; scores are None where it has no column of them.
 
-    Of several columns with answers, one in `source.columns` goes first, then the order of `SHAPES`. A null counts as
-    an empty text. `system` goes before a prompt that does not begin with a system message.
+    Of several columns with answers, one in `source.columns` goes first, then the order of `SHAPES`; so do the columns
+    of scores. A null counts as an empty text. `input` follows its prompt after a blank line. `system` goes before a
+    prompt that does not begin with a system message.
     """
     if not isinstance(raw, dict):
         yield Rejected("malformed", source.name, "a record must be an object with columns")
         return
-    fields = _fields(raw, source.columns)
+    fields = of_record.values(raw, source.columns)
     shape = _shape(fields, source.columns)
-    if fault := _fault(raw, source, fields, shape):
-        yield fault
+    fault = _fault(raw, source, fields, shape) or _read_dialogues(fields, source.role_map)
+    if fault:
+        yield Rejected(fault.reason, source.name, fault.text)
         return
-    for item in SHAPES[shape].parse(source.name, fields):
-        yield item if isinstance(item, Rejected) else _with_system(item, fields.get("system", ""))
+    held_out = bool(is_held_out(fields.get("split", "")))
+    for item in SHAPES[shape].parse(source, _with_input(fields)):
+        yield item if isinstance(item, Rejected) else _finished(item, fields.get("system", ""), held_out)
 
 
-def _fields(raw: Mapping[Any, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Our names, as far as the record has them, with their values."""
-    # a column that is mapped is not found under its own name too
-    found = {name: name for name in COLUMNS if name not in columns.values()} | dict(columns)
-    return {name: "" if raw[column] is None else raw[column] for name, column in found.items() if column in raw}
+def used(columns: Collection[str], source: SourceParams) -> set[str]:
+    """Those of a record's columns that `parse` reads."""
+    names = of_record.names_of(source.columns, columns)
+    there = {name: roots for name, column in names.items() if (roots := of_record.roots(column, columns))}
+    form = SHAPES[_shape(there, source.columns)]
+    scores = sorted((name for name in form.scores if name in there), key=_order(source.columns))
+    # a pair's scores are read both or not at all, of others the first
+    scores = (scores if len(scores) == 2 else []) if form is PAIR else scores[:1]
+    read = {*ALWAYS, *form.answers, *scores}
+    return {root for name, roots in there.items() if name in read for root in roots}
 
 
-def _shape(fields: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+def roots(column: of_record.Column | None, present: Collection[str]) -> list[str]:
+    """The columns of a record of which a mapped column is made."""
+    return of_record.roots(column, present)
+
+
+def _shape(fields: Collection[str], columns: Collection[str]) -> str:
     """The name of the column with the answers; "prompt" where there is none."""
     with_answers = [name for name in SHAPES if name in fields and name != "prompt"]
-    return min(with_answers, key=lambda name: name not in columns, default="prompt")
+    return _first(with_answers, columns) if with_answers else "prompt"
 
 
-def _fault(raw: Mapping[Any, Any], source: SourceParams, fields: Mapping[str, Any], shape: str) -> Rejected | None:
+def _first(names: Sequence[str], columns: Collection[str]) -> str:
+    """Of our names for columns, the first that the params map, or else the first."""
+    return min(names, key=_order(columns))
+
+
+def _order(columns: Collection[str]) -> Callable[[str], bool]:
+    return lambda name: name not in columns
+
+
+def _fault(raw: Mapping[Any, Any], source: SourceParams, fields: Fields, shape: str) -> Fault | None:
     """Why the record has not the columns that are needed, or None."""
     if not fields and not source.columns:
-        return Rejected("no_known_column", source.name, f"has the columns {_listed(raw)}; {SET_COLUMNS}")
-    absent = [column for column in source.columns.values() if column not in raw]
-    absent = absent or [name for name in SHAPES[shape].needs if name not in fields]
+        return Fault("no_known_column", f"has the columns {_listed(raw)}; {SET_COLUMNS}")
+    mapped = [(name, column) for name, column in source.columns.items() if column and name not in fields]
+    absent = [str(column) for name, column in mapped if name not in OPTIONAL]
+    absent = absent or [name for name in _needs(shape, fields) if name not in fields]
     if absent:
-        return Rejected("missing_column", source.name, f"has no {absent[0]}, but {_listed(raw)}; {SET_COLUMNS}")
-    if not is_text(fields.get("system", "")):
-        return Rejected("malformed", source.name, "system must be a text")
+        hint = ", or reader: hh for transcripts of Human and Assistant" if _is_transcript(fields.get("chosen")) else ""
+        return Fault("missing_column", f"has no {absent[0]}, but {_listed(raw)}; {SET_COLUMNS}{hint}")
+    for name in OPTIONAL:
+        if not is_text(fields.get(name, "")):
+            return Fault("malformed", f"{name} must be a text")
+    split = fields.get("split", "")
+    if not is_blank(split) and is_held_out(split) is None:
+        return Fault(
+            "unknown_split", f"split {split!r}; call it train, validation or test, or set columns: {{split: null}}"
+        )
     return None
+
+
+def _needs(shape: str, fields: Fields) -> tuple[str, ...]:
+    """The columns without which there is no row: the prompt too, unless the answers are dialogues that have it."""
+    names = SHAPES[shape].answers
+    answers = fields.get("responses") if shape == "responses" else [fields.get(name) for name in names]
+    return names if shape == "messages" or _dialogues(answers) else (*names, "prompt")
+
+
+def _is_transcript(text: Any) -> bool:
+    return isinstance(text, str) and "Human:" in text and "Assistant:" in text
 
 
 def _listed(raw: Mapping[Any, Any]) -> str:
     return ", ".join(map(str, raw))[: EXCERPT // 2].encode(errors="replace").decode()
 
 
-def _pair(source: str, fields: Mapping[str, Any]) -> Iterator[Row | Rejected]:
+def _read_dialogues(fields: dict[str, Any], role_map: Mapping[str, str]) -> Fault | None:
+    """Put message lists of our own form in the place of those that the record has; or why one cannot be read."""
+    answers = fields.get("responses")
+    places: list[tuple[Any, Any]] = [(fields, name) for name in DIALOGUES if name in fields]
+    if isinstance(answers, list):
+        fields["responses"] = answers = list(answers)
+        places += [(answers, number) for number, item in enumerate(answers) if isinstance(item, list)]
+    for holder, key in places:
+        value = holder[key]
+        if isinstance(value, dict) and {"role", "from"} & value.keys():  # one message
+            value = [value]
+        if isinstance(value, list):
+            messages = read_messages(value, role_map)
+            if isinstance(messages, Fault):
+                return messages
+            holder[key] = messages
+    return None
+
+
+def _with_input(fields: Fields) -> Fields:
+    """The fields with Alpaca's `input` in the prompt, after the instruction."""
+    prompt, more = fields.get("prompt"), fields.get("input", "")
+    if is_blank(more):
+        return fields
+    if isinstance(prompt, list):
+        last = prompt[-1]
+        return {**fields, "prompt": [*prompt[:-1], {**last, "content": f"{last['content']}\n\n{more}"}]}
+    return {**fields, "prompt": f"{prompt}\n\n{more}".strip()} if is_text(prompt) else fields
+
+
+def _pair(source: SourceParams, fields: Fields) -> Iterator[Row | Rejected]:
     """Two answers with their scores, or with 1 for the chosen one and 0 for the other."""
-    answers = [fields["chosen"], fields["rejected"]]
+    answers, given = [fields["chosen"], fields["rejected"]], []
     scores: list[float | None] = [1.0, 0.0]
     if "score_chosen" in fields and "score_rejected" in fields:
-        scores = [_score(fields["score_chosen"]), _score(fields["score_rejected"])]
-    elif (chosen := answer(answers[0])) and is_blank(chosen[1]):
+        given = [fields["score_chosen"], fields["score_rejected"]]
+        scores = [read_score(value) for value in given]
+    elif (first := answer(answers[0])) and is_blank(first[1]):
         answers, scores = answers[:1], scores[:1]  # without it the rejected one would be the best of its prompt
-    return pair_row(source, fields.get("prompt"), answers, scores)
+    yield from pair_row(source.name, fields.get("prompt"), answers, scores, given=given)
 
 
-def _one(source: str, fields: Mapping[str, Any], name: str) -> Iterator[Row | Rejected]:
+def _one(source: SourceParams, fields: Fields, name: str) -> Iterator[Row | Rejected]:
     """One answer, with its score where there is a column of scores."""
-    scored = "score" in fields
-    score = _score(fields["score"]) if scored else None
-    return pair_row(source, fields.get("prompt"), [fields[name]], [score], scored)
+    scored = [column for column in READ if column in fields]
+    column = _first(scored, source.columns) if scored else ""
+    given = [fields[column]] if scored else []
+    scores = [READ[column](given[0])] if scored else [None]
+    yield from pair_row(source.name, fields.get("prompt"), [fields[name]], scores, bool(scored), given)
 
 
-def _messages(source: str, fields: Mapping[str, Any]) -> Iterator[Row | Rejected]:
+def _messages(source: SourceParams, fields: Fields) -> Iterator[Row | Rejected]:
     """A dialogue: its last answer is the response; without an answer it is a prompt."""
-    messages = as_messages(fields["messages"])
-    if messages is None:
-        yield Rejected("malformed", source, "messages must be a list of objects with role and content")
+    messages = fields["messages"]
+    if not isinstance(messages, list):
+        yield Rejected("malformed", source.name, "messages must be a list of objects with role and content")
     elif last_answer(messages):
         yield from _one(source, fields, "messages")
     else:
         yield from _prompt(source, {"prompt": messages})
 
 
-def _many(source: str, fields: Mapping[str, Any]) -> Iterator[Row | Rejected]:
-    """A list of answers, each a text or an object; their scores are a list too, or in the objects."""
-    prompt, responses = user_prompt(fields["prompt"]), fields["responses"]
+def _many(source: SourceParams, fields: Fields) -> Iterator[Row | Rejected]:
+    """A list of answers, each a text, an object or a dialogue; their scores are a list too, or in the objects."""
+    responses = fields["responses"]
     if responses in ([], ""):
         yield from _prompt(source, fields)
         return
-    if prompt is None or not isinstance(responses, list):
-        yield Rejected("malformed", source, f"{PROMPT_RULE}; responses must be a list")
+    if not isinstance(responses, list):
+        yield Rejected("malformed", source.name, "responses must be a list")
         return
-    scores = fields.get("scores", [item.get("score") if isinstance(item, dict) else None for item in responses])
-    if not isinstance(scores, list) or len(scores) != len(responses):
-        yield Rejected("scores_differ_in_number", source, "scores must be a list with one for each of the responses")
+    found = _scores(source, fields, responses)
+    if isinstance(found, Fault):
+        yield Rejected(found.reason, source.name, found.text)
         return
-    scored = "scores" in fields or any(score is not None for score in scores)
-    yield from usable_row(source, prompt, list(zip(map(_text, responses), map(_score, scores), strict=True)), scored)
+    scores, given = found
+    scored = any(name in fields for name in LIST_SCORES) or any(score is not None for score in given)
+    prompt = user_prompt(fields.get("prompt"))
+    if _dialogues(responses):
+        yield from pair_row(source.name, fields.get("prompt"), responses, scores, scored, given)
+    elif prompt is None:
+        yield Rejected("malformed", source.name, PROMPT_RULE)
+    else:
+        texts = [_text(response) for response in responses]
+        yield from usable_row(source.name, prompt, list(zip(texts, scores, strict=True)), scored, given)
 
 
-def _prompt(source: str, fields: Mapping[str, Any]) -> Iterator[Row | Rejected]:
+def _dialogues(responses: Any) -> bool:
+    """Whether the answers are message lists, which may have the prompt in them."""
+    return isinstance(responses, list) and any(isinstance(response, list) for response in responses)
+
+
+def _scores(
+    source: SourceParams, fields: Fields, responses: Sequence[Any]
+) -> tuple[list[float | None], Sequence[Any]] | Fault:
+    """The scores of a list of answers, and what the file has for each."""
+    columns = [name for name in LIST_SCORES if name in fields]
+    column = _first(columns, source.columns) if columns else ""
+    given = fields.get(column, [item.get("score") if isinstance(item, dict) else None for item in responses])
+    if column in ("choice", "preference_strength"):
+        if column == "preference_strength" and len(responses) != 2:
+            return Fault("malformed", f"preference_strength compares two responses, not {len(responses)}")
+        names = source.columns.get("responses", "")
+        named = names if isinstance(names, list) else [""] * len(responses)
+        best = preferred(given) if column == "preference_strength" else chosen(given, named, source.choices)
+        if isinstance(best, Fault):
+            return best
+        labels: list[float | None] = [float(place == best) for place in range(len(responses))]
+        return labels, ()
+    if not isinstance(given, list) or len(given) != len(responses):
+        return Fault("scores_differ_in_number", f"{column} must be a list with one for each of the responses")
+    return [(read_rank if column == "ranks" else read_score)(value) for value in given], given
+
+
+def _prompt(source: SourceParams, fields: Fields) -> Iterator[Row | Rejected]:
     """A prompt alone."""
     prompt = user_prompt(fields["prompt"])
     if prompt is None:
-        yield Rejected("malformed", source, PROMPT_RULE)
+        yield Rejected("malformed", source.name, PROMPT_RULE)
     elif is_blank(prompt[-1]["content"]):
-        yield Rejected("empty_prompt", source)
+        yield Rejected("empty_prompt", source.name)
     else:
-        yield make_row(source, prompt, [])
+        yield make_row(source.name, prompt, [])
 
 
 def _text(response: Any) -> str | None:
@@ -126,35 +246,29 @@ def _text(response: Any) -> str | None:
     return response if is_text(response) else None
 
 
-def _score(value: Any) -> float | None:
-    """A number, or a text that is one: a CSV file has no other."""
-    if isinstance(value, str):
-        try:
-            return as_score(float(value))
-        except ValueError:
-            return None
-    return as_score(value)
-
-
-def _with_system(row: Row, system: str) -> Row:
-    if is_blank(system) or row["prompt"][0]["role"] == "system":
-        return row
-    return make_row(row["source"], [Message(role="system", content=system), *row["prompt"]], row["responses"])
+def _finished(row: Row, system: str, held_out: bool) -> Row:
+    """The row with its system message and its split."""
+    if not is_blank(system) and row["prompt"][0]["role"] != "system":
+        row = make_row(row["source"], [Message(role="system", content=system), *row["prompt"]], row["responses"])
+    row["split"] = "test" if held_out else "train"
+    return row
 
 
 class ColumnForm(NamedTuple):
     """A way to hold answers."""
 
-    parse: Callable[[str, Mapping[str, Any]], Iterator[Row | Rejected]]
-    needs: tuple[str, ...] = ("prompt",)
+    parse: Callable[[SourceParams, Fields], Iterator[Row | Rejected]]
+    answers: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()  # of which the first that there is counts; of a pair both
 
 
+PAIR = ColumnForm(_pair, ("chosen", "rejected"), ("score_chosen", "score_rejected"))
 SHAPES = {
-    "chosen": ColumnForm(_pair, ("chosen", "rejected")),
-    "rejected": ColumnForm(_pair, ("chosen", "rejected")),
-    "responses": ColumnForm(_many),
-    "response": ColumnForm(partial(_one, name="response")),
-    "completion": ColumnForm(partial(_one, name="completion")),
-    "messages": ColumnForm(_messages, ()),
+    "chosen": PAIR,
+    "rejected": PAIR,
+    "responses": ColumnForm(_many, ("responses",), LIST_SCORES),
+    "response": ColumnForm(partial(_one, name="response"), ("response",), tuple(READ)),
+    "completion": ColumnForm(partial(_one, name="completion"), ("completion",), tuple(READ)),
+    "messages": ColumnForm(_messages, ("messages",), tuple(READ)),
     "prompt": ColumnForm(_prompt),
 }

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import glob
-import gzip
 import json
 import os
 import stat
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
 from typing import IO, Any
 
+from rlhf_lib.data.load import compression
+from rlhf_lib.data.load.csv_table import check_header, table_records
 from rlhf_lib.data.load.json_text import MAX_RECORD, JsonText, not_utf8
 from rlhf_lib.data.load.reader import Record
+from rlhf_lib.data.load.split_names import held_out_files, is_held_out
 
 PARQUET_ROWS = 1000  # of a batch
-NAMES_RULE = "each column needs a name of its own (in CSV and TSV the first row has them)"
 
 Parser = Callable[[str, IO[bytes]], Iterator[Record]]
 
 HEADS = {
     codecs.BOM_UTF16_LE: "is UTF-16; save it as UTF-8",
     codecs.BOM_UTF16_BE: "is UTF-16; save it as UTF-8",
-    b"\x1f\x8b": "is compressed with gzip; end its name in .gz",
+    b"PK\x03\x04": "is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV",
+    **{head: f"is compressed; end its name in {suffix}" for head, suffix in compression.HEADS.items()},
 }
 
 
@@ -37,8 +37,17 @@ def read(pattern: str, max_records: int | None = None) -> Iterator[Record]:
     file holds: a dict from column to text for CSV and TSV. Raises a `SystemExit` of one line for a faulty file, at once
     where it is missing or of an unknown kind, and else when the records before the fault have been read.
     """
-    parsers = [(path, _parser(path)) for path in _paths(pattern)]
-    return chain.from_iterable(_records(path, parser, max_records) for path, parser in parsers)
+    parsers = {path: _parser(path) for path in _paths(pattern)}
+    held_out = held_out_files(parsers)
+    return chain.from_iterable(
+        _records(path, parser, max_records, path in held_out) for path, parser in parsers.items()
+    )
+
+
+def is_untyped(path: str) -> bool:
+    """Whether `read` knows a file of this name as text, whose values have no types of their own."""
+    inner = path.lower().removesuffix(compression.suffix(path))
+    return inner.endswith(tuple(suffix for suffix, parser in PARSERS.items() if parser is not _parquet))
 
 
 def parse_line(place: str, line: bytes) -> Any:
@@ -68,13 +77,14 @@ def _paths(pattern: str) -> list[str]:
 def _parser(path: str) -> Parser:
     """How to read `path`, by its suffix."""
     _check_file(path)
-    name = path.lower()
+    packed = compression.suffix(path)
+    inner = path.lower().removesuffix(packed)
     for suffix, parser in PARSERS.items():
         # a Parquet file is compressed within
-        if name.endswith(suffix) or (name.endswith(suffix + ".gz") and parser is not _parquet):
+        if inner.endswith(suffix) and not (packed and parser is _parquet):
             return parser
-    known = ", ".join(PARSERS)
-    raise SystemExit(f"{path}: unknown kind of file; its name must end in one of {known} (or .gz after it)")
+    known, after = ", ".join(PARSERS), ", ".join(compression.OPENERS)
+    raise SystemExit(f"{path}: unknown kind of file; its name must end in one of {known} (or {after} after it)")
 
 
 def _check_file(path: str) -> None:
@@ -94,33 +104,33 @@ def _check_file(path: str) -> None:
         raise SystemExit(f"{path}: is not a regular file; copy what it holds into one")
 
 
-def _records(path: str, parser: Parser, max_records: int | None) -> Iterator[Record]:
+def _records(path: str, parser: Parser, max_records: int | None, held_out: bool) -> Iterator[Record]:
     found = False
+    packed = compression.suffix(path)
     try:
-        with _opener(path)(path, "rb") as file:
+        with compression.open_bytes(path) as file:
             _check_head(path, file)
             for record in islice(parser(path, file), max_records):
-                yield record
+                yield record._replace(test=True) if held_out else record
                 found = True
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise SystemExit(
-            f"{path}: not a whole gzip file; copy it once more, or take .gz off its name if it is not compressed"
-        ) from None
-    except OSError as error:
-        raise SystemExit(f"{path}: cannot be read: {error.strerror or error}; check its permissions") from None
+    except (OSError, *compression.FAULTS) as error:
+        if packed and compression.is_fault(error):
+            raise SystemExit(
+                f"{path}: not a whole {packed} file; copy it once more, or take {packed} off its name if it is not "
+                "compressed"
+            ) from None
+        detail = error.strerror if isinstance(error, OSError) else None
+        raise SystemExit(f"{path}: cannot be read: {detail or error}; check its permissions") from None
     if not found:
         raise SystemExit(f"{path}: holds no records; fill it or leave it out")
 
 
-def _opener(path: str) -> Any:
-    return gzip.open if path.lower().endswith(".gz") else open
-
-
 def _check_head(path: str, file: IO[bytes]) -> None:
-    head = file.read(2)
+    head = file.read(max(map(len, HEADS)))
     file.seek(0)
-    if head in HEADS:
-        raise SystemExit(f"{path}: {HEADS[head]}")
+    for start, what in HEADS.items():
+        if head.startswith(start):
+            raise SystemExit(f"{path}: {what}")
 
 
 def _lines(path: str, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
@@ -144,33 +154,7 @@ def _json_lines(path: str, file: IO[bytes]) -> Iterator[Record]:
 
 
 def _csv(path: str, file: IO[bytes], delimiter: str) -> Iterator[Record]:
-    rows = _csv_rows(path, file, delimiter)
-    header = next(rows, [])
-    _check_header(path, header)
-    for number, row in enumerate(rows, start=1):
-        place = f"{path}: row {number}"
-        if len(row) != len(header):
-            what = "tabs" if delimiter == "\t" else "commas"
-            raise SystemExit(
-                f"{place}: {len(row)} fields where the header has {len(header)}; quote fields that hold {what}"
-            )
-        yield Record(place, dict(zip(header, row, strict=True)))
-
-
-def _csv_rows(path: str, file: IO[bytes], delimiter: str) -> Iterator[list[str]]:
-    """The fields of the header and of each row; blank lines between them are left out."""
-    csv.field_size_limit(MAX_RECORD)
-    # strict: without it a quote that is never closed makes one field of the rest of the file
-    rows = csv.reader(_csv_lines(path, file), delimiter=delimiter, strict=True)
-    number = 0
-    try:
-        for row in rows:
-            if row:
-                yield row
-                number += 1
-    except csv.Error as error:
-        place = f"row {number}" if number else "header"
-        raise SystemExit(f"{path}: {place}: {error}; check its quotes and line ends") from None
+    return table_records(path, _csv_lines(path, file), delimiter)
 
 
 def _csv_lines(path: str, file: IO[bytes]) -> Iterator[str]:
@@ -180,15 +164,6 @@ def _csv_lines(path: str, file: IO[bytes]) -> Iterator[str]:
         yield _decode(line, place)
 
 
-def _check_header(path: str, header: list[str]) -> None:
-    """A header with a name of its own for each column; none at all is a file without records."""
-    for number, name in enumerate(header, start=1):
-        if not name.strip() and number > 1:  # pandas writes its index as a first column without a name
-            raise SystemExit(f"{path}: header: column {number} has no name; {NAMES_RULE}")
-        if name in header[: number - 1]:
-            raise SystemExit(f"{path}: header: two columns are called {name!r}; {NAMES_RULE}")
-
-
 def _parquet(path: str, file: IO[bytes]) -> Iterator[Record]:
     import pyarrow
     from pyarrow import parquet
@@ -196,7 +171,7 @@ def _parquet(path: str, file: IO[bytes]) -> Iterator[Record]:
     number = 0
     try:
         table = parquet.ParquetFile(file)
-        _check_header(path, table.schema_arrow.names)
+        check_header(path, table.schema_arrow.names)
         for batch in table.iter_batches(PARQUET_ROWS):
             for value in batch.to_pylist():
                 number += 1
@@ -222,36 +197,46 @@ def _json(path: str, file: IO[bytes]) -> Iterator[Record]:
 
 def _json_object(path: str, file: IO[bytes]) -> Iterator[Record]:
     text = JsonText(path, file)
-    keys = [key for key in text.members() if _is_object_list(text)]
+    kinds = {key: _kind(text) for key in text.members()}
     if text.peek():
         file.seek(0)
         yield from _json_lines(path, file)
         return
-    if len(keys) > 1:
+    keys = [key for key, kind in kinds.items() if kind == "rows"]
+    splits = {key: is_held_out(key) for key in keys}
+    if len(keys) > 1 and None in splits.values():
         raise SystemExit(
-            f"{path}: has several lists of objects ({', '.join(map(repr, keys))}); give each a file of its own"
+            f"{path}: has several lists of objects ({', '.join(map(repr, keys))}); give each a file of its own, or "
+            "name them train, validation and test"
         )
     text = JsonText(path, file)
     if not keys:
+        if set(kinds.values()) == {"column"}:
+            raise SystemExit(
+                f"{path}: holds columns, not rows; export it as a list of objects (pandas: to_json(orient='records'))"
+            )
         yield Record(f"{path}: row 1", text.value())
         return
     for key in text.members():
-        if key == keys[0]:
-            yield from _items(text)
-        else:
-            _is_object_list(text)
+        if key not in keys:
+            text.value()
+            continue
+        named = f"{key} " if len(keys) > 1 else ""
+        for number, value in enumerate(text.items(), start=1):
+            yield Record(f"{path}: {named}row {number}", value, splits[key] is True)
 
 
 def _items(text: JsonText) -> Iterator[Record]:
     return (Record(text.place, value) for value in text.items())
 
 
-def _is_object_list(text: JsonText) -> bool:
-    """Read the value that comes next, and say whether it is a list with objects in it."""
+def _kind(text: JsonText) -> str:
+    """Read the value that comes next: "rows" for a list with objects in it, "column" for one of other values."""
     if text.peek() != "[":
-        text.value()
-        return False
-    return dict in {type(item) for item in text.items()}
+        value = text.value()
+        # pandas' to_json: from the number of the row to its value
+        return "column" if isinstance(value, dict) and value and all(key.isdigit() for key in value) else "value"
+    return "rows" if dict in {type(item) for item in text.items()} else "column"
 
 
 PARSERS: dict[str, Parser] = {

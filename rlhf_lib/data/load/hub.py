@@ -24,11 +24,11 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load import files
 from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.reader import Hub, Record
+from rlhf_lib.data.load.split_names import is_held_out
 
 TIMEOUT = 10.0  # seconds for the hub's first answer
 CARD = "README.md"  # may say which file is of which split
 NO_DATA = {CARD, ".gitattributes", "dataset_infos.json"}
-UNTYPED = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 
 
 class Part(NamedTuple):
@@ -118,7 +118,7 @@ def _wanted(splits: Mapping[str, object], source: SourceParams, hub: Hub | None)
     """The splits to read -> whether each is a test split; of a user's own dataset, those that it has."""
     if hub and (not source.hub_id or hub.splits.keys() <= splits.keys()):
         return hub.splits
-    return {name: name.startswith("test") for name in splits}
+    return {name: bool(is_held_out(name)) for name in splits}
 
 
 def _names(repo_id: str, revision: str, folder: Path) -> list[str]:
@@ -178,6 +178,6 @@ def _values(part: Part, folder: Path) -> Iterator[Any]:
     import datasets
 
     paths = [str(folder / name) for name in part.names]
-    if all(path.lower().removesuffix(".gz").endswith(UNTYPED) for path in paths):
+    if all(map(files.is_untyped, paths)):
         return (record.value for path in paths for record in files.read(path))
     return iter(datasets.load_dataset(part.builder, data_files={part.split: paths}, split=part.split))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Flag, auto
@@ -18,7 +19,7 @@ from rlhf_lib.common.files import replacing, write_json
 from rlhf_lib.common.rows import EXCERPT, Row
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.data.load import files, hub
+from rlhf_lib.data.load import columns, files, hub
 from rlhf_lib.data.load.demo import build_rows
 from rlhf_lib.data.load.params import LoadParams, SourceParams
 from rlhf_lib.data.load.reader import Reader, Record, Rejected
@@ -26,6 +27,10 @@ from rlhf_lib.data.load.readers import READERS, score_range
 from rlhf_lib.data.parallel import chunks, ordered_map
 
 CHUNK = 64  # records that go to a worker process at once
+MAX_LAYOUTS = 1000  # of a source: objects may have any keys
+MISREAD = {"choice_beyond_last"}  # reasons that put other rows in doubt too
+
+Layout = tuple[str, ...]  # the columns of a record
 
 
 class Has(Flag):
@@ -43,6 +48,8 @@ class Parsed(NamedTuple):
     rows: list[str]  # lines of JSON
     rejected: list[dict[str, str]]
     has: Has
+    held_out: int  # rows that are for the test
+    layouts: set[Layout]
 
 
 def load(out: Path, params: LoadParams) -> None:
@@ -60,8 +67,12 @@ def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
     rows: list[str] = []
     rejected: list[dict[str, str]] = []
     has = Has(0)
+    held_out = 0
+    layouts: set[Layout] = set()
     for record in records:
         value = files.parse_line(record.place, record.value) if isinstance(record.value, bytes) else record.value
+        if source.reader == "file" and isinstance(value, dict):
+            layouts.add(tuple(map(str, value)))
         for item in READERS[source.reader].parse(value, source):
             if isinstance(item, Rejected):
                 rejected.append(
@@ -75,10 +86,12 @@ def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
                 )
                 continue
             item["source"] = _with_subset(item["source"], record)
-            item["split"] = "test" if record.test or source.test else "train"
+            if record.test or source.test:
+                item["split"] = "test"
+            held_out += item["split"] == "test"
             has |= _has(item)
             rows.append(json.dumps(item, ensure_ascii=False, allow_nan=False))
-    return Parsed(rows, rejected, has)
+    return Parsed(rows, rejected, has, held_out, layouts)
 
 
 def _has(row: Row) -> Has:
@@ -113,24 +126,48 @@ def _load_source(
 ) -> dict[str, Any]:
     """Read one source to its end; its entry for sources.json."""
     reasons: Counter[str] = Counter()
-    kept, has, first = 0, Has(0), ""
+    kept, held_out, has, first = 0, 0, Has(0), ""
+    layouts: set[Layout] = set()
+    where = f"{PARAMS_FILE}: load.sources[{number}]"
     records = tqdm(read_records(source, params), desc=f"Loading {source.name}", unit="record", disable=None)
     for parsed in _parsed(source, records, params):
-        kept, has = kept + len(parsed.rows), has | parsed.has
+        kept, held_out, has = kept + len(parsed.rows), held_out + parsed.held_out, has | parsed.has
+        layouts.update(islice(parsed.layouts, MAX_LAYOUTS - len(layouts)))
         rows.writelines(f"{line}\n" for line in parsed.rows)
         for item in parsed.rejected:
-            first = first or f"{item['place']}: {item['reason']}: {item['text']}"
+            told = f"{item['place']}: {item['reason']}: {item['text']}"
+            if item["reason"] in MISREAD:
+                raise ParamsError(f"{where}: {told}")
+            first = first or told
             reasons[item["reason"]] += 1
             counts.setdefault(item["reason"], Counter())[item["source"]] += 1
             rejected.write(json.dumps(item, ensure_ascii=False) + "\n")
     lost = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
     if not kept:
         raise ParamsError(
-            f"{PARAMS_FILE}: load.sources[{number}]: no usable row for reader {source.reader} "
+            f"{where}: no usable row for reader {source.reader} "
             f"(rejected: {lost or 'none'}; first: {first or 'no record'}); check reader, path and columns"
         )
-    print(f"{source.name}: {kept:,} rows" + (f"; rejected: {lost}" if lost else ""))
+    tested = f"; for the test: {held_out:,}" if held_out else ""
+    print(f"{source.name}: {kept:,} rows{tested}" + (f"; rejected: {lost}" if lost else ""))
+    if unused := unused_columns(layouts, source, where):
+        print(f"{source.name}: columns not used: {unused}")
     return {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
+
+
+def unused_columns(layouts: Iterable[Layout], source: SourceParams, where: str) -> str:
+    """The columns of which nothing is read, to be printed; a `ParamsError` for one of the map that no record has."""
+    seen = dict.fromkeys(column for layout in sorted(layouts) for column in layout)
+    for name, column in source.columns.items():
+        if seen and column and not columns.roots(column, seen):
+            raise ParamsError(f"{where}.columns.{name}: no record has {column!r}; there are: {_printable(seen)}")
+    read = {column for layout in layouts for column in columns.used(layout, source)}
+    return _printable(column for column in seen if column not in read)
+
+
+def _printable(names: Iterable[str]) -> str:
+    text = ", ".join("".join(char if char.isprintable() else "?" for char in name) for name in names)
+    return textwrap.shorten(text, EXCERPT, placeholder=" ...")
 
 
 def _good_for(reader: Reader, has: Has) -> dict[str, Any]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rlhf_lib.common.rows import Message, Row, ScoredResponse, is_blank, is_messages, is_text, make_row
+from rlhf_lib.common.rows import Message, Row, ScoredResponse, is_blank, is_text, make_row
 from rlhf_lib.data.load.reader import Rejected
+from rlhf_lib.data.load.roles import Fault, read_messages
 
 PROMPT_RULE = "a prompt must be a text, or messages that end on the user's turn"
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 
 
 def as_messages(value: Any) -> list[Message] | None:
-    """The messages of a list of {role, content} or {from, value} (ShareGPT); None where it is no such list."""
-    if not isinstance(value, list):
-        return None
-    messages: list[Any] = [_message(item) for item in value]
-    return messages if is_messages(messages) else None
+    """The messages of a list of them, in any form that `read_messages` knows; None where it is no such list."""
+    messages = read_messages(value)
+    return None if isinstance(messages, Fault) else messages
 
 
 def last_answer(value: Any) -> tuple[list[Message], str] | None:
@@ -51,23 +49,36 @@ def response_fault(text: str | None, score: float | None, scored: bool = True) -
 
 
 def usable_row(
-    source: str, prompt: list[Message], responses: Sequence[tuple[str | None, float | None]], scored: bool = True
+    source: str,
+    prompt: list[Message],
+    responses: Sequence[tuple[str | None, float | None]],
+    scored: bool = True,
+    given: Sequence[Any] = (),
 ) -> Iterator[Row | Rejected]:
-    """The row of the responses (text, score) without a fault, and a rejection of each of the others."""
+    """The row of the responses (text, score) without a fault, and a rejection of each of the others.
+
+    `given` has the scores as the file has them, to be shown where one could not be read.
+    """
     if is_blank(prompt[-1]["content"]):
         yield Rejected("empty_prompt", source)
         return
     usable: list[ScoredResponse] = []
-    for text, score in responses:
+    for number, (text, score) in enumerate(responses):
         if fault := response_fault(text, score, scored):
-            yield Rejected(fault, source, text or "")
+            shown = fault == "response_no_score" and given and given[number] not in (None, "")
+            yield Rejected(fault, source, f"{given[number]!r} is not a score: {text}" if shown else text or "")
         elif text is not None:
             usable.append({"content": text, "score": score})
     yield make_row(source, prompt, usable) if usable else Rejected("no_usable_response", source)
 
 
 def pair_row(
-    source: str, prompt: Any, answers: Sequence[Any], scores: Sequence[float | None], scored: bool = True
+    source: str,
+    prompt: Any,
+    answers: Sequence[Any],
+    scores: Sequence[float | None],
+    scored: bool = True,
+    given: Sequence[Any] = (),
 ) -> Iterator[Row | Rejected]:
     """The row of answers to one prompt, each a text or a message list, and what was rejected of it.
 
@@ -84,12 +95,4 @@ def pair_row(
         yield Rejected("malformed", source, PROMPT_RULE)
     else:
         texts = [text for _, text in found]
-        yield from usable_row(source, messages, list(zip(texts, scores, strict=True)), scored)
-
-
-def _message(item: Any) -> dict[str, Any]:
-    """A message of role and content alone; what is missing is None, which `is_messages` refuses."""
-    fields = item if isinstance(item, dict) else {}
-    role = fields.get("role", fields.get("from"))
-    role = SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else role
-    return {"role": role, "content": fields.get("content", fields.get("value"))}
+        yield from usable_row(source, messages, list(zip(texts, scores, strict=True)), scored, given)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from rlhf_lib.common.rows import ROLES
 from rlhf_lib.common.schema import AtLeast, NotEmpty
 
 ReaderName = Literal[
@@ -25,6 +26,7 @@ Score = Literal["overall", "fine_grained", "helpfulness", "honesty", "instructio
 
 COLUMNS = (  # our names for the columns of a user's file
     "prompt",
+    "input",
     "system",
     "messages",
     "chosen",
@@ -32,11 +34,18 @@ COLUMNS = (  # our names for the columns of a user's file
     "score_chosen",
     "score_rejected",
     "response",
+    "completion",
     "score",
+    "label",
+    "rank",
     "responses",
     "scores",
-    "completion",
+    "ranks",
+    "choice",
+    "preference_strength",
+    "split",
 )
+SEVERAL = ("responses", "scores", "ranks")  # may each be made of several columns
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,9 @@ class SourceParams:
     revision: str | None = None  # its commit; null: the reader's own
     subsets: list[str] = field(default_factory=list)  # folders or files of the hub dataset; empty: those of the reader
     score: Score = "overall"  # ultrafeedback only
-    columns: dict[str, str] = field(default_factory=dict)  # file only: our name -> the column of the file
+    columns: dict[str, str | list[str] | None] = field(default_factory=dict)  # file only: our name -> the file's
+    choices: list[str | int | float | bool] = field(default_factory=list)  # file only: values of the column `choice`
+    role_map: dict[str, str] = field(default_factory=dict)  # file only: roles of the file's messages -> ours
     test: bool = False  # whether all of it is for the test split
     max_records: Annotated[int, AtLeast(1)] | None = None  # of each file or hub split, from its beginning
 
@@ -70,13 +81,24 @@ class SourceParams:
         if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
             # a branch name moves, and with it every number downstream
             raise ValueError(f"revision: must be a commit of the hub dataset, 40 hex digits, got {self.revision!r}")
-        if self.columns and self.reader != "file":
-            raise ValueError(f"columns: only for reader file, which {self.reader} is not")
-        for column in self.columns:
-            if column not in COLUMNS:
-                raise ValueError(f"columns: no name {column!r}; the names are {', '.join(COLUMNS)}")
+        self._check_file_options()
         if self.score != "overall" and self.reader != "ultrafeedback":
             raise ValueError(f"score: only for reader ultrafeedback, which {self.reader} is not")
+
+    def _check_file_options(self) -> None:
+        for option in ("columns", "choices", "role_map"):
+            if getattr(self, option) and self.reader != "file":
+                raise ValueError(f"{option}: only for reader file, which {self.reader} is not")
+        for name, column in self.columns.items():
+            if name not in COLUMNS:
+                raise ValueError(f"columns: no name {name!r}; the names are {', '.join(COLUMNS)}")
+            if isinstance(column, list) and name not in SEVERAL:
+                raise ValueError(
+                    f"columns: {name} is one column, not a list; only {' and '.join(SEVERAL)} may be several"
+                )
+        for role, ours in self.role_map.items():
+            if ours not in ROLES:
+                raise ValueError(f"role_map: {role} must become one of {', '.join(ROLES)}, not {ours!r}")
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,8 @@ def _response_fault(text: str, params: PrepareParams) -> Dropped | None:
     excerpt, limit = text[:EXCERPT], params.max_response_tokens
     if is_blank(text):
         return Dropped("empty_response", excerpt)
+    if len(text) < (params.min_response_chars or 0):
+        return Dropped("response_too_short", excerpt)
     if any(re.search(pattern, text) for pattern in params.drop_patterns):
         return Dropped("response_pattern", excerpt)
     if language := foreign_response(text, params.languages, params.language_confidence):

@@ -43,6 +43,7 @@ class PrepareParams:
     tokenizer_revision: str | None
     max_prompt_tokens: Count | None
     max_response_tokens: Count | None
+    min_response_chars: Count | None
     too_long: Literal["drop", "truncate"]
     pair_rule: Literal["best_vs_worst", "disjoint", "all"]
     max_pairs: Count | None

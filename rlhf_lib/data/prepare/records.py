@@ -84,8 +84,8 @@ def scored_in_order(row: Row) -> list[ScoredResponse]:
 
 def _sft_responses(row: Row, recipe: Recipe) -> list[ScoredResponse]:
     which = recipe.params.sft_responses
-    if recipe.labels and which != "all":
-        # where the preferred answer was dropped, the other one is not the best
+    if recipe.labels:
+        # a rejected answer is no demonstration, not even where the preferred one was dropped
         preferred = [response for response in row["responses"] if response["score"] != 0]
         return preferred[:1] if which == "best" else preferred
     return sft_responses(row["responses"], which, recipe.params.sft_min_score)

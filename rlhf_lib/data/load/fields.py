@@ -1,0 +1,70 @@
+"""The values of a record by our names for its columns."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from rlhf_lib.data.load.params import COLUMNS
+
+LISTS = ("messages", "responses", "scores", "ranks")  # must be lists: in CSV, the text of one
+ABSENT = object()
+
+Column = str | list[str]
+Columns = Mapping[str, Column | None]  # our name -> a column, or several, whose values are a list; None: leave it
+
+
+def names_of(columns: Columns, present: Collection[str]) -> dict[str, Column]:
+    """Our names that a record may have a value for, each with its column: by the map, or by the same name."""
+    mapped = {root for column in columns.values() for root in _roots(column)}
+    own = {name: name for name in COLUMNS if name in present and name not in mapped and name not in columns}
+    return own | {name: column for name, column in columns.items() if column}
+
+
+def values(raw: Mapping[Any, Any], columns: Columns) -> dict[str, Any]:
+    """Our names, as far as the record has them, with their values; a null is an empty text."""
+    found = {name: _value(raw, column) for name, column in names_of(columns, raw).items()}
+    return {name: _as_list(value) if name in LISTS else value for name, value in found.items() if value is not ABSENT}
+
+
+def roots(column: Column | None, present: Collection[str]) -> list[str]:
+    """The columns of a record of which a mapped column is made."""
+    return [root for root in _roots(column) if root in present]
+
+
+def _roots(column: Column | None) -> list[str]:
+    """Each column, and what comes before its first dot, where it may be a path."""
+    given = [column] if isinstance(column, str) else column or []
+    return [root for one in given if one for root in dict.fromkeys((one, one.partition(".")[0]))]
+
+
+def _value(raw: Mapping[Any, Any], column: Column) -> Any:
+    if isinstance(column, str):
+        value = raw[column] if column in raw else _at(raw, column.split("."))
+        return "" if value is None else value
+    items = [_value(raw, one) for one in column]
+    return ABSENT if any(item is ABSENT for item in items) else items
+
+
+def _at(value: Any, keys: Sequence[str]) -> Any:
+    """What lies at a path of keys; of a list, what lies there in each of its objects."""
+    if not keys:
+        return value
+    if isinstance(value, list) and value:
+        items = [_at(item, keys) for item in value]
+        return ABSENT if all(item is ABSENT for item in items) else [None if item is ABSENT else item for item in items]
+    return _at(value[keys[0]], keys[1:]) if isinstance(value, dict) and keys[0] in value else ABSENT
+
+
+def _as_list(value: Any) -> Any:
+    """A list out of its text, as JSON or as Python prints it (so does pandas in CSV); other values as they are."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return value
