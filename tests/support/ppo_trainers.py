@@ -106,6 +106,7 @@ PARAMS = {
     "critic_learning_rate": None,
     "kl_estimator": "k1",
     "kl_in": "reward",
+    "kl_clip": None,
     "kl_coef": 0.1,
     "kl_target": None,
     "kl_horizon": 1000.0,
