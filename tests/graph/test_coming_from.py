@@ -75,7 +75,11 @@ def test_the_commands_of_a_system_run(preset: str, tmp_path: Path):
     for policy in ("sft", "ppo", "dpo"):
         metrics = json.loads((folder / f"metrics/eval/{policy}.json").read_text())
         (headline, *_) = [mode for mode in metrics if mode != "dataset"]
-        print(preset, policy, {key: metrics[headline][key] for key in ("reward", "kl", "length") if key in metrics[headline]})
+        print(
+            preset,
+            policy,
+            {key: metrics[headline][key] for key in ("reward", "kl", "length") if key in metrics[headline]},
+        )
         assert math.isfinite(metrics[headline]["reward"]) and math.isfinite(metrics[headline]["kl"])
     sources = {row["source"].partition("/")[0] for row in read_jsonl(folder / "data/samples/ppo.jsonl")}
     assert sources == ({"puns"} if preset == "puns" else sources) and sources

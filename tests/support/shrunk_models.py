@@ -43,9 +43,11 @@ def config_of(model_id: str | None, length: int = LENGTH) -> PretrainedConfig:
     return Qwen2Config(**sizes, num_key_value_heads=1, max_position_embeddings=length, tie_word_embeddings=True)
 
 
-def write_decoder(model_id: str | None, texts: Sequence[str], path: Path | str, length: int = LENGTH) -> None:
+def write_decoder(
+    model_id: str | None, texts: Sequence[str], path: Path | str, length: int = LENGTH, vocab_size: int = 300
+) -> None:
     """Random weights of the architecture, and a tokenizer learnt from the texts."""
-    tokenizer = base.fresh_tokenizer(list(texts), 300)
+    tokenizer = base.fresh_tokenizer(list(texts), vocab_size)
     config = config_of(model_id, length)
     config.update({"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": None, "pad_token_id": None})
     set_seed(0)

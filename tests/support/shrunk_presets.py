@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import upstream_rows
-from shrunk_models import LENGTH, write_decoder, write_encoder
+from shrunk_models import write_decoder, write_encoder
 
 Params = dict[str, Any]
 
 ROWS = 160  # of each source
+LENGTH = 160  # tokens of the models' context
 MODELS = "tiny"  # the folder of the models
 
 
@@ -51,24 +52,24 @@ def shrink(params: Params, folder: Path) -> Params:
 
 def _sources(params: Params, folder: Path) -> None:
     params["load"]["num_proc"] = 1
-    for source in params["load"]["sources"]:
+    for number, source in enumerate(params["load"]["sources"]):
         if source["reader"] in upstream_rows.MAKERS:
             make = upstream_rows.MAKERS[source["reader"]]
             source["path"] = f"{source['reader']}.jsonl"
-            write_jsonl(folder / source["path"], [make(i) for i in range(ROWS)])
+            write_jsonl(folder / source["path"], [make(1000 * number + i) for i in range(ROWS)])
             for option in ("subsets", "hub_id", "revision"):
                 source.pop(option, None)
 
 
 def _models(params: Params, folder: Path) -> None:
     texts, base = upstream_rows.texts(), params["base"]
-    write_decoder(base["model_name_or_path"], texts, folder / MODELS / "decoder")
+    write_decoder(base["model_name_or_path"], texts, folder / MODELS / "decoder", LENGTH, vocab_size=800)
     base |= {"model_name_or_path": f"{MODELS}/decoder", "model_revision": None}
     params["prepare"] |= {"tokenizer_name_or_path": f"{MODELS}/decoder", "tokenizer_revision": None}
     params["prepare"] |= {"max_prompt_tokens": LENGTH - 32, "max_response_tokens": LENGTH // 2}
     for key in ("reward", "judge"):
         if "@" in params[key]["model_name_or_path"]:
-            write_encoder(texts, folder / MODELS / "encoder")
+            write_encoder(texts, folder / MODELS / "encoder", LENGTH)
             params[key]["model_name_or_path"] = f"{MODELS}/encoder"
 
 
