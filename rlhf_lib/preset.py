@@ -27,7 +27,7 @@ from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError, load_yaml, parse_value, parse_yaml
 
 PRESETS = Path("presets")
-OPEN = ("prepare", "mixture")  # the one mapping whose names are the user's own
+OPEN = ("mixture", "lr_scheduler_kwargs")  # the mappings of sections that params.yaml gives no names
 
 Leaf = tuple[tuple[str, ...], Any]
 
@@ -57,6 +57,11 @@ def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[Leaf]:
             yield (*path, key), value
 
 
+def is_open(path: tuple[str, ...]) -> bool:
+    """Whether the path's last key may be new: those of a section's mapping with names of the user's own."""
+    return len(path) > 2 and path[1] in OPEN
+
+
 def parse_setting(text: str) -> Leaf:
     """`section.key=value` as a path and a value read as YAML; a `ParamsError` for anything else."""
     name, equals, value = text.partition("=")
@@ -70,7 +75,7 @@ def overlay(params: Any, settings: list[Leaf], origin: str) -> list[tuple[str, A
     changed = []
     for path, value in settings:
         name, section = ".".join(path), params
-        new = path[: len(OPEN)] == OPEN
+        new = is_open(path)
         for key in path[:-1]:
             if new and isinstance(section, dict):
                 section.setdefault(key, {})
@@ -85,7 +90,7 @@ def overlay(params: Any, settings: list[Leaf], origin: str) -> list[tuple[str, A
 
 def flag(name: str, value: Any) -> str:
     """`-S name=value` as the shell and Hydra's grammar read it."""
-    plus = "+" if tuple(name.split("."))[: len(OPEN)] == OPEN else ""
+    plus = "+" if is_open(tuple(name.split("."))) else ""
     return "-S " + shlex.quote(f"{plus}{name}={_hydra(value)}")
 
 

@@ -31,7 +31,7 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import load_scorers
 
     hardware.use(compute)
-    rows = evaluation.held_out_rows(paths.split("test"), params.max_prompts)
+    rows = evaluation.held_out_rows(paths.split("test"), params)
     sft, tokenizer = models.load_policy(paths.SFT), models.load_tokenizer(paths.SFT)
     scorers = load_scorers()
     check_file(paths.split("test"), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))

@@ -32,7 +32,7 @@ def main() -> None:
     )
     scorers = evaluator.scorers.values()
     check_file(paths.split("test"), evaluator.tokenizer, *(scorer.tokenizer for scorer in scorers))
-    samples = evaluator.samples(held_out_rows(paths.split("test"), params.max_prompts))
+    samples = evaluator.samples(held_out_rows(paths.split("test"), params))
     if processes.is_main():
         write_jsonl(paths.samples(policy), samples)
 

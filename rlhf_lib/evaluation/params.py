@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from rlhf_lib.common.schema import AtLeast, Count, NotEmpty
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NotEmpty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,11 +13,26 @@ class EvaluateParams:
     """How the policies are sampled on the test prompts."""
 
     seed: int
+    sources: list[str]
     max_prompts: Count | None
     samples_per_prompt: Count
     temperatures: Annotated[list[Annotated[float, AtLeast(0)]], NotEmpty()]
     max_new_tokens: Count
+    min_new_tokens: Annotated[int, AtLeast(0)]
+    top_k: Annotated[int, AtLeast(0)]
+    top_p: Annotated[float, Above(0), AtMost(1)]
+    no_repeat_ngram_size: Annotated[int, AtLeast(0)]
+    num_beams: Count
     per_device_eval_batch_size: Count
+
+    def __post_init__(self) -> None:
+        if self.min_new_tokens >= self.max_new_tokens:
+            raise ValueError(f"min_new_tokens: must be below max_new_tokens ({self.max_new_tokens})")
+        if self.num_beams > 1 and 0 not in self.temperatures:
+            raise ValueError(
+                f"num_beams: beam search takes the place of greedy answers; add 0 to temperatures, which are "
+                f"{self.temperatures}, or set it to 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import JsonObject, read_jsonl
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import DATASET, Sample, mode_name
 from rlhf_lib.generation.decoding import generate
@@ -23,17 +24,45 @@ from rlhf_lib.scoring.reward_model import RewardModel, shared
 
 
 class Said(NamedTuple):
-    """A response in the making: the sample so far, its tokens, and the temperature at which its log-probs are."""
+    """A response in the making: the sample so far, its tokens, and the distribution of which its log-probs are."""
 
     sample: Sample
     prompt: list[int]
     response: Response
-    temperature: float
+    distribution: Distribution
 
 
-def held_out_rows(path: str | Path, count: int | None) -> list[JsonObject]:
-    """The first `count` rows by id, which is a hash: they are a fair draw from every source. None: all."""
-    return sorted(read_jsonl(path), key=lambda row: row["id"])[:count]
+def held_out_rows(path: str | Path, params: EvaluateParams) -> list[JsonObject]:
+    """The test rows of `sources`, by id, at most `max_prompts`: ids are hashes, so the first are a fair draw.
+
+    A source is named as in load.sources, or with its subset (`hh` or `hh/helpful-base`). A `ParamsError` for one that
+    has no test row.
+    """
+    rows = sorted(read_jsonl(path), key=lambda row: row["id"])
+    known = {name for row in rows for name in _source_names(row)}
+    for source in params.sources:
+        if source not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise ParamsError(f"params.yaml: evaluate.sources: no test row of {source}; sources of test rows: {there}")
+    wanted = [row for row in rows if not params.sources or _source_names(row) & {*params.sources}]
+    return wanted[: params.max_prompts]
+
+
+def _source_names(row: JsonObject) -> set[str]:
+    return {row["source"], row["source"].partition("/")[0]}
+
+
+def decoding(params: EvaluateParams, temperature: float) -> Sampling:
+    """How answers are made at one of the temperatures."""
+    return Sampling(
+        params.max_new_tokens,
+        temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_new_tokens=params.min_new_tokens,
+        no_repeat_ngram_size=params.no_repeat_ngram_size,
+        num_beams=params.num_beams,
+    )
 
 
 def draw(
@@ -54,7 +83,9 @@ def draw(
     length, context = params.max_new_tokens, context_length(model)
     messages = [row["prompt"] for row, _ in drawn]
     prompts = encode_prompts(tokenizer, messages, length, context, "evaluate.max_new_tokens")
-    sampling = Sampling(length, temperature)
+    sampling = decoding(params, temperature)
+    # greedy answers are measured at temperature 1
+    distribution = Distribution(temperature or 1.0, params.min_new_tokens, tokenizer.eos_token_id)
     noise = random_numbers(len(prompts), sampling, params.seed, *purpose)
     size = params.per_device_eval_batch_size
     progress = f"Sampling {mode}" if is_main() else None
@@ -65,7 +96,7 @@ def draw(
 
     responses = shared_out(range(len(prompts)), respond)
     return [
-        Said(_sample(row, mode, number, response_text(tokenizer, response), response), prompt, response, temperature)
+        Said(_sample(row, mode, number, response_text(tokenizer, response), response), prompt, response, distribution)
         for (row, number), prompt, response in zip(drawn, prompts, responses, strict=True)
     ]
 
@@ -95,7 +126,7 @@ def dataset(tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], cont
             response = Response(answer, whole)
             sample = _sample(row, DATASET, number, content, response)
             sample |= {"score": score, "chosen": number == best}
-            said.append(Said(sample, prompt, response, 1.0))
+            said.append(Said(sample, prompt, response, Distribution(eos_id=tokenizer.eos_token_id)))
     return said
 
 
@@ -153,14 +184,15 @@ class Evaluator:
         return samples
 
     def _logprobs(self, model: PreTrainedModel, said: Sequence[Said]) -> list[float]:
-        """The log-prob of each response, greedy ones at temperature 1."""
+        """The log-prob of each response under its distribution."""
         found = [0.0] * len(said)
-        temperatures = [response.temperature or 1.0 for response in said]
-        for temperature in dict.fromkeys(temperatures):
-            places = [i for i, of_response in enumerate(temperatures) if of_response == temperature]
-            measure = partial(self._logprobs_at, model, Distribution(temperature))
-            of_temperature = [said[i] for i in places]
-            for i, logprob in zip(places, shared_out(of_temperature, measure), strict=True):
+        # apart where they were drawn from parts of the vocabulary: a batch has these of all its tokens, or of none
+        kinds = [(response.distribution, response.response.support is None) for response in said]
+        for kind in dict.fromkeys(kinds):
+            places, (distribution, _) = [i for i, of_response in enumerate(kinds) if of_response == kind], kind
+            measure = partial(self._logprobs_at, model, distribution)
+            of_distribution = [said[i] for i in places]
+            for i, logprob in zip(places, shared_out(of_distribution, measure), strict=True):
                 found[i] = logprob
         return found
 

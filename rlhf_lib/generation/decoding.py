@@ -15,8 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
-from transformers.generation import StopStringCriteria
+from transformers.generation import NoRepeatNGramLogitsProcessor, StopStringCriteria
 
+from rlhf_lib.generation.beams import beam_search
 from rlhf_lib.generation.sampling import Sampling, draw, restrict
 from rlhf_lib.models.logprobs import Response, by_length
 
@@ -34,12 +35,17 @@ def generate(
     """One response to each prompt, in the given order. `noise` is (len(prompts), max_new_tokens), uniform in [0, 1).
 
     Batches hold prompts of similar length. The model's mode is put back after. `progress` names a progress bar.
+    Beam search draws nothing, and is transformers' own.
     """
     was_training = model.training
     model.eval()
     responses: dict[int, Response] = {}
     for rows in tqdm(list(by_length(map(len, prompts), batch_size)), desc=progress, disable=progress is None):
-        batch = _Decoding(model, tokenizer, [prompts[i] for i in rows], sampling, noise[rows]).run()
+        of_rows = [prompts[i] for i in rows]
+        if sampling.is_beam_search:
+            batch = beam_search(model, tokenizer, of_rows, sampling)
+        else:
+            batch = _Decoding(model, tokenizer, of_rows, sampling, noise[rows]).run()
         responses.update(zip(rows, batch, strict=True))
     model.train(was_training)
     return [responses[i] for i in range(len(prompts))]
@@ -88,7 +94,7 @@ class _Decoding:
         sampling: Sampling,
         noise: Tensor,
     ) -> None:
-        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+        self.model, self.tokenizer, self.sampling, self.prompts = model, tokenizer, sampling, prompts
         batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
         self.input_ids, self.mask = batch["input_ids"], batch["attention_mask"]
         self.noise = noise.to(model.device)
@@ -96,6 +102,8 @@ class _Decoding:
         self.finished = [False] * len(prompts)
         self.supports: list[list[Tensor]] = [[] for _ in prompts]
         self.rows = list(range(len(prompts)))  # those still in the batch
+        size = sampling.no_repeat_ngram_size
+        self.no_repeats = NoRepeatNGramLogitsProcessor(size) if size else None
         self.stop = StopStringCriteria(tokenizer, list(sampling.stop_strings)) if sampling.stop_strings else None
 
     def run(self) -> list[Response]:
@@ -135,6 +143,10 @@ class _Decoding:
         sampling = self.sampling
         if step < sampling.min_new_tokens:
             logits[:, self.tokenizer.eos_token_id] = torch.finfo(logits.dtype).min
+        if self.no_repeats is not None:
+            for k, row in enumerate(self.rows):
+                so_far = torch.tensor([self.prompts[row] + self.ids[row]], device=logits.device)
+                logits[k] = self.no_repeats(so_far, logits[k : k + 1])[0]
         if sampling.temperature == 0:
             return logits.argmax(dim=-1)
         logits /= sampling.temperature

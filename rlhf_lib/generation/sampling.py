@@ -26,6 +26,13 @@ class Sampling:
     top_p: float = 1.0
     min_new_tokens: int = 0
     stop_strings: tuple[str, ...] = ()
+    no_repeat_ngram_size: int = 0  # 0: any may be repeated
+    num_beams: int = 1  # of beam search, where the temperature is 0
+
+    @property
+    def is_beam_search(self) -> bool:
+        """Whether the likeliest of several beams is taken, instead of the likeliest token each time."""
+        return self.temperature == 0 and self.num_beams > 1
 
     @property
     def is_restricted(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, Fraction, NotEmpty, Positive
 from rlhf_lib.scoring import source as reward_source
+from rlhf_lib.training.optimizers import BY_LOSS
 from rlhf_lib.training.params import OptimizerParams, WeightsParams
 
 NotNegative = Annotated[float, AtLeast(0)]
@@ -47,6 +48,7 @@ class PPOParams(WeightsParams, OptimizerParams):
     kl_estimator: Literal["k1", "k2", "k3"]
     kl_in: Literal["reward", "loss"]
     kl_coef: NotNegative
+    kl_clip: Positive | None
     kl_target: Positive | None
     kl_horizon: Positive
     max_kl: Positive | None
@@ -74,7 +76,10 @@ class PPOParams(WeightsParams, OptimizerParams):
     report_to: list[str]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        WeightsParams.__post_init__(self)
+        OptimizerParams.__post_init__(self)
+        if self.lr_scheduler_type in BY_LOSS:
+            raise ValueError(f"lr_scheduler_type: {self.lr_scheduler_type} goes by a validation loss; ppo has none")
         for whole, part in (
             ("rollout_batch_size", "num_generations"),
             ("rollout_batch_size", "num_minibatches"),
@@ -92,6 +97,8 @@ class PPOParams(WeightsParams, OptimizerParams):
             raise ValueError("critic: lora needs lora_r, the rank of its adapters; got null")
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise ValueError("kl_estimator: k1 has no gradient on average as a loss; set k2 or k3, or kl_in: reward")
+        if self.kl_in == "loss" and self.kl_clip is not None:
+            raise ValueError("kl_clip: is of the penalty in the reward; set it to null, or kl_in: reward")
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
                 f"reward_weights: {len(self.reward_weights)} for {len(self.reward_funcs)} reward_funcs; one each"

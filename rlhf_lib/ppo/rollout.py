@@ -65,6 +65,8 @@ class Rollout:
     def estimate_advantages(self, params: PPOParams, kl_coef: float) -> None:
         """Rewards, then advantages and returns, from scores, log-probs and values."""
         kl = algos.kl_estimate(self.logprobs, self.ref_logprobs, params.kl_estimator)
+        if params.kl_clip is not None:
+            kl = kl.clamp(-params.kl_clip, params.kl_clip)
         rewards = algos.token_rewards(self.scores, kl, kl_coef if params.kl_in == "reward" else 0.0, self.mask)
         if params.whiten_rewards:
             rewards = algos.whiten(rewards, self.mask, shift_mean=False)

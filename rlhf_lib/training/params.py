@@ -8,24 +8,34 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from rlhf_lib.common.schema import AtLeast, Count, Fraction, Positive
+from rlhf_lib.training.optimizers import Optimizer, Schedule, check_optim_args, check_schedule
 
-FREEZABLE = ("embeddings", "norms", "attention", "mlp")
-LAYERS = re.compile(r"(\d+)(?:-(\d+))?")  # one layer, or the first and the last of several
+FREEZABLE = ("embeddings", "norms", "outer_norms", "attention", "mlp", "head")
+IN_LAYERS = ("norms", "attention", "mlp")  # the kinds that may be named in some layers only
+# a kind, a kind in some layers, or whole layers: one, or the first and the last of several
+PART = re.compile(rf"(?:({'|'.join(IN_LAYERS)}):)?(\d+)(?:-(\d+))?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerParams:
-    """AdamW, its schedule and its batches."""
+    """The optimizer, its schedule and its batches."""
 
     seed: int
     learning_rate: Annotated[float, AtLeast(0)]
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
+    lr_scheduler_type: Schedule
+    lr_scheduler_kwargs: dict[str, int | float | bool | str]
     warmup_steps: Annotated[float, AtLeast(0)]
+    optim: Optimizer
+    optim_args: str | None
     weight_decay: Annotated[float, AtLeast(0)]
     adam_beta1: Fraction
     adam_beta2: Fraction
     max_grad_norm: Annotated[float, AtLeast(0)]
     per_device_train_batch_size: Count
+
+    def __post_init__(self) -> None:
+        check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs, self.learning_rate)
+        check_optim_args(self.optim, self.optim_args)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +60,10 @@ class WeightsParams:
         if self.freeze and self.lora_r is not None:
             raise ValueError("freeze: must be [] while lora_r is set, which freezes all but the adapters")
         for part in self.freeze:
-            if part not in FREEZABLE and not LAYERS.fullmatch(part):
+            if part not in FREEZABLE and not PART.fullmatch(part):
                 raise ValueError(
-                    f"freeze: must name {', '.join(FREEZABLE)} or layers by number, such as 0-5, got {part!r}"
+                    f"freeze: must name {', '.join(FREEZABLE)}, layers by number, such as 0-5, or one of "
+                    f"{', '.join(IN_LAYERS)} in some layers, such as mlp:1-10; got {part!r}"
                 )
 
     @property
@@ -70,16 +81,18 @@ class TrainerParams(WeightsParams, OptimizerParams):
     gradient_accumulation_steps: Count
     train_sampling_strategy: Literal["random", "group_by_length"]
     logging_steps: Count
+    eval_strategy: Literal["steps", "epoch"]
     eval_steps: Count
     save_steps: Count
     lora_dropout: Fraction
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        WeightsParams.__post_init__(self)
+        OptimizerParams.__post_init__(self)
         if self.max_steps == 0:
             raise ValueError("max_steps: must be -1 (use num_train_epochs) or at least 1, got 0")
 
     def config(self) -> dict[str, Any]:
         """The fields as keyword arguments of the trainer's config class."""
-        ours = {"lora_dropout", *WeightsParams.__dataclass_fields__}
+        ours = {"eval_strategy", "lora_dropout", *WeightsParams.__dataclass_fields__}
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in ours}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -26,7 +26,7 @@ from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.loading import nonfinite
 from rlhf_lib.training import adapters, guard
-from rlhf_lib.training.params import LAYERS, WeightsParams
+from rlhf_lib.training.params import PART, WeightsParams
 
 Model: TypeAlias = PreTrainedModel | PeftModel
 Task = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION"]
@@ -121,8 +121,8 @@ def choose(section: str, model: PreTrainedModel, params: WeightsParams, task: Ta
 
 
 def freeze(section: str, model: PreTrainedModel, parts: list[str]) -> None:
-    """Freeze the named parts: `embeddings` (with a tied output layer), `norms`, `attention`, `mlp`, or blocks by
-    number, such as `0-5`."""
+    """Freeze the named parts: `embeddings` (with a tied output layer), `norms`, `attention`, `mlp`, each also in some
+    layers only (`mlp:1-10`), whole layers (`0-5`), `outer_norms` (outside the layers) or the `head`."""
     for part in parts:
         modules = list(_modules(section, model, part))
         if not modules:
@@ -137,24 +137,48 @@ def _modules(section: str, model: PreTrainedModel, part: str) -> Iterator[nn.Mod
     if part == "embeddings":
         yield from (module for module in model.modules() if isinstance(module, nn.Embedding))
     elif part == "norms":
-        yield from (module for module in model.modules() if "norm" in type(module).__name__.lower())
+        yield from _norms(model)
+    elif part == "outer_norms":
+        in_layers = set(_norms(blocks(model)))
+        yield from (module for module in _norms(model) if module not in in_layers)
+    elif part == "head":
+        yield from _head(model)
     elif part in _PART_NAMES:
-        children = (child for block in blocks(model) for child in block.named_children())
-        yield from (module for name, module in children if name in _names_of(part))
+        yield from _of_kind(part, blocks(model))
     else:
-        numbers = LAYERS.fullmatch(part)
+        numbers = PART.fullmatch(part)
         assert numbers is not None
-        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        first, last = int(numbers[2]), int(numbers[3] or numbers[2])
         found = blocks(model)
         if last >= len(found) or first > last:
             raise ParamsError(
                 f"params.yaml: {section}.freeze: {part}: the model has layers 0 to {len(found) - 1}; name some of them"
             )
-        yield from found[first : last + 1]
+        layers = list(found)[first : last + 1]
+        yield from layers if numbers[1] is None else _of_kind(numbers[1], layers)
 
 
-def _names_of(part: str) -> tuple[str, ...]:
-    return (*_PART_NAMES[part], *(f"self_{name}" for name in _PART_NAMES[part]))
+def _of_kind(kind: str, layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """The layers' norms, attention or MLPs."""
+    for layer in layers:
+        if kind == "norms":
+            yield from _norms(layer)
+        else:
+            names = (*_PART_NAMES[kind], *(f"self_{name}" for name in _PART_NAMES[kind]))
+            yield from (child for name, child in layer.named_children() if name in names)
+
+
+def _norms(module: nn.Module) -> Iterator[nn.Module]:
+    return (part for part in module.modules() if "norm" in type(part).__name__.lower())
+
+
+def _head(model: PreTrainedModel) -> Iterator[nn.Module]:
+    """What stands on the trunk: the output layer, or a reward model's score and what leads to it."""
+    trunk = model.base_model
+    inner = set(trunk.modules()) if trunk is not model else set()
+    for child in model.children():
+        if child not in inner and any(True for _ in child.parameters()):
+            yield child
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from one_line import told
 
 from rlhf_lib.evaluation import sampling as evaluation
 from rlhf_lib.evaluation.params import EvaluateParams
@@ -32,7 +33,8 @@ KEYS = {
 
 
 def params(**changes):
-    defaults = {"seed": 0, "max_prompts": None, "samples_per_prompt": 2, "temperatures": [1.0]}
+    defaults = {"seed": 0, "sources": [], "max_prompts": None, "samples_per_prompt": 2, "temperatures": [1.0]}
+    defaults |= {"min_new_tokens": 0, "top_k": 0, "top_p": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1}
     return EvaluateParams(**{**defaults, "max_new_tokens": 6, "per_device_eval_batch_size": 4, **changes})
 
 
@@ -141,10 +143,21 @@ def test_greedy_is_one_draw(build, moved):
     assert [(s["id"], s["draw"], s["mode"]) for s in got] == [(row["id"], 0, "greedy") for row in ROWS]
 
 
-def test_the_test_rows_are_the_first_by_id(tmp_path):
-    (tmp_path / "test.jsonl").write_text("".join(json.dumps({"id": i}) + "\n" for i in "cadb"))
-    assert [row["id"] for row in evaluation.held_out_rows(tmp_path / "test.jsonl", 3)] == ["a", "b", "c"]
-    assert [row["id"] for row in evaluation.held_out_rows(tmp_path / "test.jsonl", None)] == ["a", "b", "c", "d"]
+def test_the_test_rows_are_the_first_by_id_of_the_sources(tmp_path):
+    sources = {"c": "puns", "a": "hh/helpful", "d": "puns", "b": "hh/harmless"}
+    (tmp_path / "test.jsonl").write_text(
+        "".join(json.dumps({"id": i, "source": source}) + "\n" for i, source in sources.items())
+    )
+
+    def ids(**changes):
+        return [row["id"] for row in evaluation.held_out_rows(tmp_path / "test.jsonl", params(**changes))]
+
+    assert ids(max_prompts=3) == ["a", "b", "c"] and ids() == ["a", "b", "c", "d"]
+    assert ids(sources=["puns"]) == ["c", "d"] and ids(sources=["hh/harmless", "puns"], max_prompts=2) == ["b", "c"]
+    assert ids(sources=["hh"]) == ["a", "b"]
+    assert told(ids, sources=["pun"]) == (
+        "params.yaml: evaluate.sources: no test row of pun; sources of test rows: hh, hh/harmless, hh/helpful, puns"
+    )
 
 
 @pytest.mark.parametrize("loaded", ["once", "twice"])

@@ -77,6 +77,24 @@ def test_greedy_responses_are_those_of_transformers(kind, min_new_tokens, tokeni
     same(got, [sample(fast, stand_in, [prompt], sampling)[0] for prompt in prompts])
 
 
+@pytest.mark.parametrize("changes", [{"num_beams": 4}, {"num_beams": 3, "min_new_tokens": 4}, {}])
+def test_beams_and_banned_repeats_are_those_of_transformers(changes, tokenizer):
+    plain, fast = make("gpt2")
+    generator = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(3, 50, (5,), generator=generator).tolist() for _ in range(4)]
+    plain.generation_config = GenerationConfig(max_new_tokens=12, do_sample=False, pad_token_id=0)
+    eos = plain.generate(torch.tensor(prompts))[2, -5].item()
+    options = {"no_repeat_ngram_size": 2, **changes}
+    config = GenerationConfig(max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=eos, **options)
+    expected = plain.generate(torch.tensor(prompts), generation_config=config)[:, 5:].tolist()
+    stand_in = type("Tokenizer", (), {"pad": staticmethod(tokenizer.pad), "eos_token_id": eos, "pad_token_id": 0})()
+    fast.generation_config = GenerationConfig(repetition_penalty=9.0)  # the model's own, which is not asked for
+    got = sample(fast, stand_in, prompts, Sampling(12, 0.0, **options), batch_size=2)
+    assert [r.ids for r in got] == [up_to(ids, eos) for ids in expected]
+    assert [r.finished for r in got] == [eos in ids for ids in expected]
+    assert fast.generation_config.repetition_penalty == 9.0
+
+
 # ---- Sampling
 
 

@@ -64,6 +64,20 @@ def test_advantages_of_a_rollout_by_hand():
     assert rollout.scores.tolist() == [1.0, -2.0]
 
 
+def test_a_clipped_kl_is_clipped_token_by_token():
+    rollout = filled_rollout()
+    rollout.estimate_advantages(ppo_params(kl_clip=0.4), kl_coef=0.1)
+    # the KL is 0.4, 0, 0.4 and -0.4 instead of 1, 0, 2 and -0.5
+    # A: 0.96 - 1 = -0.04; 0.9 + 0.45 * -0.04 = 0.882; -0.04 - 0.5 + 0.45 * 0.882 = -0.1431; -1.96 - 1
+    close(rollout.advantages, tensor([[-0.1431, 0.882, -0.04], [-2.96, 0.0, 0.0]]))
+    assert rollout.kl.tolist() == [3.0, -0.5]  # what is logged is not clipped
+
+
+def test_a_clip_of_the_kl_is_of_the_one_in_the_reward():
+    with pytest.raises(ValueError, match="^kl_clip: is of the penalty in the reward"):
+        ppo_params(kl_in="loss", kl_estimator="k3", kl_clip=1.0)
+
+
 def test_a_kl_in_the_loss_is_not_in_the_rewards():
     rollout, without = filled_rollout(), filled_rollout()
     rollout.estimate_advantages(ppo_params(kl_in="loss", kl_estimator="k3"), kl_coef=0.1)

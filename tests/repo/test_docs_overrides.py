@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from shipped_params import PARAMS, shipped
 
 from rlhf_lib.check import check_all
-from rlhf_lib.preset import OPEN
+from rlhf_lib.preset import is_open
 
 # ---- -S
 
@@ -50,7 +50,7 @@ def apply(params: dict[str, Any], adds: bool, path: list[str], value: Any) -> No
     section = params
     for name in path[:-1]:
         section = section.setdefault(name, {}) if adds else section[name]
-    assert path[-1] in section or (adds and tuple(path[: len(OPEN)]) == OPEN), f"no key {'.'.join(path)}"
+    assert path[-1] in section or (adds and is_open(tuple(path))), f"no key {'.'.join(path)}"
     section[path[-1]] = value
 
 

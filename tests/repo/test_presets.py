@@ -11,62 +11,32 @@ import pytest
 import yaml
 from dvc.utils.hydra import to_hydra_overrides
 from encoders import CONTEXT, save_encoder
+from preset_names import PRESETS
 from project import ROOT
 from safetensors.torch import load_file
+from shrunk_models import ENCODER, GPT2_MODELS, LENGTH, config_of, write_decoder
 from tiny_models import TEXTS
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPTNeoConfig,
-    GPTNeoXConfig,
-    Qwen2Config,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import AutoConfig, TrainingArguments
 from trl import DPOConfig, RewardConfig, SFTConfig
 from trl_trainers import CHOSEN, REJECTED, assistant, read_tsv, user
 
 from rlhf_lib import preset
-from rlhf_lib.base import model as base
 from rlhf_lib.check import SECTIONS, check_all
 from rlhf_lib.common import environment
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import check
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.models import loading as models
 from rlhf_lib.training import trainer as training
 
-PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 TRAINERS = ("sft", "reward", "judge", "dpo", "ppo")
-LENGTH = 96  # tokens of the shrunk models' context
-
-# shrunk models of the architectures that presets name, in layers: those of the real model where layers are frozen by
-# number
-GPT2 = {"n_embd": 16, "n_head": 2, "n_positions": LENGTH}
-GPT2_MODELS = {f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large")}
-CONTEXTS = {
+CONTEXTS = {  # tokens
     None: 160,
     **dict.fromkeys(GPT2_MODELS, 1024),
     "EleutherAI/gpt-neo-125m": 2048,
     "EleutherAI/pythia-160m": 2048,
     "Qwen/Qwen2.5-0.5B-Instruct": 32768,
-    "distilbert/distilbert-base-uncased": 512,
+    ENCODER: 512,
 }
-
-
-def config_of(model_id):
-    """The shrunk config of the model that a preset names; None: the fresh model."""
-    if model_id is None or model_id in GPT2_MODELS:
-        return GPT2Config(**GPT2, n_layer=2)
-    if model_id == "EleutherAI/gpt-neo-125m":
-        layers = {"num_layers": 12, "attention_types": [[["global", "local"], 6]]}
-        return GPTNeoConfig(hidden_size=16, num_heads=2, max_position_embeddings=LENGTH, window_size=32, **layers)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    if model_id == "EleutherAI/pythia-160m":
-        return GPTNeoXConfig(**sizes, max_position_embeddings=LENGTH)
-    assert model_id == "Qwen/Qwen2.5-0.5B-Instruct", f"{model_id}: name its architecture here"
-    return Qwen2Config(**sizes, num_key_value_heads=1, max_position_embeddings=LENGTH, tie_word_embeddings=True)
 
 
 def params_of(name):
@@ -188,17 +158,6 @@ def project(checkpoints, tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_base(model_id):
-    """models/base: random weights of the architecture, and a tokenizer learnt from the rows."""
-    tokenizer = base.fresh_tokenizer([*TEXTS, *CHOSEN], 300)
-    config = config_of(model_id)
-    config.update({"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": None, "pad_token_id": None})
-    set_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    base.complete(model, tokenizer, seed=0)
-    models.save(model, tokenizer, "models/base")
-
-
 def changed(before, after):
     """The names of the weights that differ between two directories."""
     one, other = (load_file(f"{path}/model.safetensors") for path in (before, after))
@@ -214,7 +173,7 @@ def last_step(stage):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_takes_its_first_steps(name, project):
     params = shrunk(name)
-    write_base(params["base"]["model_name_or_path"])
+    write_decoder(params["base"]["model_name_or_path"], [*TEXTS, *CHOSEN], "models/base")
     if "@" in params["reward"]["model_name_or_path"]:
         assert params["reward"]["model_name_or_path"].startswith("distilbert/")
         save_encoder(Path("models/encoder"), "distilbert")
@@ -238,7 +197,8 @@ def test_a_preset_takes_its_first_steps(name, project):
             assert all(key.split(".")[-2] in targets for key in names)
             written = json.loads(Path(f"models/{after}/adapter/adapter_config.json").read_text())
             assert (written["r"], written["lora_alpha"]) == (params[after]["lora_r"], params[after]["lora_alpha"])
-        if "mlp" in params[after]["freeze"]:
-            assert not any(".mlp." in key for key in names)
+        inner = [key for key in names if any(f".h.{layer}." in key for layer in range(1, 11))]
         if "1-10" in params[after]["freeze"]:
-            assert not any(f".h.{layer}." in key for layer in range(1, 11) for key in names)
+            assert not inner and not any("ln_f" in key for key in names)
+        if "mlp:1-10" in params[after]["freeze"]:
+            assert inner and not any(".mlp." in key for key in inner) and any(".h.11.mlp." in key for key in names)

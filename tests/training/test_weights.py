@@ -7,7 +7,13 @@ import pytest
 import torch
 from peft import PeftModel
 from trained import same, weights
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    DistilBertConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from trl_trainers import (
     TRAINER,
     batch_of,
@@ -28,6 +34,15 @@ from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights as weights_module
 
+UNTIED = LlamaConfig(
+    vocab_size=50,
+    hidden_size=16,
+    intermediate_size=16,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    tie_word_embeddings=False,
+)
+DISTILBERT = DistilBertConfig(vocab_size=50, dim=16, hidden_dim=16, n_layers=2, n_heads=2, num_labels=1)
 LORA = {"lora_r": 4, "lora_alpha": 8}
 RUN = {"max_steps": 3, "eval_steps": 3, "save_steps": 3}
 
@@ -131,6 +146,10 @@ def test_unknown_target_modules_are_told_in_one_line(tiny, checkpoints):
         (["mlp"], (".mlp.",)),
         (["1"], (".h.1.",)),
         (["0-1", "embeddings"], (".h.", "wte", "wpe")),
+        (["mlp:1"], (".h.1.mlp.",)),
+        (["attention:0-1", "norms:0"], (".attn.", ".h.0.ln_")),
+        (["outer_norms"], ("ln_f",)),
+        (["head"], ("wte",)),  # tied to the embeddings
     ],
 )
 def test_frozen_parts_stay_and_the_others_move(tiny, checkpoints, parts, frozen):
@@ -148,6 +167,7 @@ def test_frozen_parts_stay_and_the_others_move(tiny, checkpoints, parts, frozen)
         (["7"], "7: the model has layers 0 to 1"),
         (["0-1", "embeddings", "norms"], "nothing is left to train"),
         (["1-0"], "1-0: the model has layers"),
+        (["mlp:1-2"], "mlp:1-2: the model has layers 0 to 1"),
     ],
 )
 def test_parts_that_cannot_be_frozen_are_told(tiny, checkpoints, parts, told):
@@ -156,17 +176,36 @@ def test_parts_that_cannot_be_frozen_are_told(tiny, checkpoints, parts, told):
 
 
 def test_a_model_of_other_names_has_the_same_parts():
-    config = LlamaConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2
-    )
     for part, frozen in {"attention": "self_attn", "mlp": ".mlp.", "norms": "norm", "embeddings": "embed"}.items():
-        model = LlamaForCausalLM(config)
+        model = LlamaForCausalLM(UNTIED)
         weights_module.freeze("sft", model, [part])
         assert {n for n, p in model.named_parameters() if not p.requires_grad} == {
             n for n, _ in model.named_parameters() if frozen in n
         }
     with pytest.raises(ParamsError, match="0 to 2"):
-        weights_module.freeze("sft", LlamaForCausalLM(config), ["3"])
+        weights_module.freeze("sft", LlamaForCausalLM(UNTIED), ["3"])
+
+
+def test_the_head_of_a_reward_model_is_its_score(tiny, checkpoints):
+    trainer = reward_trainer(tiny, checkpoints, freeze=["head"])
+    assert {n for n, p in trainer.model.named_parameters() if not p.requires_grad} == {"score.weight"}
+
+
+@pytest.mark.parametrize(
+    ("config", "part", "frozen"),
+    [
+        (DISTILBERT, "head", {"pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias"}),
+        (DISTILBERT, "outer_norms", {f"distilbert.embeddings.LayerNorm.{kind}" for kind in ("weight", "bias")}),
+        (UNTIED, "head", {"lm_head.weight"}),
+        (UNTIED, "outer_norms", {"model.norm.weight"}),
+        (UNTIED, "norms:2", {f"model.layers.2.{kind}_layernorm.weight" for kind in ("input", "post_attention")}),
+    ],
+)
+def test_a_part_of_another_architecture(config, part, frozen):
+    kind = AutoModelForSequenceClassification if config is DISTILBERT else AutoModelForCausalLM
+    model = kind.from_config(config)
+    weights_module.freeze("sft", model, [part])
+    assert {n for n, p in model.named_parameters() if not p.requires_grad} == frozen
 
 
 @pytest.mark.parametrize(
@@ -176,6 +215,8 @@ def test_a_model_of_other_names_has_the_same_parts():
         ({"load_in_8bit": True, "load_in_4bit": True, **LORA}, "load_in_4bit: must be false"),
         ({"freeze": ["mlp"], **LORA}, r"freeze: must be \[\]"),
         ({"freeze": ["heads"]}, "freeze: must name embeddings"),
+        ({"freeze": ["embeddings:0-1"]}, "freeze: must name embeddings.*such as mlp:1-10; got 'embeddings:0-1'"),
+        ({"freeze": ["mlp:"]}, "freeze: must name embeddings"),
     ],
 )
 def test_weights_that_do_not_go_together_are_told(changes, told):
