@@ -38,7 +38,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], add_
 def check_rows(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[Sequence[Message]], file: str) -> None:
     """A `ParamsError` that names file and row where the template refuses the roles of a prompt, or of its answer.
 
-    It is the roles that are tried, each pattern once: a million rows take a second.
+    It is the roles that are tried, each pattern of them once.
     """
     if tokenizer.chat_template is None:
         return  # an encoder's: rows are pairs of texts

@@ -21,7 +21,9 @@ from rlhf_lib.models.processes import is_main
 from rlhf_lib.training.checkpoint import CheckpointDir
 
 WATCHED = ("loss", "rewards/margins")  # of what is logged, with eval_ before it or not
-GROWTH = 1000.0  # times the first loss, or times 1 where that was less, above which a loss has left all bounds
+# Times the first loss, or times 1 where that was less, above which a loss has left all bounds. PPO's holds squares of
+# rewards in a user's own units, which may well grow.
+GROWTH, GROWTH_OF_PPO = 1e3, 1e6
 
 
 class Diverged(ParamsError):
@@ -42,6 +44,7 @@ class Divergence(TrainerCallback):
 
     def __init__(self, stage: str, trainer: Trainer) -> None:
         self.stage, self.first = stage, math.nan
+        self.growth = GROWTH_OF_PPO if stage == "ppo" else GROWTH
         # shards are not the weights: there the losses and the export must tell
         self.is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
 
@@ -67,7 +70,7 @@ class Divergence(TrainerCallback):
         for name, loss in losses.items():
             if math.isnan(self.first):
                 self.first = loss
-            if abs(loss) > GROWTH * max(1.0, abs(self.first)):
+            if abs(loss) > self.growth * max(1.0, abs(self.first)):
                 raise Diverged(
                     self.stage, f"{name} is {loss:.3g} at step {state.global_step}, and was {self.first:.3g} at first"
                 )

@@ -1,12 +1,15 @@
 """Models of the hub: the real `huggingface_hub` and `transformers`, in processes of their own, against a stand-in."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 from hub_processes import COMMIT, start
 from project import ROOT
 from standin_hub import StandInHub
+
+from rlhf_lib.common.rows import write_jsonl
 
 # stage `base`, then a model that is not there, then a reward model
 MODELS = """
@@ -20,12 +23,14 @@ stage.main()
 from rlhf_lib.base import model as base
 from rlhf_lib.ppo.rewards import RewardFunctions
 
-try:
-    base.pretrained(replace(read("base", BaseParams), model_name_or_path="o/nothing"))
-except SystemExit as error:
-    fault = str(error)
+faults = []
+for name in ("o/nothing", "o/pickles", "o/remote"):
+    try:
+        base.pretrained(replace(read("base", BaseParams), model_name_or_path=name))
+    except SystemExit as error:
+        faults.append(str(error))
 rewards = RewardFunctions.load(["o/reward@" + "a" * 40], None, normalize_rewards=True)
-print(json.dumps([fault, rewards([[{"role": "user", "content": "Name the cat."}]], ["Cat."], {}).total]))
+print(json.dumps([faults, rewards([[{"role": "user", "content": "Name the cat."}]], ["Cat."], {}).total]))
 """
 
 
@@ -39,10 +44,25 @@ def run_models(hub, root, name, **env):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["base"] |= {"model_name_or_path": "o/policy", "model_revision": COMMIT}
     (work / "params.yaml").write_text(yaml.safe_dump(params))
+    answer = [{"role": "assistant", "content": "Yes."}]
+    row = {"id": "0", "prompt": [{"role": "user", "content": "Hi?"}], "completion": answer}
+    write_jsonl(work / "data/splits/sft_train.jsonl", [row])
     process = start(hub, root / "home", "-c", MODELS, cwd=work, **env)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     return work, *json.loads(out.splitlines()[-1])
+
+
+def broken(policy, root):
+    """Copies of a model: one with pickles alone, one that needs code of its own."""
+    folders = {name: root / name for name in ("pickles", "remote")}
+    for folder in folders.values():
+        shutil.copytree(policy, folder)
+    (folders["pickles"] / "model.safetensors").rename(folders["pickles"] / "pytorch_model.bin")
+    config = folders["remote"] / "config.json"
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | own))
+    return folders
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +72,8 @@ def models(tiny, tmp_path_factory):
     with StandInHub() as hub:
         hub.add("models", "o/policy", tiny.policy, COMMIT)
         hub.add("models", "o/reward", tiny.reward, COMMIT)
+        for name, folder in broken(tiny.policy, root).items():
+            hub.add("models", f"o/{name}", folder, COMMIT)
         online = run_models(hub, root, "online")
     return online, run_models(hub, root, "offline", HF_HUB_OFFLINE="1")
 
@@ -71,6 +93,10 @@ def test_a_reward_model_of_the_hub_and_then_of_the_cache(models, tiny):
 
 
 def test_a_model_that_cannot_be_had_is_one_line(models):
-    for _, fault, _ in models:
-        assert fault.startswith("params.yaml: base.model_name_or_path: cannot load 'o/nothing': ")
-        assert "\n" not in fault
+    for _, faults, _ in models:
+        for name, fault in zip(("nothing", "pickles", "remote"), faults, strict=True):
+            assert fault.startswith(f"params.yaml: base.model_name_or_path: cannot load 'o/{name}': ")
+            assert "\n" not in fault
+    _, (_, pickles, remote), _ = models[0]
+    assert "no safetensors, only pickles" in pickles
+    assert "needs code of its own, which is never run here" in remote

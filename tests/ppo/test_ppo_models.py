@@ -194,7 +194,7 @@ def test_a_merged_policy_is_a_plain_model_with_the_adapters_logits(build, tmp_pa
         adapted = trainer.model.policy(ids).logits
         with trainer.reference() as reference:
             assert (reference(ids).logits - adapted).abs().max() > 1e-2
-    save(trainer.model.policy, trainer.processing_class, tmp_path / "merged", load=None)
+    save("ppo", trainer.model.policy, trainer.processing_class, tmp_path / "merged", load=None)
     beside = {file.name for file in (tmp_path / "merged" / ADAPTER).iterdir()}
     assert beside == {"adapter_config.json", "adapter_model.safetensors"}
     for file in (tmp_path / "merged").glob("*.json"):
