@@ -38,7 +38,7 @@ def main() -> None:
     summary = {f"validation_{key.replace('/', '_')}": value for key, value in summary.items()}
     write_json(paths.summary("dpo"), {"dpo": {**summary, "loss": training.last(log, "loss"), "pairs": len(train)}})
     print(f"dpo: {len(train):,} pairs; validation accuracy {summary['validation_rewards_accuracies']:.3f}")
-    few.tell("dpo", validation=len(validation))
+    few.tell("dpo", validation=validation)
     checkpoints.remove()
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": math.exp(after)}
     write_json(paths.summary("sft"), {"sft": {**summary, "loss": training.last(log, "loss"), "rows": len(train)}})
     print(f"sft: {len(train):,} rows; validation loss {before:.3f} before and {after:.3f} after (nats per token)")
-    few.tell("sft", validation=len(held_out))
+    few.tell("sft", validation=held_out)
     checkpoints.remove()
 
 
