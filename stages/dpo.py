@@ -42,7 +42,7 @@ def main() -> None:
     accuracy = summary["validation_rewards_accuracies"]
     told = "no validation" if accuracy is None else f"validation accuracy {accuracy:.3f}"
     print(f"dpo: {len(train):,} pairs; {told}")
-    few.tell("dpo", validation=len(validation))
+    few.tell("dpo", validation=validation)
     checkpoints.remove()
 
 

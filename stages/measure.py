@@ -24,7 +24,7 @@ def main() -> None:
     else:
         metrics = policy_metrics(samples, baseline, modes)
     write_json(paths.evaluation(name), metrics)
-    few.tell(f"measure@{name}", test=len({sample["id"] for sample in samples}))
+    few.tell(f"measure@{name}", test=samples)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def main() -> None:
     write_json(paths.summary("ppo"), {"ppo": summary})
     for told in trainer.sampler.reward.idle():
         print(f"ppo: {told}")
-    few.tell("ppo", validation=len(validation))
+    few.tell("ppo", validation=validation)
     checkpoints.remove()
 
 

@@ -47,7 +47,7 @@ def train(
     training.write_curves(section, log)
     write_json(paths.summary(section), {section: measured.summary | reward.of_training(params.kind, trainer, log)})
     print(f"{section}: accuracy {measured.summary['accuracy'] or 0:.3f} on {measured.summary['pairs']:,} test pairs")
-    few.tell(section, test=len({row["id"] for row in measured.scores}))
+    few.tell(section, test=test)
     checkpoints.remove()
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": perplexity(after)}
     write_json(paths.summary("sft"), {"sft": {**summary, "loss": training.last(log, "loss"), "rows": len(train)}})
     print(f"sft: {len(train):,} rows; {told(before, after)}")
-    few.tell("sft", validation=len(held_out))
+    few.tell("sft", validation=held_out)
     checkpoints.remove()
 
 

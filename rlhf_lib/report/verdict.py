@@ -171,7 +171,9 @@ def _beside(points: Sequence[Point], measured: Mapping[str, Any], criterion: str
     if point is None:
         return f"further from SFT ({measured['kl']:.2f} nats) than the largest n ({points[-1][0]:.2f})"
     # Both rest on the same prompts: taking the errors as independent makes the difference's too large, if anything.
-    gap = Difference(measured[criterion] - point[0], math.hypot(error(measured, criterion), point[1]))
+    known = measured.get(f"{criterion}_se") is not None
+    se = math.hypot(error(measured, criterion), point[1]) if known else None
+    gap = Difference(measured[criterion] - point[0], se)
     told = ("above it" if gap.value > 0 else "below it") if gap.clear else "no clear difference"
     return f"{told} ({gap})"
 

@@ -122,6 +122,7 @@ def test_of_several_processes_the_first_writes(monkeypatch, capsys):
 
 def test_few_rows_are_told(capsys):
     assert (few.few(7), few.few(29), few.few(30)) == (" (n = 7: too few to tell)", " (n = 29: too few to tell)", "")
-    few.tell("dpo", validation=2, test=0)
-    few.tell("dpo", validation=30)
+    rows = [{"prompt": [{"role": "user", "content": f"Question {number // 2}?"}]} for number in range(60)]
+    few.tell("dpo", validation=rows[:4], test=[])
+    few.tell("dpo", validation=rows)
     assert capsys.readouterr().out == "dpo: validation (n = 2: too few to tell)\n"

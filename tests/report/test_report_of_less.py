@@ -95,3 +95,11 @@ def test_validation_of_few_prompts():
     data = {"splits": {name: {"prompts": count} for name, count in splits.items()}}
     assert tables.validation_note(data) == "sft_validation n = 29: too few to tell."
     assert tables.validation_note({}) == ""
+
+
+def test_of_a_single_prompt_nothing_is_clear(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path, prompts=1))
+    told = verdict(inputs.load())
+    assert told.headline.startswith("No clear difference between PPO and DPO: ")
+    beside = next(line for line in told.details if line.startswith("Against best-of-n"))
+    assert "above it" not in beside and "below it" not in beside and "±" not in beside
