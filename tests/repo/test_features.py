@@ -26,7 +26,7 @@ COMMAND = re.compile(r"(dvc|make|hf|python|-S) ?\S*")
 def is_there(name: str) -> bool:
     """Whether a name, with or without a value after a colon, is a section, a key, an option, a reader, a preset or a
     stage."""
-    name, _, _ = name.partition(": ")
+    name = name.partition(": ")[0]
     if name in SECTIONS or name in get_args(ReaderName) or (ROOT / f"presets/{name}.yaml").is_file():
         return True
     section, _, key = name.rpartition(".")
