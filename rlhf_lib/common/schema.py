@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ from rlhf_lib.common.yaml import ParamsError, load_yaml
 
 PARAMS_FILE = Path("params.yaml")
 POLICIES = ("sft", "ppo", "dpo")
+# No whole number may be larger, no other number larger or, unless it is 0, smaller: what follows would overflow, or not
+# fit into memory.
+LARGEST_INT, LARGEST, SMALLEST = 2**32 - 1, 1e30, 1e-30
 
 Section = TypeVar("Section")
 
@@ -47,13 +51,23 @@ class Above:
 
 
 @dataclasses.dataclass(frozen=True)
+class Below:
+    """A bound: the value is less than `high`."""
+
+    high: float
+
+    def fault(self, value: Any) -> str | None:
+        return None if value < self.high else f"must be below {self.high:g}"
+
+
+@dataclasses.dataclass(frozen=True)
 class AtMost:
     """A bound: the value is `high` or less."""
 
     high: float
 
     def fault(self, value: Any) -> str | None:
-        return None if value <= self.high else f"must be at most {self.high:g}"
+        return None if value <= self.high else f"must be at most {self.high:.10g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +81,31 @@ class NotEmpty:
 Positive = Annotated[float, Above(0)]
 Fraction = Annotated[float, AtLeast(0), AtMost(1)]
 Count = Annotated[int, AtLeast(1)]
-MaxLength = Annotated[int, AtLeast(8)]  # of a row, in tokens
+Copies = Annotated[int, AtLeast(1), AtMost(10_000)]  # of what is made or sampled for each prompt
+BatchSize = Annotated[int, AtLeast(1), AtMost(1_000_000)]
+NewTokens = Annotated[int, AtLeast(1), AtMost(1_000_000)]  # of an answer
+MaxLength = Annotated[int, AtLeast(8), AtMost(1_000_000)]  # of a row, in tokens
+Seed = Annotated[int, AtLeast(0), AtMost(LARGEST_INT)]  # what NumPy takes
+
+
+Processes = Annotated[int, AtLeast(1), AtMost(1024)]
+
+
+class _Shown(reprlib.Repr):
+    """A repr of bounded length, whatever the value holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxdict, self.maxstring, self.maxother = 4, 8, 8, 200, 200
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if abs(x) < 10**40 else f"a number of {x.bit_length()} bits"
+
+
+def shown(value: Any) -> str:
+    """`value` as a message shows it: one line of at most 300 characters."""
+    text = _Shown().repr(value)
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def read(name: str, section: type[Section], path: Path = PARAMS_FILE) -> Section:
@@ -95,18 +133,18 @@ def check_policy(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
     """The top-level `policy`, which `select` reports; a `ParamsError` unless it is one of `POLICIES`."""
     policy = params.get("policy")
     if policy not in POLICIES:
-        raise ParamsError(f"{path}: policy: no policy {policy!r}; set it to one of {', '.join(POLICIES)}")
+        raise ParamsError(f"{path}: policy: no policy {shown(policy)}; set it to one of {', '.join(POLICIES)}")
     return policy
 
 
 def check_launch(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
     """The top-level `launch`, which starts the stages' modules; a `ParamsError` unless it can."""
     launch = params.get("launch")
-    launch = launch if isinstance(launch, str) else repr(launch)
+    launch = launch if isinstance(launch, str) else shown(launch)
     words = launch.split()
     if words[:1] not in (["python"], ["accelerate"], ["torchrun"], ["bash"]):
         raise ParamsError(
-            f"{path}: launch: must be python, or accelerate launch --config_file launch/<name>.yaml, got {launch}"
+            f"{path}: launch: must be python, or accelerate launch --config_file launch/<name>.yaml, got {launch[:200]}"
         )
     if (
         "--config_file" in words
@@ -132,7 +170,7 @@ def policy_argument(arguments: Sequence[str]) -> str:
 def check(section: type[Section], values: Any, name: str, path: Path = PARAMS_FILE) -> Section:
     """An instance of the dataclass `section` from a plain mapping; a `ParamsError` names the first fault."""
     if not isinstance(values, Mapping):
-        raise ParamsError(f"{path}: {name}: must be a mapping of params, got {values!r}")
+        raise ParamsError(f"{path}: {name}: must be a mapping of params, got {shown(values)}")
     hints = get_type_hints(section, include_extras=True)
     for key in values:
         if key not in hints:
@@ -166,7 +204,7 @@ def _value(hint: Any, value: Any, name: str, path: Path) -> Any:
         value = _value(arguments[0], value, name, path)
         for bound in arguments[1:] if value is not None else ():
             if fault := bound.fault(value):
-                raise ParamsError(f"{where}: {fault}, got {value!r}")
+                raise ParamsError(f"{where}: {fault}, got {shown(value)}")
         return value
     if origin in (Union, types.UnionType):
         if value is None:
@@ -174,25 +212,34 @@ def _value(hint: Any, value: Any, name: str, path: Path) -> Any:
         return _value(next(a for a in arguments if a is not type(None)), value, name, path)
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
-            raise ParamsError(f"{where}: must be one of {', '.join(map(str, arguments))}, got {value!r}")
+            raise ParamsError(f"{where}: must be one of {', '.join(map(str, arguments))}, got {shown(value)}")
         return value
     if origin is list:
         if not isinstance(value, list):
-            raise ParamsError(f"{where}: must be a list, got {value!r}")
+            raise ParamsError(f"{where}: must be a list, got {shown(value)}")
         return [_value(arguments[0], item, f"{name}[{i}]", path) for i, item in enumerate(value)]
     if origin is dict:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            raise ParamsError(f"{where}: must be a mapping of names, got {value!r}")
+            raise ParamsError(f"{where}: must be a mapping of names, got {shown(value)}")
         return {key: _value(arguments[1], item, f"{name}.{key}", path) for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         return check(cast(type, hint), value, name, path)
-    if hint is float and type(value) is int:
-        value = float(value)
-    if hint is float and type(value) is float and not math.isfinite(value):
-        raise ParamsError(f"{where}: must be finite, got {value!r}")
-    if type(value) is not hint:
-        raise ParamsError(f"{where}: must be {_TYPE_NAMES[hint]}, got {value!r}")
-    return value
+    if type(value) is not hint and not (hint is float and type(value) is int):
+        raise ParamsError(f"{where}: must be {_TYPE_NAMES[hint]}, got {shown(value)}")
+    if hint in (int, float) and (fault := _size_fault(value, hint)):
+        raise ParamsError(f"{where}: {fault}, got {shown(value)}")
+    return float(value) if hint is float else value
+
+
+def _size_fault(value: float, hint: type) -> str | None:
+    if not isinstance(value, int) and not math.isfinite(value):
+        return "must be finite"
+    largest = LARGEST_INT if hint is int else LARGEST
+    if abs(value) > largest:
+        return f"must be at most {largest:.10g} in size"
+    if 0 < abs(value) < SMALLEST:
+        return f"must be 0 or at least {SMALLEST:g} in size"
+    return None
 
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -18,6 +18,14 @@ class DPOParams(TrainerParams):
     loss_type: Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm"]
     label_smoothing: Fraction
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss_type == "robust" and self.label_smoothing >= 0.5:
+            raise ValueError(
+                "label_smoothing: must be below 0.5 while dpo.loss_type is robust, which divides by "
+                f"1 - 2 label_smoothing, got {self.label_smoothing}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceParams:

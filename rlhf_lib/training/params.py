@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from rlhf_lib.common.schema import AtLeast, Count, Fraction, Positive
+from rlhf_lib.common.schema import AtLeast, BatchSize, Below, Count, Fraction, Positive, Seed
+
+Decay = Annotated[float, AtLeast(0), Below(1)]  # of a running mean
 
 FREEZABLE = ("embeddings", "norms", "attention", "mlp")
 LAYERS = re.compile(r"(\d+)(?:-(\d+))?")  # one layer, or the first and the last of several
@@ -17,15 +19,15 @@ LAYERS = re.compile(r"(\d+)(?:-(\d+))?")  # one layer, or the first and the last
 class OptimizerParams:
     """AdamW, its schedule and its batches."""
 
-    seed: int
+    seed: Seed
     learning_rate: Annotated[float, AtLeast(0)]
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
     warmup_steps: Annotated[float, AtLeast(0)]
     weight_decay: Annotated[float, AtLeast(0)]
-    adam_beta1: Fraction
-    adam_beta2: Fraction
+    adam_beta1: Decay
+    adam_beta2: Decay
     max_grad_norm: Annotated[float, AtLeast(0)]
-    per_device_train_batch_size: Count
+    per_device_train_batch_size: BatchSize
 
 
 @dataclass(frozen=True, kw_only=True)

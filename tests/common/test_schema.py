@@ -6,7 +6,7 @@ import typing
 import pytest
 from shipped_params import check, check_fault, fault
 
-from rlhf_lib.check import SECTIONS
+from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common import schema
 from rlhf_lib.sft.params import SFTParams
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from hub_processes import COMMIT, start
-from project import ROOT
+from project import DEMO
 from standin_hub import StandInHub
 
 # stage `base`, then a model that is not there, then a reward model
@@ -36,7 +36,7 @@ def run_models(hub, root, name, **env):
     """The folder where stage `base` ran, and what the process printed at its end."""
     work = root / name
     work.mkdir()
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load(DEMO.read_text())
     params["base"] |= {"model_name_or_path": "o/policy", "model_revision": COMMIT}
     (work / "params.yaml").write_text(yaml.safe_dump(params))
     process = start(hub, root / "home", "-c", MODELS, cwd=work, **env)

@@ -8,9 +8,9 @@ import pytest
 from project import ROOT
 from shipped_params import PARAMS, shipped
 
-from rlhf_lib import preset
-from rlhf_lib.check import SECTIONS, check_all
+from rlhf_lib.check.sections import SECTIONS, check_all
 from rlhf_lib.common import schema
+from rlhf_lib.preset import overlay as preset
 
 # ---- the file that ships
 

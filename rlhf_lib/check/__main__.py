@@ -1,0 +1,1 @@
+"""python -m rlhf_lib.check"""
