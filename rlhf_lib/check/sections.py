@@ -1,4 +1,4 @@
-"""Check every section of params.yaml at once: `python -m rlhf_lib.check`.
+"""Every section of params.yaml, and the faults of the params as such: within a section, and between sections.
 
 A stage checks its own section when it runs; this says what is wrong before the first stage does.
 """
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.base.params import BaseParams
-from rlhf_lib.common.schema import PARAMS_FILE, check, check_launch, check_policy
-from rlhf_lib.common.yaml import ParamsError, load_yaml
+from rlhf_lib.check import together
+from rlhf_lib.common.schema import PARAMS_FILE, check_launch, check_policy, examine
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load.params import LoadParams
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.dpo.params import DPOParams, ReferenceParams
@@ -37,24 +38,45 @@ SECTIONS: dict[str, type] = {
     "dpo": DPOParams,
     "ppo": PPOParams,
     "evaluate": EvaluateParams,
-    "best_of_n": BestOfNParams,
     "llm_judge": LLMJudgeParams,
     "report": ReportParams,
+    "best_of_n": BestOfNParams,
 }
 
 
 def check_all(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:
-    """A `ParamsError` for the first fault in any section."""
-    check_policy(params, path)
-    check_launch(params, path)
+    """A `ParamsError` for the first fault in any section or between sections, that says how many more there are."""
+    if found := faults(params, path):
+        more = f" (and {len(found) - 1} more: python -m rlhf_lib.check)" if len(found) > 1 else ""
+        raise ParamsError(found[0] + more)
+
+
+def faults(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> list[str]:
+    """Every fault of the params as such, a line each; no file is read but those that the launch command names."""
+    found = []
+    for part in (check_policy, check_launch):
+        try:
+            part(params, path)
+        except ParamsError as error:
+            found.append(str(error))
     for name in params:
         if name not in ("policy", "launch", *SECTIONS):
-            raise ParamsError(f"{path}: {name}: unknown section; known: policy, launch, {', '.join(SECTIONS)}")
-    for name, section in SECTIONS.items():
-        if name not in params:
-            raise ParamsError(f"{path}: {name}: the section is missing; put it back (git checkout {path})")
-        check(section, params[name], name, path)
+            known = f"policy, launch, {', '.join(SECTIONS)}"
+            found.append(f"{path}: {str(name)[:100]}: unknown section; known: {known}")
+    for examined in _examined(params, path).values():
+        found += examined if isinstance(examined, list) else []
+    return found + [f"{path}: {fault}" for fault in together.faults(valid_sections(params))]
 
 
-if __name__ == "__main__":
-    check_all(load_yaml(PARAMS_FILE))
+def valid_sections(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that hold, each as an instance of its class."""
+    return {name: section for name, section in _examined(params).items() if not isinstance(section, list)}
+
+
+def _examined(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Each section as an instance of its class, or as the list of its faults."""
+    missing = "the section is missing; rlhf_lib/preset/demo.yaml has it"
+    return {
+        name: examine(section, params[name], name, path) if name in params else [f"{path}: {name}: {missing}"]
+        for name, section in SECTIONS.items()
+    }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import reprlib
 import types
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,8 @@ from rlhf_lib.common.yaml import ParamsError, load_yaml
 PARAMS_FILE = Path("params.yaml")
 POLICIES = ("sft", "ppo", "dpo")
 # No whole number may be larger, no other number larger or, unless it is 0, smaller: what follows would overflow, or not
-# fit into memory.
-LARGEST_INT, LARGEST, SMALLEST = 2**32 - 1, 1e30, 1e-30
+# fit into memory. No text may be longer: none is the name of a file.
+LARGEST_INT, LARGEST, SMALLEST, LONGEST = 2**32 - 1, 1e30, 1e-30, 4095
 
 Section = TypeVar("Section")
 
@@ -124,7 +125,7 @@ def setting(params: Mapping[str, Any], name: str, path: Path = PARAMS_FILE) -> A
     for key in name.split("."):
         if not isinstance(found, Mapping) or key not in found:
             what = "key" if "." in name else "section"
-            raise ParamsError(f"{path}: {name}: the {what} is missing; put it back (git checkout {path})")
+            raise ParamsError(f"{path}: {name}: the {what} is missing; rlhf_lib/preset/demo.yaml has it")
         found = found[key]
     return found
 
@@ -146,10 +147,7 @@ def check_launch(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
         raise ParamsError(
             f"{path}: launch: must be python, or accelerate launch --config_file launch/<name>.yaml, got {launch[:200]}"
         )
-    if (
-        "--config_file" in words
-        and not (file := Path(words[(words.index("--config_file") + 1) % len(words)])).is_file()
-    ):
+    if "--config_file" in words and not os.path.isfile(file := words[(words.index("--config_file") + 1) % len(words)]):
         raise ParamsError(f"{path}: launch: {file}: no such file; launch/ has those that come with the project")
     return launch
 
@@ -169,22 +167,37 @@ def policy_argument(arguments: Sequence[str]) -> str:
 
 def check(section: type[Section], values: Any, name: str, path: Path = PARAMS_FILE) -> Section:
     """An instance of the dataclass `section` from a plain mapping; a `ParamsError` names the first fault."""
+    checked = examine(section, values, name, path)
+    if isinstance(checked, list):
+        raise ParamsError(checked[0])
+    return checked
+
+
+def examine(section: type[Section], values: Any, name: str, path: Path = PARAMS_FILE) -> Section | list[str]:
+    """What `check` gives or, of a mapping that does not hold, every fault that can be told, a line each."""
     if not isinstance(values, Mapping):
-        raise ParamsError(f"{path}: {name}: must be a mapping of params, got {shown(values)}")
+        return [f"{path}: {name}: must be a mapping of params, got {shown(values)}"]
     hints = get_type_hints(section, include_extras=True)
-    for key in values:
+    faults, checked = [], {}
+    for key, value in values.items():
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(str(key)[:100], hints, n=1, cutoff=0.5)
             way_out = f"did you mean {name}.{near[0]}?" if near else f"known keys: {', '.join(hints)}"
-            raise ParamsError(f"{path}: {name}.{key}: unknown key; {way_out}")
+            faults.append(f"{path}: {name}.{str(key)[:100]}: unknown key; {way_out}")
+            continue
+        try:
+            checked[key] = _value(hints[key], value, f"{name}.{key}", path)
+        except ParamsError as error:
+            faults.append(str(error))
     for key in _required(section):
         if key not in values:
-            raise ParamsError(f"{path}: {name}.{key}: missing; add it (git diff {path} shows what was removed)")
-    checked = {key: _value(hints[key], value, f"{name}.{key}", path) for key, value in values.items()}
+            faults.append(f"{path}: {name}.{key}: missing; rlhf_lib/preset/demo.yaml has it")
+    if faults:
+        return faults
     try:
         return section(**checked)
     except ValueError as error:  # raised by a section's __post_init__ for faults between fields
-        raise ParamsError(f"{path}: {name}.{error}") from None
+        return [f"{path}: {name}.{error}"]
 
 
 def _required(section: type) -> list[str]:
@@ -221,17 +234,19 @@ def _value(hint: Any, value: Any, name: str, path: Path) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise ParamsError(f"{where}: must be a mapping of names, got {shown(value)}")
-        return {key: _value(arguments[1], item, f"{name}.{key}", path) for key, item in value.items()}
+        return {key: _value(arguments[1], item, f"{name}.{key[:100]}", path) for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         return check(cast(type, hint), value, name, path)
     if type(value) is not hint and not (hint is float and type(value) is int):
         raise ParamsError(f"{where}: must be {_TYPE_NAMES[hint]}, got {shown(value)}")
-    if hint in (int, float) and (fault := _size_fault(value, hint)):
+    if hint in (int, float, str) and (fault := _size_fault(value, hint)):
         raise ParamsError(f"{where}: {fault}, got {shown(value)}")
     return float(value) if hint is float else value
 
 
-def _size_fault(value: float, hint: type) -> str | None:
+def _size_fault(value: Any, hint: type) -> str | None:
+    if hint is str:
+        return None if len(value) <= LONGEST else f"must have at most {LONGEST} characters"
     if not isinstance(value, int) and not math.isfinite(value):
         return "must be finite"
     largest = LARGEST_INT if hint is int else LARGEST

@@ -20,7 +20,7 @@ class ParamsError(SystemExit):
     """A fault in the params, told in one line; ends the process with exit code 1."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.splitlines()))
+        super().__init__("".join(c if c.isprintable() else " " for c in " ".join(text.splitlines())))
 
 
 class Loader(yaml.SafeLoader):

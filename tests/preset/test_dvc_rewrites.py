@@ -83,12 +83,16 @@ def test_a_list_that_is_set_changes_no_other_line_however_often_dvc_rewrites(nam
     number = TEXT.splitlines().index(f"{section}:")
     lines = TEXT.splitlines()
     place = next(i for i in range(number, len(lines)) if lines[i].startswith(f"  {key}:"))
-    items = next(i for i in range(place + 1, len(lines) + 1) if i == len(lines) or not lines[i].startswith("  -")) - place
+    items = (
+        next(i for i in range(place + 1, len(lines) + 1) if i == len(lines) or not lines[i].startswith("  -")) - place
+    )
     after = rewritten(TEXT, f"{name}=[{{a: 1}}, 2]", "policy=dpo", "policy=ppo").splitlines()
-    key_line, _, comment = lines[place].partition("  #")
+    _, _, comment = lines[place].partition("  #")
     assert not comment, "a comment behind the key of a list would stand before its items: put it above the key"
     expected = [*lines[:place], f"  {key}:", "  - a: 1", "  - 2", *lines[place + items :]]
-    assert after == expected, "no comment and no blank line may follow a list: DVC loses it; put it behind the next value"
+    assert after == expected, (
+        "no comment and no blank line may follow a list: DVC loses it; put it behind the next value"
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)

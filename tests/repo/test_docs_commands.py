@@ -19,11 +19,13 @@ from doc_pages import COMMAND_PAGES, blocks, commands
 
 # before any stage has run
 ON_A_FRESH_COPY = {
-    "git checkout params.yaml",
     "make data",
     "python -m rlhf_lib.data.show --examples --split preference_train",
     "python -m rlhf_lib.preset",
+    "python -m rlhf_lib.preset demo",
     "python -m rlhf_lib.preset gpt2",
+    "python -m rlhf_lib.preset gpt2 sft.seed=1",
+    "python -m rlhf_lib.preset gpt2 smoke",
     "python -m rlhf_lib.preset gpt2 'launch=accelerate launch --config_file launch/gpus.yaml'",
     "python -m rlhf_lib.preset local 'load.sources=[{reader: file, path: answers.csv, columns: "
     "{prompt: Question, response: Answer, score: Score}}]'",

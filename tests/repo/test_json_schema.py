@@ -197,7 +197,7 @@ def test_schema_and_check_refuse_the_same_faults(schema, shipped, path, value):
         (["sft", "lora_r"], 8),
         (["sft", "learning_rate"], 1),
         (["load", "sources"], [{"reader": "file", "path": "rows.jsonl", "columns": {"prompt": "q"}, "max_records": 5}]),
-        (["prepare", "mixture"], {"demo": {"roles": ["sft"], "weight": 2, "score_range": [1, 5]}}),
+        (["prepare", "mixture"], {"demo": {"roles": ["sft", "preference", "prompts"], "weight": 2}}),
     ],
 )
 def test_schema_and_check_take_the_same_settings(folder, schema, shipped, path, value):

@@ -52,7 +52,7 @@ def run_stage(directory, stage, *arguments, params=None):
 
 def with_value(name, key, value):
     """The text of params.yaml with one value of one section replaced."""
-    pattern = re.compile(rf"(^{name}:\n(?:(?:  .*)?\n)*?  ){key}: .*$", re.MULTILINE)
+    pattern = re.compile(rf"(^{name}:\n(?:(?:  .*)?\n)*?  ){key}:.*(?:\n  - .*)*$", re.MULTILINE)
     text, count = pattern.subn(rf"\g<1>{value}", PARAMS.read_text(encoding="utf-8"))
     assert count == 1
     return text
