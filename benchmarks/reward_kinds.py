@@ -21,7 +21,7 @@ import yaml
 from benchmarks import results
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import ParamsError, load_yaml
-from rlhf_lib.preset import Leaf, overlay, parse_setting
+from rlhf_lib.preset.overlay import Leaf, overlay, parse_setting
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "results" / "reward_kinds.json"

@@ -17,13 +17,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from rlhf_lib.check import SECTIONS
-from rlhf_lib.common.schema import PARAMS_FILE, POLICIES, Above, AtLeast, AtMost, NotEmpty
+from rlhf_lib.check.sections import SECTIONS
+from rlhf_lib.common.schema import PARAMS_FILE, POLICIES, Above, AtLeast, AtMost, Below, NotEmpty
 from rlhf_lib.common.yaml import ParamsError
 
 SCHEMA_FILE = Path("params.schema.json")
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
-BOUNDS = {AtLeast: "minimum", Above: "exclusiveMinimum", AtMost: "maximum", NotEmpty: "minItems"}
+BOUNDS = {
+    AtLeast: "minimum",
+    Above: "exclusiveMinimum",
+    AtMost: "maximum",
+    Below: "exclusiveMaximum",
+    NotEmpty: "minItems",
+}
 LAUNCH = r"^\s*(python|accelerate|torchrun|bash)(\s|$)"
 
 Schema = dict[str, Any]
@@ -31,16 +37,16 @@ Comments = Mapping[tuple[str, str], str]  # by section and key; the section of p
 
 
 def comments(text: str) -> Comments:
-    """The comment above each key of params.yaml; empty where there is none."""
+    """The comment above each key of params.yaml, or behind its value; empty where there is none."""
     found: dict[tuple[str, str], str] = {}
     section, above = "", list[str]()
     for line in text.splitlines():
         if comment := re.fullmatch(r" *# ?(.*)", line):
             above.append(comment[1])
             continue
-        if key := re.match(r"(  )?(\w+):", line):
+        if key := re.match(r"(  )?(\w+):(?:.*? # (.*))?", line):
             section = section if key[1] else key[2]
-            found[section if key[1] else "", key[2]] = " ".join(above)
+            found[section if key[1] else "", key[2]] = " ".join([*above, *filter(None, [key[3]])])
         above = []
     return found
 

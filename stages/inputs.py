@@ -1,6 +1,6 @@
 """The params as a whole, checked, and the hashes of the local files that they name -> data/inputs."""
 
-from rlhf_lib.check import check_all
+from rlhf_lib.check.sections import check_all
 from rlhf_lib.common import environment
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from benchmarks.ppo import worker
 from benchmarks.ppo.cases import LIKE_TRL, LORA, SIZES
-from rlhf_lib.check import SECTIONS
+from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common import environment
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.schema import PARAMS_FILE, check

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from rlhf_lib.common.schema import AtLeast, Count
+from rlhf_lib.common.schema import AtLeast, AtMost, NewTokens, Seed
+
+Width = Annotated[int, AtLeast(1), AtMost(65_536)]
+LARGEST = 10**11  # weights of a fresh model
 
 
 @dataclass(frozen=True)
@@ -14,13 +17,16 @@ class BaseParams:
 
     model_name_or_path: str | None
     model_revision: str | None
-    seed: int
-    vocab_size: Annotated[int, AtLeast(300)]
-    n_positions: Count
-    n_embd: Count
-    n_layer: Count
-    n_head: Count
+    seed: Seed
+    vocab_size: Annotated[int, AtLeast(300), AtMost(10_000_000)]
+    n_positions: NewTokens
+    n_embd: Width
+    n_layer: Width
+    n_head: Width
 
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_head: must divide n_embd ({self.n_embd}), got {self.n_head}")
+        weights = 12 * self.n_layer * self.n_embd**2 + (self.vocab_size + self.n_positions) * self.n_embd
+        if self.model_name_or_path is None and weights > LARGEST:
+            raise ValueError(f"n_embd: the fresh model would have {weights:.1e} weights; make it or its layers fewer")

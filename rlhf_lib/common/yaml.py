@@ -7,17 +7,20 @@ string and `no` as false.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+MAX_DEPTH, MAX_VALUES = 20, 100_000  # of a file
 
 
 class ParamsError(SystemExit):
     """A fault in the params, told in one line; ends the process with exit code 1."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.splitlines()))
+        super().__init__("".join(c if c.isprintable() else " " for c in " ".join(text.splitlines())))
 
 
 class Loader(yaml.SafeLoader):
@@ -68,11 +71,32 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     """The mapping that the text of the YAML file `path` holds; a broken one is a `ParamsError`."""
     try:
         parsed = parse_value(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from None
+    except RecursionError:
+        raise ParamsError(f"{path}: not valid YAML: nested too deeply; remove the brackets or indents") from None
     if not isinstance(parsed, dict):
         raise ParamsError(f"{path}: must hold a mapping of sections")
+    _check_size(parsed, path)
     return parsed
+
+
+def _check_size(parsed: Any, path: Path) -> None:
+    """Refuse what is nested too deeply, or too large once its aliases are followed: a few lines can hold either."""
+    level: list[Any] = [parsed]
+    values = 0
+    for _ in range(MAX_DEPTH):
+        inner = (value.values() if isinstance(value, Mapping) else value for value in level)
+        level = []
+        for items in inner:
+            if not isinstance(items, str):
+                level += [item for item in items if isinstance(item, Mapping | list | tuple | set)]
+                values += len(items)
+            if values > MAX_VALUES:
+                raise ParamsError(f"{path}: holds more than {MAX_VALUES} values; remove its aliases (*name)")
+        if not level:
+            return
+    raise ParamsError(f"{path}: nested more than {MAX_DEPTH} deep, or within itself; remove what is nested")
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -22,8 +22,8 @@ class DPOParams(TrainerParams):
         super().__post_init__()
         if self.loss_type == "robust" and self.label_smoothing >= 0.5:
             raise ValueError(
-                "label_smoothing: must be below 0.5 while dpo.loss_type is robust, which divides by 1 less twice it, "
-                f"got {self.label_smoothing:g}"
+                "label_smoothing: must be below 0.5 while dpo.loss_type is robust, which divides by "
+                f"1 - 2 label_smoothing, got {self.label_smoothing}"
             )
 
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NotEmpty
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Copies, Count, NewTokens, NotEmpty, Seed
+from rlhf_lib.evaluation.samples import mode_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateParams:
     """How the policies are sampled on the test prompts."""
 
-    seed: int
+    seed: Seed
     sources: list[str]
     max_prompts: Count | None
-    samples_per_prompt: Count
+    samples_per_prompt: Copies
     temperatures: Annotated[list[Annotated[float, AtLeast(0)]], NotEmpty()]
-    max_new_tokens: Count
+    max_new_tokens: NewTokens
     min_new_tokens: Annotated[int, AtLeast(0)]
     top_k: Annotated[int, AtLeast(0)]
     top_p: Annotated[float, Above(0), AtMost(1)]
     no_repeat_ngram_size: Annotated[int, AtLeast(0)]
     num_beams: Count
-    per_device_eval_batch_size: Count
+    per_device_eval_batch_size: BatchSize
 
     def __post_init__(self) -> None:
         if self.min_new_tokens >= self.max_new_tokens:
@@ -33,10 +34,18 @@ class EvaluateParams:
                 f"num_beams: beam search takes the place of greedy answers; add 0 to temperatures, which are "
                 f"{self.temperatures}, or set it to 1"
             )
+        named: dict[str, float] = {}
+        for temperature in self.temperatures:
+            if (name := mode_name(temperature)) in named:
+                raise ValueError(
+                    f"temperatures: {named[name]} and {temperature} would both be called {name} in the metrics; "
+                    "leave one out"
+                )
+            named[name] = temperature
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfNParams:
     """Of how many answers of the SFT model the best is taken."""
 
-    n: list[Annotated[int, AtLeast(2)]]
+    n: list[Annotated[int, AtLeast(2), AtMost(10_000)]]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.preset import leaves
+from rlhf_lib.preset.overlay import leaves
 from rlhf_lib.report.tables import markdown_table
 
 COEFFICIENTS = {"ppo": "kl_coef", "dpo": "beta"}  # how strongly a method is held near the SFT model

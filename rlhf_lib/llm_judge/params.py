@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from rlhf_lib.common.schema import POLICIES, AtLeast, Count, NotEmpty, Positive
+from rlhf_lib.common.schema import POLICIES, Above, AtLeast, AtMost, Count, NewTokens, NotEmpty
 
 Price = Annotated[float, AtLeast(0)]
 
@@ -23,10 +23,10 @@ class LLMJudgeParams:
     rubric: str
     max_prompts: Count
     temperature: Annotated[float, AtLeast(0)] | None
-    max_tokens: Count
-    timeout: Positive
-    max_retries: Annotated[int, AtLeast(0)]
-    concurrency: Count
+    max_tokens: NewTokens
+    timeout: Annotated[float, Above(0), AtMost(86_400)]
+    max_retries: Annotated[int, AtLeast(0), AtMost(100)]
+    concurrency: Annotated[int, AtLeast(1), AtMost(1000)]
     prompt_price: Price | None
     completion_price: Price | None
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhf_lib.check import SECTIONS, check_all
+from rlhf_lib.check.sections import SECTIONS, check_all
 from rlhf_lib.common import environment
 from rlhf_lib.common.schema import PARAMS_FILE, check
 from rlhf_lib.common.yaml import load_yaml

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.check import SECTIONS
+from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common import paths
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import check

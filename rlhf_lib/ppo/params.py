@@ -6,7 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, Fraction, NotEmpty, Positive
+from rlhf_lib.common.schema import (
+    Above,
+    AtLeast,
+    AtMost,
+    BatchSize,
+    Copies,
+    Count,
+    Fraction,
+    NewTokens,
+    NotEmpty,
+    Positive,
+)
 from rlhf_lib.scoring import source as reward_source
 from rlhf_lib.training.optimizers import BY_LOSS
 from rlhf_lib.training.params import OptimizerParams, WeightsParams
@@ -21,12 +32,12 @@ class PPOParams(WeightsParams, OptimizerParams):
     """Rollouts, rewards, critic, losses, evaluation; the names are those of TRL where it had them."""
 
     total_rollouts: Count
-    rollout_batch_size: Count
-    num_generations: Count
+    rollout_batch_size: BatchSize
+    num_generations: Copies
     num_ppo_epochs: Count
     num_minibatches: Count
     # sampling
-    response_length: Count
+    response_length: NewTokens
     min_new_tokens: WholeNotNegative
     temperature: Positive
     top_k: WholeNotNegative

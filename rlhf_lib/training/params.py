@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from rlhf_lib.common.schema import AtLeast, Count, Fraction, Positive
+from rlhf_lib.common.schema import AtLeast, BatchSize, Below, Count, Fraction, Positive, Seed
 from rlhf_lib.training.optimizers import Optimizer, Schedule, check_optim_args, check_schedule
+
+Decay = Annotated[float, AtLeast(0), Below(1)]  # of a running mean
 
 FREEZABLE = ("embeddings", "norms", "outer_norms", "attention", "mlp", "head")
 IN_LAYERS = ("norms", "attention", "mlp")  # the kinds that may be named in some layers only
@@ -20,7 +22,7 @@ PART = re.compile(rf"(?:({'|'.join(IN_LAYERS)}):)?(\d+)(?:-(\d+))?")
 class OptimizerParams:
     """The optimizer, its schedule and its batches."""
 
-    seed: int
+    seed: Seed
     learning_rate: Annotated[float, AtLeast(0)]
     lr_scheduler_type: Schedule
     lr_scheduler_kwargs: dict[str, int | float | bool | str]
@@ -28,10 +30,10 @@ class OptimizerParams:
     optim: Optimizer
     optim_args: str | None
     weight_decay: Annotated[float, AtLeast(0)]
-    adam_beta1: Fraction
-    adam_beta2: Fraction
+    adam_beta1: Decay
+    adam_beta2: Decay
     max_grad_norm: Annotated[float, AtLeast(0)]
-    per_device_train_batch_size: Count
+    per_device_train_batch_size: BatchSize
 
     def __post_init__(self) -> None:
         check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs, self.learning_rate)

@@ -1,6 +1,6 @@
 """The benchmark of the kinds of reward model."""
 
-from project import ROOT
+from project import DEMO
 
 from benchmarks import reward_kinds
 from rlhf_lib.common.schema import check
@@ -9,7 +9,7 @@ from rlhf_lib.reward.params import RewardParams
 
 
 def test_the_kinds_of_the_benchmark_are_params():
-    section = load_yaml(ROOT / "params.yaml")["reward"]
+    section = load_yaml(DEMO)["reward"]
     for kind in reward_kinds.KINDS.values():
         check(RewardParams, {**section, **reward_kinds.PLAIN, **kind}, "reward")
 

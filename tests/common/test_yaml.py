@@ -4,7 +4,7 @@ import math
 
 import pytest
 import yaml
-from project import ROOT
+from project import DEMO
 from ruamel.yaml import YAML
 
 from rlhf_lib.common.yaml import Loader
@@ -101,5 +101,5 @@ def test_scalars_are_read_as_dvc_reads_them(text):
 
 
 def test_params_yaml_is_read_as_dvc_reads_it():
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = DEMO.read_text(encoding="utf-8")
     assert parse(text) == YAML(typ="safe").load(text)

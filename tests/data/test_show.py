@@ -4,7 +4,7 @@ import shutil
 import sys
 
 import pytest
-from project import ROOT
+from project import DEMO
 
 from rlhf_lib.common import schema
 from rlhf_lib.common.rows import write_jsonl
@@ -30,7 +30,7 @@ def made(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     raw, splits = tmp_path / "data/raw", tmp_path / "data/splits"
-    params = ROOT / "params.yaml"
+    params = DEMO
     load(raw, replace(schema.read("load", LoadParams, params), instructions=150, num_proc=1))
     prepared = replace(schema.read("prepare", PrepareParams, params), validation_share=0.2, num_proc=1)
     write_json("metrics/data.json", prepare(raw, splits, tmp_path / "data/rejected.jsonl", prepared))

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from project import ROOT
+from project import DEMO
 
 from rlhf_lib.common.files import write_json
 from rlhf_lib.experiments import __main__ as experiments
@@ -46,7 +46,7 @@ def left_out(row, prefix="sweep-"):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder with params.yaml and the table, where the test runs."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(DEMO, tmp_path / "params.yaml")
     (tmp_path / "table.csv").write_text(TABLE)
     monkeypatch.chdir(tmp_path)
     return tmp_path

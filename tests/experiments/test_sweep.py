@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from project import ROOT
+from project import DEMO
 
 from rlhf_lib.experiments import sweep
 from rlhf_lib.experiments.sweep import Point
@@ -22,7 +22,7 @@ Worker status: 1 active, 0 idle
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(DEMO, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

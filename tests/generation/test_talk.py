@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from project import ROOT
+from project import DEMO, ROOT
 
 from rlhf_lib import talk
 from rlhf_lib.common import environment
@@ -34,7 +34,7 @@ def run(project, monkeypatch, capsys):
 def project(tiny, ending, tmp_path_factory):
     """A folder as the pipeline leaves it, less the judge; the context of its models is 64 tokens."""
     folder = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copy(DEMO, folder / "params.yaml")
     for name, model in {"sft": tiny.policy, "ppo": ending, "reward": tiny.reward}.items():
         shutil.copytree(model, folder / "models" / name)
     (folder / "models/empty").mkdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from judged import metrics, write_project
-from project import ROOT
+from project import DEMO
 from tiny_models import TEXTS
 
 from rlhf_lib.common.rows import read_jsonl
@@ -29,7 +29,7 @@ def save_model_that_says_a(path: Path) -> None:
     from rlhf_lib.common.schema import read
     from rlhf_lib.models import loading as models
 
-    params = read("base", BaseParams, ROOT / "params.yaml")
+    params = read("base", BaseParams, DEMO)
     small = {"vocab_size": 320, "n_positions": 2048, "n_embd": 32, "n_layer": 2, "n_head": 2}
     tokenizer = base.fresh_tokenizer(TEXTS, 320)
     model = base.fresh_model(dataclasses.replace(params, **small), tokenizer)

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 
 import pytest
 import yaml
-from project import ROOT
+from project import DEMO, ROOT
 
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.measure.best_of_n import best_of_n_metrics, kl_bound, subsets
@@ -96,7 +96,7 @@ def test_without_true_quality_nothing_is_said_of_it():
 
 
 def run_stage(folder, **sections):
-    evaluate = yaml.safe_load((ROOT / "params.yaml").read_text())["evaluate"] | sections.pop("evaluate", {})
+    evaluate = yaml.safe_load(DEMO.read_text())["evaluate"] | sections.pop("evaluate", {})
     (folder / "params.yaml").write_text(yaml.safe_dump({"policy": "ppo", "evaluate": evaluate, **sections}))
     write_jsonl(folder / "data/samples/sft.jsonl", [])
     stages = "from stages import best_of_n, measure; best_of_n.main(); sys.argv[1:] = ['best_of_n']; measure.main()"

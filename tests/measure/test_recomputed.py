@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import yaml
-from project import ROOT
+from project import DEMO, ROOT
 from recomputed import NEAR, Run, check_best_of_n, check_calibration, check_dataset, check_policy, lines, won
 from safetensors.torch import load_file, save_file
 from tiny_models import IN_FP32
@@ -81,7 +81,7 @@ def tiny_run(tiny, tmp_path_factory):
     ]
     (folder / "data/splits").mkdir(parents=True)
     (folder / "data/splits/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    evaluated = yaml.safe_load((ROOT / "params.yaml").read_text())["evaluate"]
+    evaluated = yaml.safe_load(DEMO.read_text())["evaluate"]
     evaluated |= {"samples_per_prompt": 3, "max_new_tokens": 12, "temperatures": [1.0, 0.7, 0.0]}
     sections = {"policy": "ppo", "compute": vars(IN_FP32), "evaluate": evaluated, "best_of_n": {"n": [2, 4]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))

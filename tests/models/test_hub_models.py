@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 from hub_processes import COMMIT, start
-from project import ROOT
+from project import DEMO
 from standin_hub import StandInHub
 
 from rlhf_lib.common.rows import write_jsonl
@@ -41,7 +41,7 @@ def run_models(hub, root, name, **env):
     """The folder where stage `base` ran, and what the process printed at its end."""
     work = root / name
     work.mkdir()
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load(DEMO.read_text())
     params["base"] |= {"model_name_or_path": "o/policy", "model_revision": COMMIT}
     (work / "params.yaml").write_text(yaml.safe_dump(params))
     answer = [{"role": "assistant", "content": "Yes."}]

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from project import ROOT
+from project import DEMO, ROOT
 from transformers import GPT2Config
 
-from rlhf_lib.check import SECTIONS
+from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common.schema import check
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.plan import __main__ as plan
@@ -22,7 +22,7 @@ BATCH = ForwardPass(rows=3, width=10, labelled=6)
 
 
 def shape(kind="policy", **settings):
-    params = check(SECTIONS["sft"], {**load_yaml(ROOT / "params.yaml")["sft"], **settings}, "sft")
+    params = check(SECTIONS["sft"], {**load_yaml(DEMO)["sft"], **settings}, "sft")
     return shapes.shape("sft", GPT2Config(**SIZES, bos_token_id=0, eos_token_id=0), kind, params)
 
 
@@ -116,7 +116,7 @@ def test_rates_are_measured_of_what_fits(project, monkeypatch):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(DEMO, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -19,11 +19,13 @@ from doc_pages import COMMAND_PAGES, blocks, commands
 
 # before any stage has run
 ON_A_FRESH_COPY = {
-    "git checkout params.yaml",
     "make data",
     "python -m rlhf_lib.data.show --examples --split preference_train",
     "python -m rlhf_lib.preset",
+    "python -m rlhf_lib.preset demo",
     "python -m rlhf_lib.preset gpt2",
+    "python -m rlhf_lib.preset gpt2 sft.seed=1",
+    "python -m rlhf_lib.preset gpt2 smoke",
     "python -m rlhf_lib.preset gpt2 'launch=accelerate launch --config_file launch/gpus.yaml'",
     "python -m rlhf_lib.preset local 'load.sources=[{reader: file, path: answers.csv, columns: "
     "{prompt: Question, response: Answer, score: Score}}]'",
@@ -227,6 +229,35 @@ def test_commands_run_before_any_stage_has(fresh: Path, block: str):
     base = run(fresh, "git", "rev-parse", "HEAD").strip()
     run_block(fresh, block, to_run(ON_A_FRESH_COPY)[block])
     restore(fresh, base)
+
+
+def state_of(folder: Path) -> str:
+    """What git says of the files, and the params."""
+    return run(folder, "git", "status", "--porcelain") + (folder / "params.yaml").read_text(encoding="utf-8")
+
+
+EXPERIMENTS = [line for lines in COMMANDS.values() for line in lines if line.startswith("dvc exp run")]
+
+
+def test_every_experiment_that_is_shown_runs_in_a_copy_of_the_workspace():
+    assert len(EXPERIMENTS) > 20
+    in_copies = ("dvc exp run --temp ", "dvc exp run --queue ", "dvc exp run --run-all ")
+    assert [line for line in EXPERIMENTS if not line.startswith(in_copies)] == []
+
+
+@pytest.mark.slow
+def test_the_experiments_of_the_readme_leave_the_workspace_as_it_was(finished: Path):
+    base = run(finished, "git", "rev-parse", "HEAD").strip()
+    run_block(finished, "README.md", [line for lines in COMMANDS.values() for line in lines if line in EITHER][:1])
+    before = state_of(finished)
+    shown = [
+        line for block in COMMANDS if block.startswith("README") for line in COMMANDS[block] if line in EXPERIMENTS
+    ]
+    assert shown and run(finished, "git", "status", "--porcelain") == ""
+    for line in shown:
+        run_block(finished, "README.md", [line])
+        assert state_of(finished) == before, line
+    restore(finished, base)
 
 
 @pytest.mark.slow

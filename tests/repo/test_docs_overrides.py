@@ -12,8 +12,8 @@ from doc_pages import COMMAND_PAGES, prose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from shipped_params import PARAMS, shipped
 
-from rlhf_lib.check import check_all
-from rlhf_lib.preset import is_open
+from rlhf_lib.check.sections import check_all
+from rlhf_lib.preset.overlay import is_open
 
 # ---- -S
 

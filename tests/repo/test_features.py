@@ -10,7 +10,7 @@ from doc_pages import prose
 from project import ROOT
 from shipped_params import check
 
-from rlhf_lib.check import SECTIONS
+from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common.yaml import parse_value
 from rlhf_lib.data.load.params import ReaderName, SourceParams
 from rlhf_lib.data.prepare.params import MixtureParams

@@ -9,9 +9,9 @@ from preset_names import PRESETS
 from project import ROOT
 from shipped_params import PARAMS, shipped
 
-from rlhf_lib import preset
-from rlhf_lib.check import SECTIONS, check_all
+from rlhf_lib.check.sections import SECTIONS, check_all
 from rlhf_lib.common import schema
+from rlhf_lib.preset import overlay as preset
 
 # ---- the file that ships
 
@@ -53,7 +53,7 @@ def run_stage(directory, stage, *arguments, params=None):
 
 def with_value(name, key, value):
     """The text of params.yaml with one value of one section replaced."""
-    pattern = re.compile(rf"(^{name}:\n(?:(?:  .*)?\n)*?  ){key}: .*$", re.MULTILINE)
+    pattern = re.compile(rf"(^{name}:\n(?:(?:  .*)?\n)*?  ){key}:.*(?:\n  - .*)*$", re.MULTILINE)
     text, count = pattern.subn(rf"\g<1>{value}", PARAMS.read_text(encoding="utf-8"))
     assert count == 1
     return text

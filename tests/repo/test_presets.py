@@ -3,6 +3,7 @@
 import importlib
 import json
 import shlex
+import shutil
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from dvc.utils.hydra import to_hydra_overrides
 from encoders import CONTEXT, save_encoder
 from preset_names import PRESETS
-from project import ROOT
+from project import DEMO, ROOT
 from safetensors.torch import load_file
 from shrunk_models import ENCODER, GPT2_MODELS, LENGTH, config_of, write_decoder
 from tiny_models import TEXTS
@@ -20,12 +21,13 @@ from transformers import AutoConfig, TrainingArguments
 from trl import DPOConfig, RewardConfig, SFTConfig
 from trl_trainers import CHOSEN, REJECTED, assistant, read_tsv, user
 
-from rlhf_lib import preset
-from rlhf_lib.check import SECTIONS, check_all
+from rlhf_lib.check.sections import SECTIONS, check_all
 from rlhf_lib.common import environment
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import check
 from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.preset import __main__ as command
+from rlhf_lib.preset import overlay as preset
 from rlhf_lib.training import trainer as training
 
 TRAINERS = ("sft", "reward", "judge", "dpo", "ppo")
@@ -41,7 +43,7 @@ CONTEXTS = {  # tokens
 
 def params_of(name):
     """params.yaml with the preset over it."""
-    params = load_yaml(ROOT / "params.yaml")
+    params = load_yaml(DEMO)
     assert preset.overlay(params, list(preset.leaves(load_yaml(ROOT / f"presets/{name}.yaml"))), name)
     return params
 
@@ -55,7 +57,7 @@ def section(params, name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_holds_only_what_differs(name):
-    shipped, own = load_yaml(ROOT / "params.yaml"), list(preset.leaves(load_yaml(ROOT / f"presets/{name}.yaml")))
+    shipped, own = load_yaml(DEMO), list(preset.leaves(load_yaml(ROOT / f"presets/{name}.yaml")))
     changed = {key for key, *_ in preset.overlay(deepcopy(shipped), own, name)}
     assert [".".join(path) for path, _ in own if ".".join(path) not in changed] == []
     check_all(params_of(name))
@@ -98,14 +100,16 @@ def test_a_preset_builds_every_config(name, checkpoints):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_printed_as_flags(name, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
+def test_a_preset_is_printed_as_flags(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DEMO, "params.yaml")
+    Path("presets").symlink_to(ROOT / "presets")
     monkeypatch.setattr(sys, "argv", ["preset", name, "--flags"])
-    preset.main()
+    command.main()
     words = shlex.split(capsys.readouterr().out)
     assert words and set(words[::2]) == {"-S"}
     changed = {override.key_or_group: override.value() for override in to_hydra_overrides(words[1::2])}
-    shipped = load_yaml(ROOT / "params.yaml")
+    shipped = load_yaml(DEMO)
     expected = preset.overlay(shipped, list(preset.leaves(load_yaml(ROOT / f"presets/{name}.yaml"))), name)
     assert changed == {key: after for key, _, after in expected}
 

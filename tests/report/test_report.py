@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from project import DEMO
 from report_project import make_project, run_report
 
 from rlhf_lib.common.files import write_json
@@ -106,7 +106,7 @@ def test_the_terminal_table_fits_and_lines_up(load):
 
 def test_an_empty_folder_has_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(DEMO, "params.yaml")
     found = inputs.load()
     assert found.policies == [] and found.chosen() == [] and found.hashes == []
     assert verdict(found).headline.startswith("No verdict yet")
@@ -134,7 +134,7 @@ def test_a_broken_file_is_an_error_of_one_line(load, tmp_path):
 
 
 def test_show_without_metrics_says_what_to_run(tmp_path):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(DEMO, tmp_path / "params.yaml")
     done = run_report(tmp_path, "--show")
     assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1
     assert "metrics/eval/sft.json" in done.stderr and "dvc repro" in done.stderr

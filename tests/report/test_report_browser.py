@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from project import DEMO, ROOT
 from report_project import NASTY, make_nasty, make_project
 
 from rlhf_lib.report import figures, inputs, page
@@ -231,7 +231,7 @@ def test_print_shows_the_content_in_light_and_without_controls(visit):
 
 
 def test_without_policies_the_page_still_opens(browser, tmp_path, monkeypatch):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(DEMO, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     Path("index.html").write_text(page.render(inputs.load(), 10), encoding="utf-8")
     seen = Visit(browser, Path("index.html"))

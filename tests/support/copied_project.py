@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from project import ROOT
+from project import DEMO, ROOT
 
 ENV = {
     **{key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "PYTHONPATH"))},
@@ -48,6 +48,7 @@ def copy_of_project(folder: Path) -> Path:
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    shutil.copy(DEMO, folder / "params.yaml")
     run(folder, "git", "init", "-q")
     run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke")
     commit(folder)

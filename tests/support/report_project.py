@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from project import ROOT
+from project import DEMO, ROOT
 
 from rlhf_lib.common.files import write_curve, write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
@@ -30,7 +30,7 @@ def make_project(
     root: Path, prompts: int = 30, gold: bool = True, policies: tuple[str, ...] = ("sft", "ppo", "dpo"), **shift: float
 ) -> Path:
     """Write the files into `root`; `shift` moves a policy's reward, judge and true quality."""
-    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    (root / "params.yaml").write_text(DEMO.read_text(encoding="utf-8"), encoding="utf-8")
     (root / "requirements.txt").write_text("jinja2==3.1.6\nno-such-library==1\n")
     (root / "dvc.lock").write_text(LOCK)
     samples = {

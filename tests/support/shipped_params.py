@@ -1,12 +1,10 @@
 """The params that ship, with some values changed, and what is told of a fault."""
 
 import pytest
-from project import ROOT
+from project import DEMO as PARAMS
 
-from rlhf_lib.check import SECTIONS
+from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common import schema
-
-PARAMS = ROOT / "params.yaml"
 
 
 def shipped():

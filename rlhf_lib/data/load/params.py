@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from rlhf_lib.common.rows import ROLES
-from rlhf_lib.common.schema import AtLeast, NotEmpty
+from rlhf_lib.common.schema import AtLeast, AtMost, NotEmpty, Processes, Seed
 
 ReaderName = Literal[
     "demo",
@@ -104,9 +104,9 @@ class LoadParams:
     """Where the rows come from; see the comments in params.yaml."""
 
     sources: Annotated[list[SourceParams], NotEmpty()]
-    instructions: Annotated[int, AtLeast(1)]
-    num_proc: Annotated[int, AtLeast(1)] | None
-    seed: int
+    instructions: Annotated[int, AtLeast(1), AtMost(1_000_000)]
+    num_proc: Processes | None
+    seed: Seed
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NotEmpty
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NotEmpty, Processes, Seed, shown
 
 Share = Annotated[float, Above(0), AtMost(1)]
 Role = Literal["sft", "preference", "reward", "dpo", "judge", "prompts", "test"]
@@ -61,8 +61,8 @@ class PrepareParams:
     test_share: Annotated[float, AtLeast(0), AtMost(1)]
     upstream_test: bool
     minhash_threshold: Annotated[float, Above(0), AtMost(1)] | None
-    num_proc: Count | None
-    seed: int
+    num_proc: Processes | None
+    seed: Seed
 
     def __post_init__(self) -> None:
         total = (self.sft_share or 0) + (self.reward_share or 0)
@@ -86,8 +86,8 @@ class PrepareParams:
         for pattern in self.drop_patterns:
             try:
                 re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"drop_patterns: {pattern!r} is not a regular expression: {error}") from None
+            except (re.error, OverflowError, RecursionError) as error:
+                raise ValueError(f"drop_patterns: {shown(pattern)} is not a regular expression: {error}") from None
 
 
 def check_range(name: str, value: list[float]) -> None:

@@ -33,13 +33,18 @@ def check_mixture(params: PrepareParams, sources: Sequence[SourceInfo]) -> None:
         where = f"{PARAMS_FILE}: prepare.mixture.{name}"
         if name not in known:
             raise ParamsError(f"{where}: no source of that name; there are: {', '.join(known)}")
-        possible = [*known[name].roles, *(PREFERENCES if "preference" in known[name].roles else ()), "test"]
+        possible = possible_roles(known[name].roles)
         for role in entry.roles or ():
             if role not in possible:
                 raise ParamsError(
-                    f"{where}.roles: the source cannot have the role {role}; it can: "
-                    f"{', '.join(dict.fromkeys(possible))}"
+                    f"{where}.roles: the source cannot have the role {role}; it can: {', '.join(possible)}"
                 )
+
+
+def possible_roles(of_rows: Sequence[str]) -> list[str]:
+    """The roles that a mixture may give to a source whose rows can have `of_rows`."""
+    taken_apart: tuple[str, ...] = PREFERENCES if "preference" in of_rows else ()
+    return list(dict.fromkeys((*of_rows, *taken_apart, "test")))
 
 
 def settle(sources: Sequence[SourceInfo], params: PrepareParams) -> list[SourceInfo]:

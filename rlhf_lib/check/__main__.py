@@ -1,0 +1,77 @@
+"""Say what is wrong with params.yaml and with what it names, before anything runs: `python -m rlhf_lib.check`.
+
+A line for each fault, and exit code 1 if there is any. What needs no model is looked at in about a second; models and
+tokenizers are, where they are in a directory or in the hub's cache. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlhf_lib.check import inputs, rows
+from rlhf_lib.check.sections import faults, valid_sections
+from rlhf_lib.check.together import START
+from rlhf_lib.common import environment
+from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.yaml import load_yaml
+
+TEXTS = 20  # of the user's rows that a tokenizer must give back
+
+
+def check(params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Every fault, and every note on what works but may not be meant, of params.yaml and of what it names."""
+    found = faults(params)
+    sections = valid_sections(params)
+    more = list(inputs.faults(sections))
+    notes: list[str] = []
+    texts: list[str] = []
+    if not found and not more:
+        sample = None
+        try:
+            sample = rows.sample(sections["load"], sections["prepare"])
+        except SystemExit as fault:
+            told = str(fault)
+            more.append(
+                told.removeprefix(f"{PARAMS_FILE}: ") if told.startswith(str(PARAMS_FILE)) else f"load.sources: {told}"
+            )
+        if sample is not None:
+            more += rows.faults(sections, sample)
+            notes = list(rows.notes(sections, sample))
+            answers = [row["completion"][0]["content"] for row in sample.splits.get("sft_train", [])[:TEXTS]]
+            texts = [text[:200] for text in answers]
+    if names_models(sections):
+        with environment.importing():
+            from rlhf_lib.check import models
+        more += models.faults(sections, texts)
+    return found + [f"{PARAMS_FILE}: {fault}" for fault in more], notes
+
+
+def names_models(sections: Mapping[str, Any]) -> bool:
+    """Whether a model has to be looked at: one of the user's, or a fresh one of which parts are trained."""
+    parts = (sections[name] for name in ("sft", "reward", "judge", "dpo", "ppo") if name in sections)
+    named = [sections["base"].model_name_or_path] if "base" in sections else []
+    named += [sections["prepare"].tokenizer_name_or_path] if "prepare" in sections else []
+    named += [sections[n].model_name_or_path for n in ("reward", "judge") if n in sections]
+    return any(part.lora_r is not None or part.freeze for part in parts) or any(
+        name is not None and name not in START for name in named
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: print the faults and the notes; exit with 1 where there is a fault."""
+    argparse.ArgumentParser(prog="python -m rlhf_lib.check", description=__doc__).parse_args(arguments)
+    environment.prepare(offline=True)
+    found, notes = check(load_yaml(PARAMS_FILE))
+    for note in notes:
+        print(f"note: {note}")
+    for fault in found:
+        print(" ".join(fault.split()), file=sys.stderr)
+    if found:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What the models and tokenizers at hand can do: this imports torch, and builds models without weights."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from rlhf_lib.check.at_hand import folder
+from rlhf_lib.check.together import START
+from rlhf_lib.common.hub import one_line
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.plan.shapes import base_config
+from rlhf_lib.training import weights
+
+# what a tokenizer must give back where there are no rows of the user
+TEXTS = ("Name the capital of France, please.", "1 + 2 = 3 (that's right!)", "def f(x):\n    return x * 2")
+POLICIES = ("sft", "dpo", "ppo")
+LOST = 0.2  # of the texts; in a few, a sign that is not in the vocabulary
+
+
+def faults(sections: Mapping[str, Any], texts: Sequence[str] = ()) -> Iterator[str]:
+    """Every fault of the models and tokenizers at hand, `section.key: ...`; `texts`: some of the user's rows."""
+    logging.set_verbosity_error()
+    texts = texts or TEXTS
+    base = sections.get("base")
+    config = None
+    if base is not None and base.model_name_or_path is not None:
+        yield from _tokenizer("base.model_name_or_path", base.model_name_or_path, base.model_revision, texts)
+    if base is not None and (base.model_name_or_path is None or folder(base.model_name_or_path, base.model_revision)):
+        try:
+            config = base_config(base)
+        except ParamsError as fault:
+            yield str(fault).removeprefix("params.yaml: ")
+    if config is not None and not _is_policy(config):
+        yield f"base.model_name_or_path: a {config.model_type} is no causal language model; name one that is"
+        config = None
+    if config is not None:
+        yield from _policies(sections, config)
+    if (prepare := sections.get("prepare")) is not None and prepare.tokenizer_name_or_path is not None:
+        name, revision = prepare.tokenizer_name_or_path, prepare.tokenizer_revision
+        if base is None or name != base.model_name_or_path:
+            yield from _tokenizer("prepare.tokenizer_name_or_path", name, revision, texts)
+    for name in ("reward", "judge"):
+        if name in sections:
+            yield from _reward_model(name, sections[name], config, texts)
+
+
+def _policies(sections: Mapping[str, Any], config: Any) -> Iterator[str]:
+    for name in ("sft", "reference"):
+        if name in sections:
+            yield from _context(name, sections[name], config)
+    for name in POLICIES:
+        if name in sections:
+            yield from _weights(name, AutoModelForCausalLM, config, sections[name], "CAUSAL_LM")
+
+
+def _context(name: str, section: Any, config: Any) -> Iterator[str]:
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if limit and section.max_length > limit:
+        yield f"{name}.max_length: {section.max_length} tokens, but the model attends to {limit}; lower it"
+
+
+def _is_policy(config: Any) -> bool:
+    return not config.is_encoder_decoder and _on_meta(AutoModelForCausalLM, config) is not None
+
+
+def _reward_model(name: str, section: Any, base: Any, texts: Sequence[str]) -> Iterator[str]:
+    where = f"{name}.model_name_or_path"
+    source = section.source
+    if source.location in START:
+        config = base
+    else:
+        place = folder(source.location, source.revision)
+        if place is None:
+            return
+        yield from _tokenizer(where, source.location, source.revision, texts, policy=False)
+        config = _config(place)
+        if config is None:
+            yield f"{where}: {place} has no config.json that transformers knows; name the directory of a model"
+            return
+    if config is None:
+        return
+    model = _on_meta(AutoModelForSequenceClassification, config)
+    if model is None or config.is_encoder_decoder or not hasattr(config, "vocab_size"):
+        kind = "an encoder-decoder" if config.is_encoder_decoder else f"of the kind {config.model_type}"
+        yield f"{where}: {section.model_name_or_path} is {kind}, which cannot read pairs; name a decoder or an encoder"
+        return
+    yield from _context(name, section, config)
+    yield from _weights(name, AutoModelForSequenceClassification, config, section, "SEQ_CLS")
+
+
+def _weights(name: str, auto: Any, config: Any, params: Any, task: weights.Task) -> Iterator[str]:
+    """Adapters or freezing that the model does not allow; adapters on the head, or on weights tied to it."""
+    if params.lora_r is None and not params.freeze:
+        return
+    model = _on_meta(auto, config)
+    heads = {"score", "classifier", *_names(model, model.get_output_embeddings())}
+    tied = _names(model, model.get_input_embeddings()) if config.tie_word_embeddings else set()
+    for target in params.lora_target_modules or ():
+        last = target.rpartition(".")[2]
+        if last in heads | tied:
+            what = "the head" if last in heads else "the embedding, to which the head is tied"
+            yield f"{name}.lora_target_modules: {target} is {what}; adapters there cannot be merged; leave it out"
+            return
+    try:
+        with torch.device("meta"):
+            weights.choose(name, model, params, task)
+    except ParamsError as fault:
+        yield str(fault).removeprefix("params.yaml: ")
+
+
+def _names(model: Any, module: Any) -> set[str]:
+    return {name.rpartition(".")[2] for name, found in model.named_modules() if module is not None and found is module}
+
+
+def _config(place: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _on_meta(auto: Any, config: Any) -> Any:
+    """The model of a config, without weights; None where the class has none for this kind."""
+    config.num_labels = 1
+    try:
+        with torch.device("meta"):
+            return auto.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, AttributeError, TypeError, RuntimeError, ImportError):
+        return None
+
+
+def _tokenizer(where: str, name: str, revision: str | None, texts: Sequence[str], policy: bool = True) -> Iterator[str]:
+    """What is wrong with a tokenizer at hand: none, no vocabulary, no EOS (of a policy), or texts that it loses."""
+    place = folder(name, revision, "tokenizer_config.json") or folder(name, revision)
+    if place is None:
+        return
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the libraries raise whatever they like for a broken file
+        yield f"{where}: {name} has no tokenizer that can be read ({one_line(error)}); copy the tokenizer's files there"
+        return
+    if len(set(tokenizer.get_vocab()) - set(tokenizer.get_added_vocab())) == 0:
+        yield f"{where}: the tokenizer of {name} has no vocabulary; copy tokenizer.json or its vocabulary there"
+        return
+    if policy and where.startswith("base.") and tokenizer.eos_token is None:
+        yield f"{where}: the tokenizer of {name} has no EOS token, with which answers end; name another model"
+    yield from _losses(where, name, tokenizer, texts, policy)
+
+
+def _losses(where: str, name: str, tokenizer: Any, texts: Sequence[str], policy: bool) -> Iterator[str]:
+    """Texts that do not come back; an encoder, which may change case and accents, must know half of the tokens."""
+    lost = []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        back = tokenizer.decode(ids)
+        if ids.count(tokenizer.unk_token_id) > len(ids) / 2 or (policy and _letters(back) != _letters(text)):
+            lost.append((text[:60], back[:60]))
+    if len(lost) > len(texts) * LOST:
+        text, back = lost[0]
+        yield (
+            f"{where}: the tokenizer of {name} loses {len(lost)} of {len(texts)} texts: {text!r} comes back as "
+            f"{back!r}; is its vocabulary whole, and of this language?"
+        )
+
+
+def _letters(text: str) -> str:
+    """What must come back: all but the spaces, and however Unicode writes it."""
+    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text))

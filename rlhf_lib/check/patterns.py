@@ -1,0 +1,38 @@
+"""Regular expressions that take for ever on some short text: Python's re has no limit of time."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+REPEATS = re.compile(r"[*+]|\{\d*,?\d*\}")
+SECONDS = 5.0  # for what takes milliseconds
+# In a process of its own, which can be stopped.
+SEARCH = "import json, re, sys; pattern, texts = json.load(sys.stdin); [re.search(pattern, text) for text in texts]"
+
+
+def too_slow(patterns: Sequence[str]) -> Iterator[str]:
+    """The patterns that do not come to an end within seconds on texts of their own letters, repeated."""
+    for pattern in patterns:
+        if len(REPEATS.findall(pattern)) < 2 and "|" not in pattern:
+            continue  # one repetition takes at most the square of the text's length
+        try:
+            subprocess.run(
+                [sys.executable, "-I", "-c", SEARCH],
+                input=json.dumps([pattern, texts(pattern)]),
+                text=True,
+                timeout=SECONDS,
+                capture_output=True,
+            )
+        except subprocess.TimeoutExpired:
+            yield pattern
+
+
+def texts(pattern: str) -> list[str]:
+    """Texts that almost match: a letter, or the pattern without its signs, many times, and an odd end."""
+    letters = dict.fromkeys([*re.sub(r"\W", "", pattern)[:20], "a", "0", " ", "-"])
+    words = [*letters, re.sub(r"\W|\d", "", pattern)[:20] or "b", "a "]
+    return [word * times + "\n!\0" for times in (30, 1000) for word in words]

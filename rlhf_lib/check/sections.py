@@ -1,0 +1,82 @@
+"""Every section of params.yaml, and the faults of the params as such: within a section, and between sections.
+
+A stage checks its own section when it runs; this says what is wrong before the first stage does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlhf_lib.base.params import BaseParams
+from rlhf_lib.check import together
+from rlhf_lib.common.schema import PARAMS_FILE, check_launch, check_policy, examine
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.data.load.params import LoadParams
+from rlhf_lib.data.prepare.params import PrepareParams
+from rlhf_lib.dpo.params import DPOParams, ReferenceParams
+from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
+from rlhf_lib.llm_judge.params import LLMJudgeParams
+from rlhf_lib.models.params import ComputeParams
+from rlhf_lib.negatives.params import NegativesParams
+from rlhf_lib.ppo.params import PPOParams
+from rlhf_lib.report.params import ReportParams
+from rlhf_lib.reward.params import JudgeParams, RewardParams
+from rlhf_lib.sft.params import SFTParams
+
+SECTIONS: dict[str, type] = {
+    "compute": ComputeParams,
+    "load": LoadParams,
+    "prepare": PrepareParams,
+    "base": BaseParams,
+    "sft": SFTParams,
+    "negatives": NegativesParams,
+    "reward": RewardParams,
+    "judge": JudgeParams,
+    "reference": ReferenceParams,
+    "dpo": DPOParams,
+    "ppo": PPOParams,
+    "evaluate": EvaluateParams,
+    "llm_judge": LLMJudgeParams,
+    "report": ReportParams,
+    "best_of_n": BestOfNParams,
+}
+
+
+def check_all(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:
+    """A `ParamsError` for the first fault in any section or between sections, that says how many more there are."""
+    if found := faults(params, path):
+        more = f" (and {len(found) - 1} more: python -m rlhf_lib.check)" if len(found) > 1 else ""
+        raise ParamsError(found[0] + more)
+
+
+def faults(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> list[str]:
+    """Every fault of the params as such, a line each; no file is read but those that the launch command names."""
+    found = []
+    for part in (check_policy, check_launch):
+        try:
+            part(params, path)
+        except ParamsError as error:
+            found.append(str(error))
+    for name in params:
+        if name not in ("policy", "launch", *SECTIONS):
+            known = f"policy, launch, {', '.join(SECTIONS)}"
+            found.append(f"{path}: {str(name)[:100]}: unknown section; known: {known}")
+    for examined in _examined(params, path).values():
+        found += examined if isinstance(examined, list) else []
+    return found + [f"{path}: {fault}" for fault in together.faults(valid_sections(params))]
+
+
+def valid_sections(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that hold, each as an instance of its class."""
+    return {name: section for name, section in _examined(params).items() if not isinstance(section, list)}
+
+
+def _examined(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Each section as an instance of its class, or as the list of its faults."""
+    missing = "the section is missing; rlhf_lib/preset/demo.yaml has it"
+    return {
+        name: examine(section, params[name], name, path) if name in params else [f"{path}: {name}: {missing}"]
+        for name, section in SECTIONS.items()
+    }

@@ -1,0 +1,126 @@
+"""Faults between sections: each section holds, but not with the others. Nothing is read but the params."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rlhf_lib.base.params import BaseParams
+from rlhf_lib.check.patterns import too_slow
+from rlhf_lib.common import paths
+from rlhf_lib.common.schema import shown
+from rlhf_lib.data.load.params import LoadParams
+from rlhf_lib.data.load.readers import READERS
+from rlhf_lib.data.prepare.params import PrepareParams
+from rlhf_lib.data.prepare.roles import possible_roles
+from rlhf_lib.ppo.params import PPOParams
+from rlhf_lib.reward.params import JudgeParams
+
+# What stages write, and which stage reads of it what params name; anything else would be a circle, or an input that
+# DVC does not see change.
+OUTS = (
+    *(paths.BASE, paths.SFT, paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO),
+    *(paths.RAW, paths.SPLITS, paths.REJECTED, paths.LLM_JUDGE_ROWS, paths.REPORT, "metrics"),
+    *("data/negatives", "data/reference", "data/samples", "data/scores"),
+)
+START = (paths.BASE, paths.SFT)  # of a reward model
+# transformers' names for the places to log to
+TRACKERS = (
+    *("azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow"),
+    *("neptune", "swanlab", "tensorboard", "trackio", "wandb"),
+)
+
+Rule = Callable[..., Iterator[str]]
+
+
+def faults(sections: Mapping[str, Any]) -> Iterator[str]:
+    """Every fault between the sections, `section.key: ...`; a rule whose sections are not all there is left out."""
+    for rule, names in RULES.items():
+        if all(name in sections for name in names):
+            yield from rule(*(sections[name] for name in names))
+
+
+def mixture(load: LoadParams, prepare: PrepareParams) -> Iterator[str]:
+    """Sources that are not there, and roles that their rows cannot have. What no source gives is left out later."""
+    able = {source.name: possible_roles(READERS[source.reader].roles) for source in load.sources}
+    for name, entry in prepare.mixture.items():
+        if name not in able:
+            yield f"prepare.mixture.{name}: no source of that name; load.sources has: {', '.join(able)}"
+            continue
+        for role in entry.roles or ():
+            if role not in able[name]:
+                can = f"its rows can have: {', '.join(able[name])}"
+                yield f"prepare.mixture.{name}.roles: the source cannot have the role {role}; {can}"
+
+
+def made(path: str) -> str | None:
+    """The out of the graph that `path` is, or lies in."""
+    relative = os.path.relpath(os.path.expanduser(path))
+    return next((out for out in OUTS if f"{relative}/".startswith(f"{out}/")), None)
+
+
+def circles(
+    load: LoadParams, prepare: PrepareParams, base: BaseParams, reward: JudgeParams, judge: JudgeParams, ppo: PPOParams
+) -> Iterator[str]:
+    """Inputs that come from a stage that does not run before the one that reads them."""
+    named = {
+        "prepare.tokenizer_name_or_path": (prepare.tokenizer_name_or_path, ()),
+        "base.model_name_or_path": (base.model_name_or_path, ()),
+        "reward.model_name_or_path": (reward.model_name_or_path, START),
+        "judge.model_name_or_path": (judge.model_name_or_path, START),
+        **{f"load.sources[{i}].path": (source.path, ()) for i, source in enumerate(load.sources)},
+        **{f"ppo.reward_funcs[{i}]": (entry, (paths.REWARD,)) for i, entry in enumerate(ppo.reward_funcs)},
+    }
+    for name, (path, allowed) in named.items():
+        out = made(path) if path else None
+        if out is not None and out not in allowed:
+            may = f"; it may be {' or '.join(allowed)}" if allowed else ""
+            yield f"{name}: {path} is made by a stage that does not run before this one{may}; copy it to another place"
+
+
+def lengths(
+    base: BaseParams, sft: Any, reward: JudgeParams, judge: JudgeParams, reference: Any, ppo: PPOParams, evaluate: Any
+) -> Iterator[str]:
+    """Lengths above the context of a fresh model."""
+    if base.model_name_or_path is not None:
+        return
+    limits = {"sft.max_length": sft.max_length, "reference.max_length": reference.max_length}
+    limits |= {
+        f"{name}.max_length": section.max_length
+        for name, section in {"reward": reward, "judge": judge}.items()
+        if section.model_name_or_path in START
+    }
+    for name, length in limits.items():
+        if length > base.n_positions:
+            yield f"{name}: {length} tokens, but the fresh model has base.n_positions: {base.n_positions}; lower it"
+    answers = {"ppo.response_length": ppo.response_length, "evaluate.max_new_tokens": evaluate.max_new_tokens}
+    for name, length in answers.items():
+        if length >= base.n_positions:
+            room = f"no room for a prompt in base.n_positions: {base.n_positions}"
+            yield f"{name}: {length} tokens leave {room}; lower it"
+
+
+def drop_patterns(prepare: PrepareParams) -> Iterator[str]:
+    """Regular expressions that would take for ever."""
+    for pattern in too_slow(prepare.drop_patterns):
+        yield (
+            f"prepare.drop_patterns: {shown(pattern)} takes seconds on a short text; let no part that repeats, such "
+            "as a+, be repeated again, as in (a+)+"
+        )
+
+
+def trackers(ppo: PPOParams) -> Iterator[str]:
+    """Places to log to that transformers does not know."""
+    for name in ppo.report_to:
+        if name not in (*TRACKERS, "all"):
+            yield f"ppo.report_to: {shown(name)} is none that transformers reports to; those are {', '.join(TRACKERS)}"
+
+
+RULES: dict[Rule, tuple[str, ...]] = {
+    mixture: ("load", "prepare"),
+    circles: ("load", "prepare", "base", "reward", "judge", "ppo"),
+    lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "evaluate"),
+    drop_patterns: ("prepare",),
+    trackers: ("ppo",),
+}

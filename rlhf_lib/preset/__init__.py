@@ -1,0 +1,1 @@
+"""Presets: named sets of params, each a whole that starts from the demo's."""

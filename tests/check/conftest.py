@@ -1,0 +1,16 @@
+"""A folder of a project, where the check runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from project import DEMO, ROOT
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("launch", "presets", "rewards", "rubrics"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(DEMO, "params.yaml")
+    return tmp_path

@@ -1,0 +1,163 @@
+"""Faults between sections, and paths that are not there: every one is told, in a line of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shipped_params import fault, shipped
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from rlhf_lib.check import inputs, patterns, together
+from rlhf_lib.check.sections import check_all, faults, valid_sections
+
+PROJECT = pytest.mark.usefixtures("folder")
+
+
+def with_values(changes: dict[str, Any]) -> dict[str, Any]:
+    """The shipped params with some values changed, by their dotted names."""
+    params = shipped()
+    for name, value in changes.items():
+        section, _, key = name.partition(".")
+        params[section][key] = value
+    return params
+
+
+FILE = {"reader": "file", "path": "rows.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        (
+            {"prepare.mixture": {"hh": {}}},
+            ["prepare.mixture.hh: no source of that name; load.sources has: demo"],
+        ),
+        ({"load.sources": [{"reader": "ultrachat"}]}, []),
+        ({"prepare.mixture": {"demo": {"roles": ["dpo", "test"]}}}, []),
+        (
+            {
+                "load.sources": [{"reader": "demo"}, {"reader": "sft_static"}],
+                "prepare.mixture": {"sft_static": {"roles": ["prompts"]}},
+            },
+            ["prepare.mixture.sft_static.roles: the source cannot have the role prompts; its rows can have: sft, test"],
+        ),
+        (
+            {"reward.model_name_or_path": "models/ppo", "ppo.reward_funcs": ["./models/judge", "models/reward"]},
+            [
+                "reward.model_name_or_path: models/ppo is made by a stage that does not run before this one; it may be "
+                "models/base or models/sft; copy it to another place",
+                "ppo.reward_funcs[0]: ./models/judge is made by a stage that does not run before this one; it may be "
+                "models/reward; copy it to another place",
+            ],
+        ),
+        (
+            {"load.sources": [{**FILE, "path": "data/splits/sft_train.jsonl"}, {"reader": "demo"}]},
+            [
+                "load.sources[0].path: data/splits/sft_train.jsonl is made by a stage that does not run before this "
+                "one; copy it to another place"
+            ],
+        ),
+        (
+            {"sft.max_length": 161, "judge.max_length": 161},
+            [
+                f"{name}.max_length: 161 tokens, but the fresh model has base.n_positions: 160; lower it"
+                for name in ("sft", "judge")
+            ],
+        ),
+        (
+            {"ppo.response_length": 160},
+            ["ppo.response_length: 160 tokens leave no room for a prompt in base.n_positions: 160; lower it"],
+        ),
+        (
+            {"prepare.drop_patterns": ["^ok$", r"(\w+)+!"]},
+            [
+                r"prepare.drop_patterns: '(\\w+)+!' takes seconds on a short text; let no part that repeats, such as "
+                "a+, be repeated again, as in (a+)+"
+            ],
+        ),
+        (
+            {"ppo.report_to": ["wandb", "wandbb"]},
+            ["ppo.report_to: 'wandbb' is none that transformers reports to; those are " + ", ".join(together.TRACKERS)],
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_told(changes, expected, monkeypatch):
+    monkeypatch.setattr(patterns, "SECONDS", 2.0)
+    assert faults(with_values(changes)) == [f"params.yaml: {text}" for text in expected]
+
+
+def test_every_fault_is_told_and_the_first_names_their_number():
+    params = with_values({"sft.seed": -1, "sft.learning_rate": "fast", "dpo.beta": 0, "ppo.report_to": ["x"]})
+    params |= {"policy": "best", "extra": 1}
+    del params["report"]
+    told = faults(params)
+    names = ["policy", "extra", "sft.seed", "sft.learning_rate", "dpo.beta", "report", "ppo.report_to"]
+    assert sorted(text.split(": ")[1] for text in told) == sorted(names)
+    assert fault(check_all, params) == f"{told[0]} (and 6 more: python -m rlhf_lib.check)"
+
+
+def test_the_trackers_are_those_of_transformers():
+    assert list(together.TRACKERS) == sorted(INTEGRATION_TO_CALLBACK)
+
+
+@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|aa)+$", r"(x+x+)+y", r"^(\d+)*$", r"(.*a){25}b", r"\s+" * 6 + "x"])
+def test_patterns_without_end_are_found(pattern, monkeypatch):
+    monkeypatch.setattr(patterns, "SECONDS", 2.0)
+    assert list(patterns.too_slow([pattern])) == [pattern]
+
+
+def test_ordinary_patterns_are_taken():
+    ordinary = [r"https?://\S+", r"(?i)\bas an ai\b.*model", r"^\s*$|^\W+$", r"(\w+ ){3}", r"\d{1,3}(,\d{3})+", "a+|b+"]
+    assert list(patterns.too_slow(ordinary)) == []
+
+
+# ---- paths
+
+
+@PROJECT
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"load.sources": [FILE]}, ["load.sources[0].path: rows.jsonl: no such file; correct the path"]),
+        (
+            {"load.sources": [{"reader": "hh", "path": "*.jsonl"}]},
+            ["load.sources[0].path: *.jsonl: no file matches; correct the pattern ('**' matches folders of any depth)"],
+        ),
+        (
+            {"base.model_name_or_path": "./mine"},
+            ["base.model_name_or_path: ./mine: no such directory; correct it, or name a model of the hub (owner/name)"],
+        ),
+        ({"base.model_name_or_path": "owner/name"}, []),
+        (
+            {"reward.model_name_or_path": "./mine", "ppo.reward_funcs": ["models/reward", "rewards/gone"]},
+            [
+                "reward.model_name_or_path: ./mine: no such directory; correct it",
+                "ppo.reward_funcs[1]: rewards/gone: no such directory; correct it",
+            ],
+        ),
+        (
+            {"ppo.reward_funcs": ["rewards.gone:score"]},
+            ["ppo.reward_funcs[0]: rewards.gone: no such module; rewards/gone.py is looked for in the project's root"],
+        ),
+        ({"ppo.reward_funcs": ["rewards.examples:brevity", "math:sqrt"]}, []),
+        ({"llm_judge.rubric": "rubrics/gone.md"}, None),
+    ],
+)
+def test_what_is_not_there_is_told(changes, expected):
+    found = list(inputs.faults(valid_sections(with_values(changes))))
+    if expected is None:
+        expected = ["llm_judge.rubric: rubrics/gone.md: no such file; rubrics/ has those that come with the project"]
+    assert found == expected
+
+
+def test_a_reward_function_is_looked_for_without_running_its_module(folder: Path):
+    (folder / "mine.py").write_text("raise SystemExit('run')\n\ndef score(): ...\n")
+    (folder / "odd.py").write_text("def score(:\n")
+    entries = ["mine:score", "mine:scores", "odd:score"]
+    told = list(inputs.faults(valid_sections(with_values({"ppo.reward_funcs": entries}))))
+    assert told[0] == "ppo.reward_funcs[1]: mine.py has no scores; it has score"
+    assert told[1].startswith("ppo.reward_funcs[2]: odd.py is not Python: ") and len(told) == 2
