@@ -98,6 +98,7 @@ def main() -> None:
     if not arguments.force:
         check_edits(now, target, params)
     if arguments.flags:
+        check_all(now.params, PARAMS_FILE)  # what the flags will change
         print(" ".join(flags(now.params, params)))
         return
     with replacing(PARAMS_FILE) as file:

@@ -243,6 +243,13 @@ def test_flags_are_refused_where_an_edit_would_go(apply):
     assert "ppo.kl_coef=0.2" in apply("smoke", "--flags", "--force")[0]
 
 
+def test_flags_need_a_file_that_holds(apply):
+    edit("seed: 0", "seed: x")
+    assert "params.yaml: load.seed: " in fault(apply, "smoke", "--flags", "--force")
+    PARAMS.unlink()
+    fault(apply, "smoke", "--flags")
+
+
 def test_texts_that_look_like_numbers_stay_texts_in_flags(apply):
     setting = "load.sources=[{reader: file, path: '123', columns: {prompt: 'null', response: 'a,b'}}]"
     (flags,) = apply("demo", setting, "--flags")
