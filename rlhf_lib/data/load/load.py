@@ -131,7 +131,7 @@ def _load_source(
         )
     print(f"{source.name}: {kept:,} rows" + (f"; rejected: {lost}" if lost else ""))
     good = {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
-    return {**good, "roles": ["test"]} if source.test else good
+    return {**good, "roles": [*good["roles"], "test"]} if source.test else good
 
 
 def _good_for(reader: Reader, has: Has) -> dict[str, Any]:
