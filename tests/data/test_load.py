@@ -107,10 +107,10 @@ def test_what_the_rows_of_a_source_are_good_for(tmp_path, reader, record, roles,
     assert (info["roles"], info["labels"], info["merges"]) == (roles, labels, merges)
 
 
-def test_a_source_that_is_for_the_test_alone_is_good_for_nothing_else(tmp_path):
+def test_the_prompts_of_a_source_for_the_test_can_be_tested_on(tmp_path):
     source = local(tmp_path, [{"prompt": "Q?"}], test=True)
     rows, _, described = loaded(tmp_path / "raw", source)
-    assert [row["split"] for row in rows] == ["test"] and described["sources"][0]["roles"] == ["test"]
+    assert [row["split"] for row in rows] == ["test"] and described["sources"][0]["roles"] == ["prompts", "test"]
 
 
 def test_one_score_in_any_record_shows_that_scores_are_no_labels(tmp_path):

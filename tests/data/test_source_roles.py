@@ -171,8 +171,14 @@ def test_of_two_sources_of_one_prompt_the_first_has_the_roles_that_both_could_ha
     assert filled(other, "s") == set() and other.tally.dropped_rows == {"duplicate_prompt": {"s": 60}}
 
 
+def test_a_prompt_alone_takes_no_answers_from_an_earlier_source():
+    asked = [{**one, "source": "t", "responses": []} for one in DEMOS]
+    done = run([*DEMOS, *asked], mixture(s=["sft"]), source(roles=["sft"]), source("t", 1, ["prompts"]))
+    assert filled(done, "s") == {"sft", "test"} and done.tally.dropped_rows == {"duplicate_prompt": {"t": 60}}
+
+
 def test_a_prompt_that_is_for_the_test_is_in_no_training_of_a_later_source():
     done = run([*DEMOS, *PAIRS], mixture(s=["test"]), source(roles=["sft"]), source("t", 1))
     tested = {normalise(record["prompt"]) for record in done.files["test"]}
     trained = {normalise(r["prompt"]) for name, found in done.files.items() if name != "test" for r in found}
-    assert not tested & trained
+    assert len(tested) == 60 and not trained

@@ -209,7 +209,7 @@ def test_a_prompt_that_any_row_tests_on_is_for_tests(test_first):
     rows = [row("Is it?", source="a", test=test_first), row("is it", source="b", test=not test_first)]
     assert places(run(rows, PARAMS, source("a", 0), source("b", 1)).files) == {"user is it": {"test"}}
     sft_first = run(rows, PARAMS, source("a", 0, ["sft"]), source("b", 1))
-    assert places(sft_first.files) == {"user is it": {"sft_validation"}}
+    assert places(sft_first.files) == {"user is it": {"test"}}
 
 
 # ---- two designs of others, by params alone

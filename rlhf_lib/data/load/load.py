@@ -153,7 +153,7 @@ def _load_source(
     if unused := unused_columns(layouts, source, where):
         print(f"{source.name}: columns not used: {unused}")
     good = {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
-    return {**good, "roles": ["test"]} if source.test else good
+    return {**good, "roles": [*good["roles"], "test"]} if source.test else good
 
 
 def unused_columns(layouts: Collection[Layout], source: SourceParams, where: str) -> str:

@@ -72,12 +72,16 @@ def uses(roles: Collection[Role]) -> list[Use]:
 
 
 def left_of(roles: Collection[Role], taken: Collection[Role]) -> list[Role]:
-    """What is left of roles for a prompt that an earlier source has with the roles `taken`: a prompt is tested once."""
+    """The roles that a row has for a prompt which earlier sources have with the roles `taken`.
+
+    A prompt is tested once, and what is for the test alone stays so. None where only the prompt is left, without
+    answers to learn from: it would take those of the other source away from their use.
+    """
     if not taken:
         return list(roles)
     held = {*uses(taken), *(TESTED if TESTED & {*taken} else ())}
-    own: tuple[Role, ...] = (*uses(roles), *(role for role in roles if role == "test"))
-    return [role for role in own if role not in held]
+    left: list[Role] = [use for use in uses(roles) if use not in held]
+    return left if uses(taken) and {*left} - {"prompts"} else []
 
 
 def parts_of(role: Role, params: PrepareParams) -> list[str]:
