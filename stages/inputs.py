@@ -1,5 +1,6 @@
-"""The params as a whole, checked, and the hashes of the local files that they name -> data/inputs."""
+"""params.yaml checked as a whole, and the hashes of the local files that it names -> data/inputs."""
 
+from rlhf_lib.check.__main__ import tell_once
 from rlhf_lib.check.sections import check_all
 from rlhf_lib.common import environment
 from rlhf_lib.common.schema import PARAMS_FILE
@@ -11,7 +12,7 @@ def main() -> None:
     environment.prepare()
     params = load_yaml(PARAMS_FILE)
     check_all(params)
-    manifest.write(params)
+    tell_once(params, manifest.write(params))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ tokenizers are, where they are in a directory or in the hub's cache. Nothing is 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -60,17 +62,33 @@ def names_models(sections: Mapping[str, Any]) -> bool:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: print the faults and the notes; exit with 1 where there is a fault."""
-    argparse.ArgumentParser(prog="python -m rlhf_lib.check", description=__doc__).parse_args(arguments)
-    environment.prepare(offline=True)
-    found, notes = check(load_yaml(PARAMS_FILE))
+def tell(params: Mapping[str, Any]) -> None:
+    """Print the faults and the notes of params.yaml; end the process with exit code 1 where there is a fault."""
+    found, notes = check(params)
     for note in notes:
         print(f"note: {note}")
     for fault in found:
         print(" ".join(fault.split()), file=sys.stderr)
     if found:
         raise SystemExit(1)
+
+
+def tell_once(params: Mapping[str, Any], hashes: Mapping[str, Any]) -> None:
+    """`tell`, unless it found these params sound the last time, and the local files that they name had these hashes."""
+    checked = environment.project() / "checkpoints" / "checked"
+    text = json.dumps([params, hashes], sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    if not checked.is_file() or checked.read_text(encoding="utf-8") != digest:
+        tell(params)
+        checked.parent.mkdir(exist_ok=True)
+        checked.write_text(digest, encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    argparse.ArgumentParser(prog="python -m rlhf_lib.check", description=__doc__).parse_args(arguments)
+    environment.prepare(offline=True)
+    tell(load_yaml(PARAMS_FILE))
 
 
 if __name__ == "__main__":

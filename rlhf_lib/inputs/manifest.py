@@ -20,17 +20,20 @@ from rlhf_lib.inputs.files import files
 from rlhf_lib.inputs.named import Named, by_stage
 
 
-def write(params: Mapping[str, Any]) -> None:
-    """Write the manifests, {file: its MD5 sum}; a `ParamsError` where a file is missing.
+def write(params: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Write the manifests, {file: its MD5 sum}, and give them by stage; a `ParamsError` where a file is missing.
 
     In a temporary workspace of `dvc exp run`, files that git does not track are missing; links to those of the project
     take their place.
     """
     root = environment.project()
     hashed = cache(_hasher(root))
+    manifests: dict[str, dict[str, str]] = {}
     for stage, inputs in by_stage(params, root).items():
         found = [file for named in inputs for file in _present(named, root)]
-        write_json(f"{paths.INPUTS}/{stage}.json", {file: hashed(os.path.realpath(file)) for file in found})
+        manifests[stage] = {file: hashed(os.path.realpath(file)) for file in found}
+        write_json(f"{paths.INPUTS}/{stage}.json", manifests[stage])
+    return manifests
 
 
 def _present(named: Named, root: Path) -> list[str]:
