@@ -34,7 +34,7 @@ def made(tmp_path, monkeypatch):
     load(raw, replace(schema.read("load", LoadParams, params), instructions=150, num_proc=1))
     prepared = replace(schema.read("prepare", PrepareParams, params), validation_share=0.2, num_proc=1)
     write_json("metrics/data.json", prepare(raw, splits, tmp_path / "data/rejected.jsonl", prepared))
-    shutil.copy(params, tmp_path)
+    shutil.copy(params, tmp_path / "params.yaml")
     return tmp_path
 
 

@@ -126,8 +126,8 @@ def test_the_order_of_the_rows_is_no_matter(mixture, shuffler):
     def outcome(rows):
         done = run(rows, params, *sources)
         assume("duplicate_prompt" not in done.tally.dropped_rows)  # of which the first row is kept
-        entries = done.entries
-        return {entry.key: (entry.split, entry.dropped) for entry in entries if entry.dropped not in REPEATS}
+        kept = [entry for entry in done.entries if entry.dropped not in REPEATS]
+        return {(entry.key, entry.source.name): (entry.split, entry.dropped) for entry in kept}
 
     assert outcome(shuffler.sample(rows, len(rows))) == outcome(rows)
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from copied_project import commit, copy_of_project, run
 from doc_pages import prose
-from project import ROOT
+from project import DEMO
 from shrunk_presets import shrink, write_user_files
 
 from rlhf_lib.common.rows import read_jsonl
@@ -62,7 +62,7 @@ def test_each_of_the_systems_has_its_commands():
 @pytest.mark.parametrize("preset", by_preset())
 def test_the_commands_of_a_system_run(preset: str, tmp_path: Path):
     folder = copy_of_project(tmp_path)
-    shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
+    shutil.copy(DEMO, folder / "params.yaml")
     write_user_files(folder)
     first, *rest = by_preset()[preset]
     run(folder, *shlex.split(first))

@@ -8,8 +8,9 @@ import sys
 import pytest
 import yaml
 from copied_project import ENV, copy_of_project, run
-from project import ROOT
+from project import DEMO, ROOT
 
+from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import write_jsonl
 
 VALIDATIONS = ("sft", "reward", "groups", "preference", "judge", "prompts")
@@ -30,7 +31,7 @@ def stage(folder, *name, check=True):
 @pytest.mark.slow
 def test_the_graph_goes_on_without_validation_rows(tmp_path):
     folder = copy_of_project(tmp_path)
-    for name in ("load", "prepare"):
+    for name in ("inputs", "load", "prepare"):
         stage(folder, name)
     for name in VALIDATIONS:
         write_jsonl(folder / f"data/splits/{name}_validation.jsonl", [])
@@ -47,7 +48,7 @@ def test_the_graph_goes_on_without_validation_rows(tmp_path):
 
 def alone(folder, name, **changes):
     """What stage `name` says in a folder that holds params and data alone, and its exit code."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load(DEMO.read_text())
     for section, values in changes.items():
         params[section] |= values
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -70,6 +71,7 @@ def own(tiny, tmp_path):
     prompts = [[question], [{"role": "system", "content": "Be brief."}, question]]
     rows = [{"id": str(i), "prompt": prompt, "completion": answer} for i, prompt in enumerate(prompts)]
     write_jsonl(tmp_path / "data/splits/sft_train.jsonl", rows)
+    write_json(tmp_path / "data/inputs/sft.json", {})
     return tmp_path
 
 

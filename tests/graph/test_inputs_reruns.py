@@ -15,6 +15,7 @@ SOURCES = [
     {"reader": "file", "name": "pairs", "path": "mine/pairs.jsonl"},
     {"reader": "file", "name": "more", "path": "mine/more/*.jsonl"},
 ]
+LENGTHS = [f"{section}.max_length=64" for section in ("sft", "reward", "judge", "reference")]
 SHARES = ["sft_share=0.3", "preference_share=0.3", "judge_share=0.2", "test_share=0.2", "validation_share=0.4"]
 
 
@@ -44,7 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(folder / ".gitignore", "a") as ignored:
         ignored.write("/mine/\n")
     settings = [f"load.sources={json.dumps(SOURCES)}", "base.model_name_or_path=mine/model/policy"]
-    settings += [f"prepare.{share}" for share in SHARES] + ["prepare.min_score_gap=0"]
+    settings += [f"prepare.{share}" for share in SHARES] + ["prepare.min_score_gap=0"] + LENGTHS
     run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke", *settings)
     assert executed(run(folder, "dvc", "repro", "base")) == ["load", "prepare", "base"]
     commit(folder)

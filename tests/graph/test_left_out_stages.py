@@ -67,13 +67,13 @@ def test_each_stage_after_the_other(folder):
 
 
 def test_ppo_goes_on_where_the_rewards_are_functions(folder):
-    """So it looks for the SFT model, which is not there."""
+    """So it looks for what it reads, the first of which is not there."""
     write_jsonl(folder / paths.split("prompts_train"), [{"id": "a"}])
     params = load_yaml(folder / "params.yaml")
     for funcs, critic, expected in (
         (["models/reward"], "shared", "left out: no source gives preferences"),
         (["rewards.examples:brevity"], "separate", "left out: no source gives preferences"),
-        (["rewards.examples:brevity"], "shared", "models/sft"),
+        (["rewards.examples:brevity"], "shared", "data/inputs/ppo.json: no such file"),
     ):
         params["ppo"] |= {"reward_funcs": funcs, "critic": critic}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
