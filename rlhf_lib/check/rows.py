@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
+from rlhf_lib.common.rows import read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load.load import load
@@ -22,8 +22,10 @@ from rlhf_lib.data.prepare.language import check_languages
 from rlhf_lib.data.prepare.length import load_tokens
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.prepare import prepare
+from rlhf_lib.reward.params import REGRESSION
 
 RECORDS = 400  # of a source
+GROUPS = ("ranking", *REGRESSION)  # the kinds of reward models that learn from all answers of a prompt
 
 Count = Callable[[str], int]
 
@@ -31,18 +33,19 @@ Count = Callable[[str], int]
 class Sample(NamedTuple):
     """Rows of every split, from the first records of the sources at hand.
 
-    whole: whether these are all the records of all sources.
+    whole: whether these are all the records of all sources. responses: how many came into prepare.
     metrics: what prepare counted. fault: why it stopped, if it did.
     """
 
     splits: Mapping[str, Sequence[Any]]
     whole: bool
+    responses: int
     metrics: Mapping[str, Any]
     fault: str | None = None
 
 
 def sample(load_params: LoadParams, prepare_params: PrepareParams) -> Sample | None:
-    """The rows of the sources at hand; None where there are none.
+    """The rows of the sources at hand; None where there are none, or where the first ones say nothing of the others.
 
     A `SystemExit` of one line for a file or a language that is none.
     """
@@ -62,14 +65,22 @@ def sample(load_params: LoadParams, prepare_params: PrepareParams) -> Sample | N
         of_prepare = replace(of_prepare, max_prompt_tokens=None, max_response_tokens=None)
     with tempfile.TemporaryDirectory() as scratch, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         raw, splits = Path(scratch, "raw"), Path(scratch, "splits")
-        load(raw, replace(load_params, sources=cut, instructions=instructions, num_proc=1))
+        try:
+            load(raw, replace(load_params, sources=cut, instructions=instructions, num_proc=1))
+        except SystemExit:
+            # a row that can be used, or a column that the params map, may come later
+            load(raw, replace(load_params, sources=local))
+            return None
         records = _records(raw)
+        responses = sum(len(row["responses"]) for row in read_values(raw / "rows.jsonl"))
         whole = len(local) == len(load_params.sources) and all(count < RECORDS for count in records.values())
         try:
             metrics = prepare(raw, splits, Path(scratch, "rejected.jsonl"), of_prepare)
         except ParamsError as fault:
-            return Sample({}, whole, {}, str(fault).removeprefix(f"{PARAMS_FILE}: "))
-        return Sample({file.stem: _read(file) for file in splits.glob("*.jsonl")}, whole, metrics)
+            return Sample({}, whole, responses, {}, str(fault).removeprefix(f"{PARAMS_FILE}: "))
+        return Sample(
+            {file.stem: list(read_values(file)) for file in splits.glob("*.jsonl")}, whole, responses, metrics
+        )
 
 
 def faults(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
@@ -79,12 +90,15 @@ def faults(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
         yield from [rows.fault] if rows.whole else []
         return
     metrics, prepared = rows.metrics, sections["prepare"]
-    for reason, limit in (("prompt_too_long", "max_prompt_tokens"), ("response_too_long", "max_response_tokens")):
-        counts = metrics["dropped_rows"] if reason.startswith("prompt") else metrics["dropped_responses"]
-        lost = sum(counts.get(reason, {}).values())
-        if lost > metrics["rows_in"] / 2:
-            what = f"of the first {metrics['rows_in']} rows {lost} {reason.partition('_')[0]}s are dropped"
-            yield f"prepare.{limit}: {what}, as longer than {getattr(prepared, limit)} tokens; raise it"
+    for what, dropped, count in (
+        ("prompt", metrics["dropped_rows"], metrics["rows_in"]),
+        ("response", metrics["dropped_responses"], rows.responses),
+    ):
+        lost = sum(dropped.get(f"{what}_too_long", {}).values())
+        if lost > count / 2:
+            limit = f"max_{what}_tokens"
+            told = f"{lost} of the first {count} {what}s are dropped, as longer than {getattr(prepared, limit)} tokens"
+            yield f"prepare.{limit}: {told}; raise it"
     yield from _too_long(sections, rows.splits)
 
 
@@ -95,13 +109,14 @@ def notes(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
     yield from (remark for remark in sizes.remarks(rows.metrics) if rows.whole or remark.startswith("left out"))
     if not rows.whole:
         return
-    files = {"sft": "sft_train", "reward": "reward_train", "judge": "judge_train", "dpo": "preference_train"}
+    of_reward = "groups_train" if sections["reward"].kind in GROUPS else "reward_train"
+    files = {"sft": "sft_train", "reward": of_reward, "judge": "judge_train", "dpo": "preference_train"}
     for name, file in files.items():
         size = sections[name].per_device_train_batch_size
-        if size > (found := len(rows.splits[file])):
+        if size > (found := len(rows.splits[file])) > 0:  # of none, the stage leaves itself out
             yield f"{name}.per_device_train_batch_size: {size}, but there are {found} rows to train on"
     prompts = sections["ppo"].rollout_batch_size // sections["ppo"].num_generations
-    if prompts > (found := len(rows.splits["prompts_train"])):
+    if prompts > (found := len(rows.splits["prompts_train"])) > 0:
         yield f"ppo.rollout_batch_size: {prompts} prompts a rollout, but there are {found}: they repeat within it"
 
 
@@ -115,13 +130,18 @@ def _too_long(sections: Mapping[str, Any], splits: Mapping[str, Sequence[Any]]) 
         if lost > len(rows) / 2:
             yield f"{name}.max_length: {lost} of the first {len(rows)} prompts fill its {limit} tokens; raise it"
     for name in ("reward", "judge"):
-        limit, rows = sections[name].max_length, splits[f"{name}_train"]
-        source = sections[name].source
+        limit, source = sections[name].max_length, sections[name].source
         count = of_base if source.location in START else _counter(source.location, source.revision)
-        longest = (max(_length(row["prompt"] + row[key], count) for key in ("chosen", "rejected")) for row in rows)
+        if sections[name].kind in GROUPS:
+            what, rows = "answers", splits["groups_train"]
+            longest = [_length([*row["prompt"], answer], count) for row in rows for answer in row["responses"]]
+        else:
+            what, rows = "pairs", splits[f"{name}_train"]
+            longest = [max(_length(row["prompt"] + row[key], count) for key in ("chosen", "rejected")) for row in rows]
         lost = sum(length > limit for length in longest)
-        if lost > len(rows) / 2:
-            yield f"{name}.max_length: {lost} of the first {len(rows)} pairs are longer than {limit} tokens; raise it"
+        if lost > len(longest) / 2:
+            first = f"{lost} of the first {len(longest)} {what}"
+            yield f"{name}.max_length: {first} are longer than {limit} tokens; raise it"
 
 
 def _length(messages: Sequence[Any], count: Count) -> int:
@@ -153,11 +173,7 @@ def _records(raw: Path) -> dict[str, int]:
     """How many records of each source were read, about: each gave a row or a line of what is rejected, at least."""
     counts: dict[str, int] = {}
     for name in ("rows.jsonl", "rejected.jsonl"):
-        for record in _read(raw / name):
+        for record in read_values(raw / name):
             source = record["source"].partition("/")[0]
             counts[source] = counts.get(source, 0) + 1
     return counts
-
-
-def _read(file: Path) -> list[Any]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
