@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,7 +89,7 @@ def _reward_model(name: str, section: Any, base: Any, texts: Sequence[str]) -> I
     if config is None:
         return
     model = _on_meta(AutoModelForSequenceClassification, config)
-    if model is None or config.is_encoder_decoder or not hasattr(config, "vocab_size"):
+    if model is None or config.is_encoder_decoder or not hasattr(config.get_text_config(), "vocab_size"):
         kind = "an encoder-decoder" if config.is_encoder_decoder else f"of the kind {config.model_type}"
         yield f"{where}: {section.model_name_or_path} is {kind}, which cannot read pairs; name a decoder or an encoder"
         return
@@ -97,27 +98,14 @@ def _reward_model(name: str, section: Any, base: Any, texts: Sequence[str]) -> I
 
 
 def _weights(name: str, auto: Any, config: Any, params: Any, task: weights.Task) -> Iterator[str]:
-    """Adapters or freezing that the model does not allow; adapters on the head, or on weights tied to it."""
+    """Adapters or freezing that the model does not allow."""
     if params.lora_r is None and not params.freeze:
         return
-    model = _on_meta(auto, config)
-    heads = {"score", "classifier", *_names(model, model.get_output_embeddings())}
-    tied = _names(model, model.get_input_embeddings()) if config.tie_word_embeddings else set()
-    for target in params.lora_target_modules or ():
-        last = target.rpartition(".")[2]
-        if last in heads | tied:
-            what = "the head" if last in heads else "the embedding, to which the head is tied"
-            yield f"{name}.lora_target_modules: {target} is {what}; adapters there cannot be merged; leave it out"
-            return
     try:
         with torch.device("meta"):
-            weights.choose(name, model, params, task)
+            weights.choose(name, _on_meta(auto, config), params, task)
     except ParamsError as fault:
         yield str(fault).removeprefix("params.yaml: ")
-
-
-def _names(model: Any, module: Any) -> set[str]:
-    return {name.rpartition(".")[2] for name, found in model.named_modules() if module is not None and found is module}
 
 
 def _config(place: Path) -> Any:
@@ -138,17 +126,23 @@ def _on_meta(auto: Any, config: Any) -> Any:
 
 
 def _tokenizer(where: str, name: str, revision: str | None, texts: Sequence[str], policy: bool = True) -> Iterator[str]:
-    """What is wrong with a tokenizer at hand: none, no vocabulary, no EOS (of a policy), or texts that it loses."""
+    """What is wrong with a tokenizer at hand: none, no vocabulary, no EOS (of a policy), or texts that it loses.
+
+    The hub's cache may hold a part of a model, such as its config: what it lacks is fetched by the stage that needs it.
+    """
     place = folder(name, revision, "tokenizer_config.json") or folder(name, revision)
     if place is None:
         return
+    is_whole = os.path.isdir(os.path.expanduser(name))
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the libraries raise whatever they like for a broken file
-        yield f"{where}: {name} has no tokenizer that can be read ({one_line(error)}); copy the tokenizer's files there"
+        told = f"has no tokenizer that can be read ({one_line(error)}); copy the tokenizer's files there"
+        yield from [f"{where}: {name} {told}"] if is_whole else []
         return
     if len(set(tokenizer.get_vocab()) - set(tokenizer.get_added_vocab())) == 0:
-        yield f"{where}: the tokenizer of {name} has no vocabulary; copy tokenizer.json or its vocabulary there"
+        told = "has no vocabulary; copy tokenizer.json or its vocabulary there"
+        yield from [f"{where}: the tokenizer of {name} {told}"] if is_whole else []
         return
     if policy and where.startswith("base.") and tokenizer.eos_token is None:
         yield f"{where}: the tokenizer of {name} has no EOS token, with which answers end; name another model"

@@ -86,6 +86,66 @@ def test_limits_that_drop_most_prompts_are_told():
     assert told({**write_rows(300), **changes}), "every row is dropped"
 
 
+def test_long_answers_are_counted_among_the_answers():
+    save_model("mine")
+    changes = {"prepare.tokenizer_name_or_path": "./mine", "prepare.max_response_tokens": 100}
+    rows = [
+        {"prompt": f"Tell me of {n}.", "responses": ["good", "fair", "bad", "long " * 200], "scores": [4, 3, 2, 1]}
+        for n in range(300)
+    ]
+    few = [{**row, "responses": [f"{text}{n}" for text in ("long " * 200, "long " * 99)]} for n, row in enumerate(rows)]
+    for written in (rows, [{**row, "scores": [2, 1]} for row in few]):
+        Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+        faults = told({"load.sources": [{"reader": "file", "path": "rows.jsonl"}], **changes})
+        # a quarter of 1,200 answers, or all of 600
+        assert faults == [] if written is rows else faults != []
+
+
+def test_lengths_of_a_ranking_are_those_of_its_answers():
+    rows = [
+        {"prompt": f"Tell me of {n}.", "responses": ["good", "fair", "long " * 99], "scores": [3, 2, 1]}
+        for n in range(300)
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {"load.sources": [{"reader": "file", "path": "rows.jsonl"}], "reward.max_length": 50}
+    judge = {"judge.max_length": 150, "reference.max_length": 150, "prepare.min_score_gap": 0.0}
+    # two of three pairs have the long answer, and one of three answers is it
+    (fault,) = told({**changes, **judge})
+    assert fault.startswith("reward.max_length: ") and "pairs are longer than 50 tokens" in fault
+    assert told({**changes, **judge, "reward.loss_type": "ranking"}) == []
+
+
+def test_the_first_records_do_not_speak_for_the_others():
+    source = {"reader": "file", "path": "rows.jsonl"}
+    Path("rows.jsonl").write_text("".join(json.dumps({"x": n}) + "\n" for n in range(450)))
+    (fault,) = told({"load.sources": [source]})
+    assert fault.startswith("load.sources[0]: no usable row for reader file (rejected: no_known_column 450; ")
+    rows = [{"prompt": f"Tell me of {n}.", "completion": f"good {n}"} for n in range(500)]
+    with Path("rows.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    assert told({"load.sources": [source]}) == []
+    mapped = {"load.sources": [{**source, "columns": {"system": "rules"}}]}
+    (fault,) = told(mapped)
+    assert fault.startswith("load.sources[0].columns.system: no record has 'rules'; there are: ")
+    with Path("rows.jsonl").open("a") as file:
+        file.write(json.dumps({**rows[0], "rules": "Be brief."}) + "\n")
+    assert told(mapped) == []
+
+
+def test_line_ends_of_unicode_in_a_text_are_no_lines():
+    rows = [{"prompt": f"Tell me\u2028 of {n}.", "completion": f"good\x85{n}"} for n in range(30)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert told({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]}) == []
+
+
+def test_stages_that_leave_themselves_out_have_no_batch_to_fill():
+    rows = [{"prompt": f"Tell me of {n}.", "completion": f"good {n}"} for n in range(300)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, notes = command.check(with_values({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]}))
+    assert found == [] and not any("batch_size" in note for note in notes)
+    assert any(note.startswith("left out: ") for note in notes)
+
+
 def test_batches_larger_than_the_rows_are_a_note():
     changes = {"dpo.per_device_train_batch_size": 999, "judge.per_device_train_batch_size": 8}
     found, notes = command.check(with_values({**write_rows(300), **changes}))
@@ -113,11 +173,17 @@ def test_a_model_in_a_directory_has_no_fault():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sft.lora_r": 4, "sft.lora_target_modules": ["lm_head"]}, ["sft.lora_target_modules: lm_head is the head"]),
-        ({"dpo.lora_r": 4, "dpo.lora_target_modules": ["wte"]}, ["dpo.lora_target_modules: wte is the embedding"]),
+        (
+            {"sft.lora_r": 4, "sft.lora_target_modules": ["lm_head"]},
+            ["sft.lora_target_modules: ", "its weights are also those of "],
+        ),
+        (
+            {"dpo.lora_r": 4, "dpo.lora_target_modules": ["wte"]},
+            ["dpo.lora_target_modules: wte: its weights are also those of lm_head"],
+        ),
         (
             {"reward.lora_r": 4, "reward.lora_target_modules": ["score"]},
-            ["reward.lora_target_modules: score is the head"],
+            ["reward.lora_target_modules: score: the head"],
         ),
         ({"ppo.lora_r": 4, "ppo.lora_target_modules": ["q_proj"]}, ["ppo.lora_target_modules: ['q_proj']: "]),
         ({"sft.freeze": ["0-9"]}, ["sft.freeze: 0-9: the model has layers 0 to 3"]),
@@ -193,6 +259,25 @@ def test_a_tokenizer_that_loses_a_sign_here_and_there_is_taken():
 
 
 # ---- the command
+
+
+def test_a_part_of_a_model_in_the_hubs_cache_is_no_fault(folder: Path):
+    """`hf download owner/name config.json`, which `make plan` needs, comes before the stage that fetches the rest."""
+    save_model("mine")
+    cached = folder / "home/hub/models--owner--name"
+    snapshot = cached / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_bytes((folder / "mine/config.json").read_bytes())
+    changes = {"base.model_name_or_path": "owner/name", "base.model_revision": "0" * 40}
+    (folder / "params.yaml").write_text(yaml.safe_dump(with_values(changes)))
+    done = subprocess.run(
+        [sys.executable, "-m", "rlhf_lib.check"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(folder), "HF_HOME": str(folder / "home")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
