@@ -13,7 +13,7 @@ from rlhf_lib.common import paths
 from rlhf_lib.data.load import files
 from rlhf_lib.scoring.source import parse
 
-LOOKS_LOCAL = ("models/", "rewards/", ".", "/", "~")
+LOOKS_LOCAL = ("models/", "rewards/", ".", "/", "~")  # what no model of the hub begins with
 
 
 def faults(sections: Mapping[str, Any]) -> Iterator[str]:
@@ -24,19 +24,14 @@ def faults(sections: Mapping[str, Any]) -> Iterator[str]:
     for section, key in (("prepare", "tokenizer_name_or_path"), ("base", "model_name_or_path")):
         if section in sections:
             yield from _model(f"{section}.{key}", getattr(sections[section], key))
-    for section in ("reward", "judge"):
-        if section in sections:
-            yield from _reward(f"{section}.model_name_or_path", sections[section].model_name_or_path)
+    for section in ("negatives", "reward", "judge"):
+        if section in sections and (model := sections[section].model_name_or_path):
+            yield from _reward(f"{section}.model_name_or_path", model)
     if "ppo" in sections:
         for number, entry in enumerate(sections["ppo"].reward_funcs):
             yield from _reward(f"ppo.reward_funcs[{number}]", entry)
     if "llm_judge" in sections and not os.path.isfile(rubric := sections["llm_judge"].rubric):
         yield f"llm_judge.rubric: {rubric}: no such file; rubrics/ has those that come with the project"
-
-
-def is_local(name: str) -> bool:
-    """Whether the name of a model is that of a directory, and not of the hub."""
-    return os.path.isdir(os.path.expanduser(name)) or name.startswith(LOOKS_LOCAL) or name.count("/") != 1
 
 
 def _file(name: str, pattern: str | None) -> Iterator[str]:
@@ -49,7 +44,9 @@ def _file(name: str, pattern: str | None) -> Iterator[str]:
 
 
 def _model(name: str, model: str | None) -> Iterator[str]:
-    if model is not None and is_local(model) and not os.path.isdir(os.path.expanduser(model)) and "/" in model:
+    if model is None or os.path.isdir(os.path.expanduser(model)):
+        return
+    if model.startswith(LOOKS_LOCAL) or model.count("/") > 1:
         yield f"{name}: {model}: no such directory; correct it, or name a model of the hub (owner/name)"
 
 
@@ -83,5 +80,7 @@ def _function(name: str, module: str, function: str) -> Iterator[str]:
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
     others = any(not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Expr) for node in tree.body)
+    if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree)):
+        return  # it may come with what that brings
     if function not in defined and not (others and function in file.read_text(encoding="utf-8", errors="replace")):
         yield f"{name}: {file} has no {function}; it has {', '.join(sorted(defined)) or 'no function at all'}"

@@ -14,6 +14,7 @@ from rlhf_lib.data.load.params import LoadParams
 from rlhf_lib.data.load.readers import READERS
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.roles import possible_roles
+from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.reward.params import JudgeParams
 
@@ -52,6 +53,23 @@ def mixture(load: LoadParams, prepare: PrepareParams) -> Iterator[str]:
             if role not in able[name]:
                 can = f"its rows can have: {', '.join(able[name])}"
                 yield f"prepare.mixture.{name}.roles: the source cannot have the role {role}; {can}"
+
+
+def tested(load: LoadParams, evaluate: EvaluateParams) -> Iterator[str]:
+    """Sources of the test that are not there: `evaluate`, after all training, would find no row of theirs."""
+    names = [source.name for source in load.sources]
+    for name in evaluate.sources:
+        if name.partition("/")[0] not in names:  # hh/helpful-base is a part of hh
+            yield f"evaluate.sources: no source {shown(name)}; load.sources has: {', '.join(names)}"
+
+
+def candidates(best_of_n: BestOfNParams, evaluate: EvaluateParams) -> Iterator[str]:
+    """Several answers that would all be the same."""
+    if best_of_n.n and evaluate.temperatures[0] == 0:
+        yield (
+            "best_of_n.n: the answers are drawn at the first of evaluate.temperatures, which is 0, so that all of a "
+            "prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
+        )
 
 
 def made(path: str) -> str | None:
@@ -119,6 +137,8 @@ def trackers(ppo: PPOParams) -> Iterator[str]:
 
 RULES: dict[Rule, tuple[str, ...]] = {
     mixture: ("load", "prepare"),
+    tested: ("load", "evaluate"),
+    candidates: ("best_of_n", "evaluate"),
     circles: ("load", "prepare", "base", "reward", "judge", "ppo"),
     lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "evaluate"),
     drop_patterns: ("prepare",),

@@ -67,6 +67,19 @@ FILE = {"reader": "file", "path": "rows.jsonl"}
                 for name in ("sft", "judge")
             ],
         ),
+        ({"evaluate.sources": ["demo", "demo/easy"]}, []),
+        (
+            {"load.sources": [{"reader": "demo"}, {"reader": "hh"}], "evaluate.sources": ["hh/helpful-base", "puns"]},
+            ["evaluate.sources: no source 'puns'; load.sources has: demo, hh"],
+        ),
+        ({"evaluate.temperatures": [0.0], "best_of_n.n": []}, []),
+        (
+            {"evaluate.temperatures": [0.0, 1.0]},
+            [
+                "best_of_n.n: the answers are drawn at the first of evaluate.temperatures, which is 0, so that all of "
+                "a prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
+            ],
+        ),
         (
             {"ppo.response_length": 160},
             ["ppo.response_length: 160 tokens leave no room for a prompt in base.n_positions: 160; lower it"],
@@ -133,8 +146,13 @@ def test_ordinary_patterns_are_taken():
         ),
         ({"base.model_name_or_path": "owner/name"}, []),
         (
-            {"reward.model_name_or_path": "./mine", "ppo.reward_funcs": ["models/reward", "rewards/gone"]},
+            {
+                "negatives.model_name_or_path": "./gone",
+                "reward.model_name_or_path": "./mine",
+                "ppo.reward_funcs": ["models/reward", "rewards/gone"],
+            },
             [
+                "negatives.model_name_or_path: ./gone: no such directory; correct it",
                 "reward.model_name_or_path: ./mine: no such directory; correct it",
                 "ppo.reward_funcs[1]: rewards/gone: no such directory; correct it",
             ],
@@ -157,7 +175,8 @@ def test_what_is_not_there_is_told(changes, expected):
 def test_a_reward_function_is_looked_for_without_running_its_module(folder: Path):
     (folder / "mine.py").write_text("raise SystemExit('run')\n\ndef score(): ...\n")
     (folder / "odd.py").write_text("def score(:\n")
-    entries = ["mine:score", "mine:scores", "odd:score"]
+    (folder / "all.py").write_text("from mine import *\n")
+    entries = ["mine:score", "mine:scores", "odd:score", "all:score"]
     told = list(inputs.faults(valid_sections(with_values({"ppo.reward_funcs": entries}))))
     assert told[0] == "ppo.reward_funcs[1]: mine.py has no scores; it has score"
     assert told[1].startswith("ppo.reward_funcs[2]: odd.py is not Python: ") and len(told) == 2
