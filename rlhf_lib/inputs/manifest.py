@@ -42,11 +42,20 @@ def _present(named: Named, root: Path) -> list[str]:
     found = set(files(named, here))
     if root != here and not os.path.isabs(os.path.expanduser(named.name)):
         missing = set(files(named, root)) - found
+        if outside := next((file for file in sorted(missing) if os.path.normpath(file).startswith(os.pardir)), None):
+            raise ParamsError(
+                f"params.yaml: {named.param}: {outside}: lies outside of the project, of which this is a copy; give "
+                "its whole path, from /"
+            )
         for file in missing - _tracked(missing, root):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             os.symlink(root / file, file)
             found.add(file)
     if not found and named.kind != "module":
+        if named.kind == "files" and os.path.isdir(os.path.expanduser(named.name)):
+            raise ParamsError(
+                f"params.yaml: {named.param}: {named.name}: is a folder; name its files, as in folder/*.jsonl"
+            )
         what = "no files" if named.kind == "folder" else "no such file"
         raise ParamsError(
             f"params.yaml: {named.param}: {named.name}: {what}; correct the path, or bring it here (what `dvc add` "

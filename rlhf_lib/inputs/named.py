@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from rlhf_lib.common import paths
 from rlhf_lib.scoring.source import parse
 
 LAUNCHED = ("sft", "reward", "judge", "reference", "dpo", "ppo", "evaluate", "best_of_n", "overoptimisation")
 READERS = ("load", "prepare", "base", "negatives", "llm_judge")
 STAGES = (*READERS, *LAUNCHED)
-OUTS = ("models/base", "models/sft", "models/reward")  # which DVC watches as deps of the stages that read them
+OUTS = (paths.BASE, paths.SFT, paths.REWARD)  # which DVC watches as deps of the stages that read them
 PATH_STARTS = (".", "/", "~")
 
 
@@ -32,11 +33,11 @@ def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
 
     def model(section: str, key: str = "model_name_or_path") -> list[Named]:
         name = params[section][key]
-        local = name and name not in OUTS and (name.startswith(PATH_STARTS) or _is_folder(name, root))
+        local = name and not _is_out(name) and (name.startswith(PATH_STARTS) or _is_folder(name, root))
         return [Named(f"{section}.{key}", name, "folder")] if local else []
 
-    words = params["launch"].split()[1:]
-    launch = [Named("launch", word, "files") for word in words if os.path.sep in word and not word.startswith("-")]
+    words = [word.partition("=")[2] or word for word in params["launch"].split()[1:]]
+    launch = [Named("launch", word, "files") for word in words if _is_file(word, root)]
     sources, judge = enumerate(params["load"]["sources"]), params["llm_judge"]
     read = {
         "load": [Named(f"load.sources[{i}].path", s["path"], "files") for i, s in sources if s.get("path")],
@@ -55,9 +56,18 @@ def _reward(entry: str, root: Path) -> list[Named]:
     source = parse(entry)
     if source.kind == "function":
         return [Named("ppo.reward_funcs", source.location, "module")]
-    if entry in OUTS or (source.kind == "hub" and not _is_folder(entry, root)):
+    if _is_out(entry) or (source.kind == "hub" and not _is_folder(entry, root)):
         return []
     return [Named("ppo.reward_funcs", source.location, "folder")]
+
+
+def _is_out(name: str) -> bool:
+    return os.path.relpath(os.path.expanduser(name)) in OUTS
+
+
+def _is_file(name: str, root: Path) -> bool:
+    name = os.path.expanduser(name)
+    return os.path.isfile(name) or (root / name).is_file()
 
 
 def _is_folder(name: str, root: Path) -> bool:

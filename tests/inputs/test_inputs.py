@@ -144,6 +144,10 @@ def test_the_shipped_examples_bring_the_code_that_they_import():
     [
         ({"load": {"sources": [{"reader": "file", "path": "no.csv"}]}}, "load.sources[0].path: no.csv: no such file"),
         ({"load": {"sources": [{"reader": "file", "path": "no*.csv"}]}}, "load.sources[0].path: no*.csv: no such file"),
+        (
+            {"load": {"sources": [{"reader": "file", "path": "."}]}},
+            "load.sources[0].path: .: is a folder; name its files",
+        ),
         ({"base": {"model_name_or_path": "./no"}}, "base.model_name_or_path: ./no: no files"),
         ({"ppo": {"reward_funcs": ["rewards/no"]}}, "ppo.reward_funcs: rewards/no: no files"),
     ],
@@ -152,6 +156,13 @@ def test_what_is_not_there_is_told_in_one_line(project, sections, told):
     with pytest.raises(ParamsError) as error:
         manifest.write(params(**sections))
     assert str(error.value).startswith(f"params.yaml: {told}") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["models/sft", "./models/sft", "models/sft/", "models/../models/sft"])
+def test_what_stages_write_is_none_however_it_is_spelled(project, name):
+    lay(project, {"models/sft/config.json": "a", "models/reward/config.json": "b"})
+    reward = name.replace("sft", "reward")
+    assert written(reward={"model_name_or_path": name}, ppo={"reward_funcs": [reward]}) == {}
 
 
 def test_a_hub_model_is_no_file_and_a_folder_of_its_name_is(project):
@@ -167,6 +178,25 @@ def test_the_launch_file_is_an_input_of_all_that_it_launches(project):
     with_it = {stage for stage, named in found.items() if Named("launch", "launch/two.yaml", "files") in named}
     declared = (ROOT / "dvc.yaml").read_text()
     assert with_it == {stage for stage in STAGES if f"${{launch}} -m stages.{stage}" in declared}
+
+
+def test_words_of_the_launch_command_that_are_no_files_are_none(project):
+    lay(project, {"launch/two.yaml": "num_processes: 2"})
+    words = "accelerate launch --config_file=launch/two.yaml --log_dir logs/here --rdzv_endpoint host/x"
+    assert by_stage(params(launch=words), project)["sft"] == [Named("launch", "launch/two.yaml", "files")]
+
+
+def test_a_file_outside_of_the_project_is_told_in_a_copy(project, monkeypatch):
+    lay(project, {"top/copy/x": "", "rows.csv": "a"})
+    monkeypatch.chdir(project / "top/copy")
+    monkeypatch.setenv("DVC_ROOT", str(project / "top"))
+    with pytest.raises(ParamsError) as error:
+        manifest.write(params(load={"sources": [{"reader": "file", "path": "../rows.csv"}]}))
+    assert str(error.value) == (
+        "params.yaml: load.sources[0].path: ../rows.csv: lies outside of the project, of which this is a copy; give "
+        "its whole path, from /"
+    )
+    assert not (project / "top/rows.csv").exists()
 
 
 def test_a_copy_of_the_project_gets_links_to_what_git_does_not_track(project, monkeypatch):
