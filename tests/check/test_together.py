@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from shipped_params import fault, shipped
+from checked import with_values
+from shipped_params import fault
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from rlhf_lib.check import inputs, patterns, together
 from rlhf_lib.check.sections import check_all, faults, valid_sections
 
 PROJECT = pytest.mark.usefixtures("folder")
-
-
-def with_values(changes: dict[str, Any]) -> dict[str, Any]:
-    """The shipped params with some values changed, by their dotted names."""
-    params = shipped()
-    for name, value in changes.items():
-        section, _, key = name.partition(".")
-        params[section][key] = value
-    return params
 
 
 FILE = {"reader": "file", "path": "rows.jsonl"}

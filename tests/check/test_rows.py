@@ -1,0 +1,114 @@
+"""What the check says of the rows at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from checked import save_model, told, with_values, write_rows
+from shipped_params import shipped
+
+from rlhf_lib.check import __main__ as command
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def test_the_demo_and_good_rows_of_ones_own_have_no_fault():
+    assert command.check(shipped()) == ([], [])
+    assert told(write_rows(300)) == []
+
+
+def test_shares_that_leave_splits_small_are_a_note():
+    found, notes = command.check(with_values({**write_rows(6), "prepare.validation_share": 0.01}))
+    assert found == []
+    assert any(note.startswith("no prompt was left for ") and "validation" in note for note in notes)
+    assert any(note.startswith("fewer than 30 prompts in ") and "test 1" in note for note in notes)
+
+
+def test_lengths_that_drop_most_pairs_are_told():
+    changes = {**write_rows(300, words=60), "reward.max_length": 40, "judge.max_length": 70}
+    (fault,) = told(changes)
+    assert fault.startswith("reward.max_length: ") and fault.endswith("pairs are longer than 40 tokens; raise it")
+
+
+def test_limits_that_drop_most_prompts_are_told():
+    save_model("mine")
+    changes = {"prepare.tokenizer_name_or_path": "./mine", "prepare.max_prompt_tokens": 3}
+    faults = told({**write_rows(450), **changes})
+    assert faults == [] or faults[0].startswith("prepare.max_prompt_tokens: ")
+    assert told({**write_rows(300), **changes}), "every row is dropped"
+
+
+def test_long_answers_are_counted_among_the_answers():
+    save_model("mine")
+    changes = {"prepare.tokenizer_name_or_path": "./mine", "prepare.max_response_tokens": 100}
+    rows = [
+        {"prompt": f"Tell me of {n}.", "responses": ["good", "fair", "bad", "long " * 200], "scores": [4, 3, 2, 1]}
+        for n in range(300)
+    ]
+    few = [{**row, "responses": [f"{text}{n}" for text in ("long " * 200, "long " * 99)]} for n, row in enumerate(rows)]
+    for written in (rows, [{**row, "scores": [2, 1]} for row in few]):
+        Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+        faults = told({"load.sources": [{"reader": "file", "path": "rows.jsonl"}], **changes})
+        # a quarter of 1,200 answers, or all of 600
+        assert faults == [] if written is rows else faults != []
+
+
+def test_lengths_of_a_ranking_are_those_of_its_answers():
+    rows = [
+        {"prompt": f"Tell me of {n}.", "responses": ["good", "fair", "long " * 99], "scores": [3, 2, 1]}
+        for n in range(300)
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {"load.sources": [{"reader": "file", "path": "rows.jsonl"}], "reward.max_length": 50}
+    judge = {"judge.max_length": 150, "reference.max_length": 150, "prepare.min_score_gap": 0.0}
+    # two of three pairs have the long answer, and one of three answers is it
+    (fault,) = told({**changes, **judge})
+    assert fault.startswith("reward.max_length: ") and "pairs are longer than 50 tokens" in fault
+    assert told({**changes, **judge, "reward.loss_type": "ranking"}) == []
+
+
+def test_the_first_records_do_not_speak_for_the_others():
+    source = {"reader": "file", "path": "rows.jsonl"}
+    Path("rows.jsonl").write_text("".join(json.dumps({"x": n}) + "\n" for n in range(450)))
+    (fault,) = told({"load.sources": [source]})
+    assert fault.startswith("load.sources[0]: no usable row for reader file (rejected: no_known_column 450; ")
+    rows = [{"prompt": f"Tell me of {n}.", "completion": f"good {n}"} for n in range(500)]
+    with Path("rows.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    assert told({"load.sources": [source]}) == []
+    mapped = {"load.sources": [{**source, "columns": {"system": "rules"}}]}
+    (fault,) = told(mapped)
+    assert fault.startswith("load.sources[0].columns.system: no record has 'rules'; there are: ")
+    with Path("rows.jsonl").open("a") as file:
+        file.write(json.dumps({**rows[0], "rules": "Be brief."}) + "\n")
+    assert told(mapped) == []
+
+
+def test_line_ends_of_unicode_in_a_text_are_no_lines():
+    rows = [{"prompt": f"Tell me\u2028 of {n}.", "completion": f"good\x85{n}"} for n in range(30)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert told({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]}) == []
+
+
+def test_stages_that_leave_themselves_out_have_no_batch_to_fill():
+    rows = [{"prompt": f"Tell me of {n}.", "completion": f"good {n}"} for n in range(300)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, notes = command.check(with_values({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]}))
+    assert found == [] and not any("batch_size" in note for note in notes)
+    assert any(note.startswith("left out: ") for note in notes)
+
+
+def test_batches_larger_than_the_rows_are_a_note():
+    changes = {"dpo.per_device_train_batch_size": 999, "judge.per_device_train_batch_size": 8}
+    found, notes = command.check(with_values({**write_rows(300), **changes}))
+    sizes = [note for note in notes if "batch_size" in note]
+    assert found == [] and len(sizes) == 1
+    assert sizes[0].startswith("dpo.per_device_train_batch_size: 999, but there are ")
+
+
+def test_a_broken_file_is_one_line():
+    Path("rows.jsonl").write_text('{"prompt": 1\n')
+    (fault,) = told({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]})
+    assert fault.startswith("load.sources: rows.jsonl: line 1: not JSON")
