@@ -16,7 +16,7 @@ from rlhf_lib.common.rows import read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load.load import load
-from rlhf_lib.data.load.params import LoadParams
+from rlhf_lib.data.load.params import LoadParams, SourceParams
 from rlhf_lib.data.prepare import sizes
 from rlhf_lib.data.prepare.language import check_languages
 from rlhf_lib.data.prepare.length import load_tokens
@@ -49,7 +49,7 @@ def sample(load_params: LoadParams, prepare_params: PrepareParams) -> Sample | N
 
     A `SystemExit` of one line for a file or a language that is none.
     """
-    local = [source for source in load_params.sources if source.path or source.reader == "demo"]
+    local = [source for source in load_params.sources if _is_local(source)]
     if not local:
         return None
     try:
@@ -89,6 +89,8 @@ def faults(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
         # of a part of the rows it says nothing: the rest may fill the split
         yield from [rows.fault] if rows.whole else []
         return
+    if not all(map(_is_local, sections["load"].sources)):
+        return  # most of the rows may be on the hub
     metrics, prepared = rows.metrics, sections["prepare"]
     for what, dropped, count in (
         ("prompt", metrics["dropped_rows"], metrics["rows_in"]),
@@ -106,7 +108,8 @@ def notes(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
     """What the params make of few rows, or leave out, which works but may not be meant."""
     if rows.fault is not None:
         return
-    yield from (remark for remark in sizes.remarks(rows.metrics) if rows.whole or remark.startswith("left out"))
+    if all(map(_is_local, sections["load"].sources)):  # what is on the hub may give what the others do not
+        yield from (remark for remark in sizes.remarks(rows.metrics) if rows.whole or remark.startswith("left out"))
     if not rows.whole:
         return
     of_reward = "groups_train" if sections["reward"].kind in GROUPS else "reward_train"
@@ -118,6 +121,10 @@ def notes(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
     prompts = sections["ppo"].rollout_batch_size // sections["ppo"].num_generations
     if prompts > (found := len(rows.splits["prompts_train"])) > 0:
         yield f"ppo.rollout_batch_size: {prompts} prompts a rollout, but there are {found}: they repeat within it"
+
+
+def _is_local(source: SourceParams) -> bool:
+    return bool(source.path) or source.reader == "demo"
 
 
 def _too_long(sections: Mapping[str, Any], splits: Mapping[str, Sequence[Any]]) -> Iterator[str]:

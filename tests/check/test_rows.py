@@ -112,3 +112,14 @@ def test_a_broken_file_is_one_line():
     Path("rows.jsonl").write_text('{"prompt": 1\n')
     (fault,) = told({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]})
     assert fault.startswith("load.sources: rows.jsonl: line 1: not JSON")
+
+
+def test_a_file_does_not_speak_for_a_source_on_the_hub():
+    """Neither for what is left out nor for how long the rows are."""
+    rows = [{"prompt": f"Tell me {'more ' * 200} of {n}.", "completion": f"good {n}"} for n in range(300)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = [{"reader": "file", "path": "rows.jsonl"}, {"reader": "hh"}]
+    mixture = {"file": {"roles": ["sft", "test"]}, "hh": {"roles": ["preference", "prompts"]}}
+    assert command.check(with_values({"load.sources": sources, "prepare.mixture": mixture})) == ([], [])
+    (fault,) = told({"load.sources": sources[:1]})
+    assert fault.startswith("sft.max_length: ") and fault.endswith(" prompts fill its 128 tokens; raise it")
