@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +20,7 @@ from ruamel.yaml import YAML
 
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError, load_yaml
-from rlhf_lib.preset.overlay import difference, overlay, parse_setting, read_preset
+from rlhf_lib.preset.overlay import Leaf, difference, overlay, parse_setting, read_preset
 
 DEMO_FILE = Path(__file__).with_name("demo.yaml")
 DEMO = "demo"  # the name of what the presets lie over
@@ -61,7 +62,8 @@ class Origin:
 
     def _over(self, params: dict[str, Any]) -> dict[str, Any]:
         for name in self.presets:
-            overlay(params, read_preset(name), name)
+            own = read_preset(name)
+            overlay(params, [*_emptied(own), *own], name)
         overlay(params, map(parse_setting, self.settings), "command line")
         return params
 
@@ -99,6 +101,16 @@ def current(path: Path = PARAMS_FILE) -> Current:
     shipped = _comments(DEMO_FILE.read_text(encoding="utf-8"))
     own = [line for line in _comments(text) if line not in shipped and not HEADER.fullmatch(line)]
     return Current(origin, params, difference(expected, params), own)
+
+
+def _emptied(own: list[Leaf]) -> Iterator[Leaf]:
+    """What a preset takes back of those below it: a mixture of other sources, the options of another schedule."""
+    for (section, key), _ in ((path[:2], value) for path, value in own if len(path) > 1):
+        if (section, key) == ("load", "sources"):
+            yield ("prepare", "mixture"), {}
+            yield ("evaluate", "sources"), []
+        elif key == "lr_scheduler_type":
+            yield (section, "lr_scheduler_kwargs"), {}
 
 
 @cache
