@@ -151,7 +151,8 @@ def _tokenizer(where: str, name: str, revision: str | None, texts: Sequence[str]
         yield f"{where}: the tokenizer of {name} has no vocabulary; copy tokenizer.json or its vocabulary there"
         return
     if policy and where.startswith("base.") and tokenizer.eos_token is None:
-        yield f"{where}: the tokenizer of {name} has no EOS token, with which answers end; name another model"
+        way = "write one of its tokens as eos_token into tokenizer_config.json"
+        yield f"{where}: the tokenizer of {name} has no EOS token, with which answers end; {way}"
     yield from _losses(where, name, tokenizer, texts, policy)
 
 

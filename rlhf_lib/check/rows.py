@@ -98,10 +98,10 @@ def notes(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
     files = {"sft": "sft_train", "reward": "reward_train", "judge": "judge_train", "dpo": "preference_train"}
     for name, file in files.items():
         size = sections[name].per_device_train_batch_size
-        if size > (found := len(rows.splits[file])):
+        if size > (found := len(rows.splits[file])) > 0:  # without rows the stage is left out, which is told
             yield f"{name}.per_device_train_batch_size: {size}, but there are {found} rows to train on"
     prompts = sections["ppo"].rollout_batch_size // sections["ppo"].num_generations
-    if prompts > (found := len(rows.splits["prompts_train"])):
+    if prompts > (found := len(rows.splits["prompts_train"])) > 0:
         yield f"ppo.rollout_batch_size: {prompts} prompts a rollout, but there are {found}: they repeat within it"
 
 
