@@ -11,6 +11,7 @@ from typing import Any
 
 from rlhf_lib.common import paths
 from rlhf_lib.data.load import files
+from rlhf_lib.inputs.files import BRING, nothing
 from rlhf_lib.scoring.source import parse
 
 LOOKS_LOCAL = ("models/", "rewards/", ".", "/", "~")  # what no model of the hub begins with
@@ -37,6 +38,9 @@ def faults(sections: Mapping[str, Any]) -> Iterator[str]:
 def _file(name: str, pattern: str | None) -> Iterator[str]:
     if pattern is None:
         return
+    if why := nothing(pattern):
+        yield f"{name}: {pattern}: {why}"
+        return
     try:
         files.read(pattern)  # looks at names and kinds alone until the first record is asked for
     except SystemExit as fault:
@@ -44,17 +48,22 @@ def _file(name: str, pattern: str | None) -> Iterator[str]:
 
 
 def _model(name: str, model: str | None) -> Iterator[str]:
-    if model is None or os.path.isdir(os.path.expanduser(model)):
+    if model is None:
         return
-    if model.startswith(LOOKS_LOCAL) or model.count("/") > 1:
-        yield f"{name}: {model}: no such directory; correct it, or name a model of the hub (owner/name)"
+    folder = os.path.expanduser(model)
+    if model.startswith("~"):
+        yield f"{name}: {model}: write it in full: {folder}"
+    elif os.path.isfile(folder):
+        yield f"{name}: {model}: is a file; name the directory of a model, or a model of the hub (owner/name)"
+    elif (model.startswith(LOOKS_LOCAL) or model.count("/") > 1) and not os.path.isdir(folder):
+        yield f"{name}: {model}: no such directory; correct it, name a model of the hub (owner/name), {BRING}"
 
 
 def _reward(name: str, entry: str) -> Iterator[str]:
     source = parse(entry)
     if source.kind == "directory" and not os.path.isdir(source.location):
         if os.path.normpath(source.location) not in (paths.BASE, paths.SFT, paths.REWARD):
-            yield f"{name}: {entry}: no such directory; correct it"
+            yield f"{name}: {entry}: no such directory; correct it, {BRING}"
     elif source.kind == "function":
         yield from _function(name, source.location, str(source.attribute))
 

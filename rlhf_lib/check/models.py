@@ -145,7 +145,8 @@ def _tokenizer(where: str, name: str, revision: str | None, texts: Sequence[str]
         yield from [f"{where}: the tokenizer of {name} {told}"] if is_whole else []
         return
     if policy and where.startswith("base.") and tokenizer.eos_token is None:
-        yield f"{where}: the tokenizer of {name} has no EOS token, with which answers end; name another model"
+        way = "write one of its tokens as eos_token into tokenizer_config.json"
+        yield f"{where}: the tokenizer of {name} has no EOS token, with which answers end; {way}"
     yield from _losses(where, name, tokenizer, texts, policy)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import textwrap
 from array import array
 from collections.abc import Iterator, Sequence
@@ -179,4 +180,5 @@ def _example(prompt: Sequence[dict[str, str]], found: Sequence[tuple[str, float 
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly
     main()

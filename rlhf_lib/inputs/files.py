@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rlhf_lib.inputs.named import Named
 
+BRING = "or bring it here (what `dvc add` tracks comes with `dvc pull PATH`)"
+
 
 def files(named: Named, root: Path) -> list[str]:
     """The files of an input below `root`, sorted, spelled as the param spells them (a folder's, a module's: with their
@@ -25,6 +27,22 @@ def files(named: Named, root: Path) -> list[str]:
     if os.path.lexists(root / name) or not glob.has_magic(name):
         return [name] if (root / name).is_file() else []
     return sorted(path for path in glob.glob(name, root_dir=root, recursive=True) if (root / path).is_file())
+
+
+def nothing(name: str) -> str | None:
+    """Why there is no file of a name or glob, with the way out; None if one is there."""
+    name = os.path.expanduser(name)
+    if os.path.isdir(name):
+        return f"is a folder; name its files, such as {os.path.join(name, '*.jsonl')}"
+    if os.path.islink(name) and not os.path.exists(name):
+        return f"a link to {os.readlink(name)}, which does not exist; fix it"
+    if os.path.lexists(name):
+        return None if os.path.isfile(name) else "is not a regular file; copy what it holds into one"
+    if not glob.has_magic(name):
+        return f"no such file; correct the path, {BRING}"
+    if any(not os.path.isdir(path) for path in glob.glob(name, recursive=True)):
+        return None
+    return f"no file matches; correct the pattern ('**' matches folders of any depth), {BRING}"
 
 
 def _within(folder: Path) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Any
 from rlhf_lib.common import environment, paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.inputs.files import files
+from rlhf_lib.inputs.files import BRING, files, nothing
 from rlhf_lib.inputs.named import Named, by_stage
 
 
@@ -52,15 +52,8 @@ def _present(named: Named, root: Path) -> list[str]:
             os.symlink(root / file, file)
             found.add(file)
     if not found and named.kind != "module":
-        if named.kind == "files" and os.path.isdir(os.path.expanduser(named.name)):
-            raise ParamsError(
-                f"params.yaml: {named.param}: {named.name}: is a folder; name its files, as in folder/*.jsonl"
-            )
-        what = "no files" if named.kind == "folder" else "no such file"
-        raise ParamsError(
-            f"params.yaml: {named.param}: {named.name}: {what}; correct the path, or bring it here (what `dvc add` "
-            "tracks comes with `dvc pull`)"
-        )
+        why = (named.kind == "files" and nothing(named.name)) or f"no files; correct the path, {BRING}"
+        raise ParamsError(f"params.yaml: {named.param}: {named.name}: {why}")
     return sorted(found)
 
 

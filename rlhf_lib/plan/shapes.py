@@ -42,11 +42,18 @@ def base_config(params: BaseParams) -> Any:
 
 def read_config(name: str, revision: str | None, param: str) -> Any:
     """The config in a directory, or of a hub model in the cache; nothing is downloaded."""
+    place = Path(name).expanduser()
     try:
         return AutoConfig.from_pretrained(
-            name, revision=revision, local_files_only=not Path(name).is_dir(), trust_remote_code=False
+            place if place.is_dir() else name,
+            revision=revision,
+            local_files_only=not place.is_dir(),
+            trust_remote_code=False,
         )
     except (OSError, ValueError, KeyError):
+        if place.is_dir():
+            told = "has no config.json that transformers knows; copy that of the model there"
+            raise ParamsError(f"{PARAMS_FILE}: {param}: {name} {told}") from None
         at = f" --revision {revision}" if revision else ""
         raise ParamsError(
             f"{PARAMS_FILE}: {param}: the config of {name} is not at hand, or of no kind that transformers knows; run "

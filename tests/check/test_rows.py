@@ -108,6 +108,14 @@ def test_batches_larger_than_the_rows_are_a_note():
     assert sizes[0].startswith("dpo.per_device_train_batch_size: 999, but there are ")
 
 
+def test_batches_of_stages_that_are_left_out_are_no_note():
+    rows = [{"prompt": f"Tell me of {n}.", "completion": f"good {n}"} for n in range(300)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, notes = command.check(with_values({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]}))
+    assert found == [] and any(note.startswith("left out: reward, judge, dpo: ") for note in notes)
+    assert not [note for note in notes if "batch_size" in note]
+
+
 def test_a_broken_file_is_one_line():
     Path("rows.jsonl").write_text('{"prompt": 1\n')
     (fault,) = told({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -121,19 +122,39 @@ def test_ordinary_patterns_are_taken():
 # ---- paths
 
 
+BRING = "or bring it here (what `dvc add` tracks comes with `dvc pull PATH`)"
+
+
 @PROJECT
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, []),
-        ({"load.sources": [FILE]}, ["load.sources[0].path: rows.jsonl: no such file; correct the path"]),
+        ({"load.sources": [FILE]}, [f"load.sources[0].path: rows.jsonl: no such file; correct the path, {BRING}"]),
         (
             {"load.sources": [{"reader": "hh", "path": "*.jsonl"}]},
-            ["load.sources[0].path: *.jsonl: no file matches; correct the pattern ('**' matches folders of any depth)"],
+            [
+                "load.sources[0].path: *.jsonl: no file matches; correct the pattern ('**' matches folders of any "
+                f"depth), {BRING}"
+            ],
         ),
         (
             {"base.model_name_or_path": "./mine"},
-            ["base.model_name_or_path: ./mine: no such directory; correct it, or name a model of the hub (owner/name)"],
+            [
+                "base.model_name_or_path: ./mine: no such directory; correct it, name a model of the hub (owner/name), "
+                f"{BRING}"
+            ],
+        ),
+        (
+            {"base.model_name_or_path": "~root/mine"},
+            [f"base.model_name_or_path: ~root/mine: write it in full: {os.path.expanduser('~root/mine')}"],
+        ),
+        (
+            {"base.model_name_or_path": "params.yaml"},
+            [
+                "base.model_name_or_path: params.yaml: is a file; name the directory of a model, or a model of the hub "
+                "(owner/name)"
+            ],
         ),
         ({"base.model_name_or_path": "owner/name"}, []),
         (
@@ -143,9 +164,9 @@ def test_ordinary_patterns_are_taken():
                 "ppo.reward_funcs": ["models/reward", "rewards/gone"],
             },
             [
-                "negatives.model_name_or_path: ./gone: no such directory; correct it",
-                "reward.model_name_or_path: ./mine: no such directory; correct it",
-                "ppo.reward_funcs[1]: rewards/gone: no such directory; correct it",
+                f"negatives.model_name_or_path: ./gone: no such directory; correct it, {BRING}",
+                f"reward.model_name_or_path: ./mine: no such directory; correct it, {BRING}",
+                f"ppo.reward_funcs[1]: rewards/gone: no such directory; correct it, {BRING}",
             ],
         ),
         (

@@ -1,10 +1,13 @@
 """`python -m rlhf_lib.data.show` on what the demo's data stages wrote."""
 
+import os
 import shutil
+import signal
+import subprocess
 import sys
 
 import pytest
-from project import DEMO
+from project import DEMO, ROOT
 
 from rlhf_lib.common import schema
 from rlhf_lib.common.rows import write_jsonl
@@ -100,3 +103,17 @@ def test_without_data_it_says_what_to_run(tmp_path, monkeypatch):
 
 def said(text):
     return [{"role": "user", "content": text}]
+
+
+def test_a_reader_that_leaves_early_ends_it_quietly(made):
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [sys.executable, "-m", "rlhf_lib.data.show"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    os.close(write)
+    assert ended.returncode == -signal.SIGPIPE and b"Error" not in ended.stderr

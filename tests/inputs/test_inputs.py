@@ -143,16 +143,22 @@ def test_the_shipped_examples_bring_the_code_that_they_import():
     ("sections", "told"),
     [
         ({"load": {"sources": [{"reader": "file", "path": "no.csv"}]}}, "load.sources[0].path: no.csv: no such file"),
-        ({"load": {"sources": [{"reader": "file", "path": "no*.csv"}]}}, "load.sources[0].path: no*.csv: no such file"),
         (
-            {"load": {"sources": [{"reader": "file", "path": "."}]}},
-            "load.sources[0].path: .: is a folder; name its files",
+            {"load": {"sources": [{"reader": "file", "path": "no*.csv"}]}},
+            "load.sources[0].path: no*.csv: no file matches",
         ),
+        (
+            {"load": {"sources": [{"reader": "file", "path": "d"}]}},
+            "load.sources[0].path: d: is a folder; name its files",
+        ),
+        ({"load": {"sources": [{"reader": "file", "path": "l"}]}}, "load.sources[0].path: l: a link to gone, which"),
         ({"base": {"model_name_or_path": "./no"}}, "base.model_name_or_path: ./no: no files"),
         ({"ppo": {"reward_funcs": ["rewards/no"]}}, "ppo.reward_funcs: rewards/no: no files"),
     ],
 )
 def test_what_is_not_there_is_told_in_one_line(project, sections, told):
+    lay(project, {"d/a.csv": "a"})
+    Path("l").symlink_to("gone")
     with pytest.raises(ParamsError) as error:
         manifest.write(params(**sections))
     assert str(error.value).startswith(f"params.yaml: {told}") and "\n" not in str(error.value)

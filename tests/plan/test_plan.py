@@ -177,6 +177,23 @@ def test_a_config_that_is_not_at_hand_is_one_line(project):
     assert "\n" not in str(told.value)
 
 
+def test_a_directory_without_a_config_is_not_looked_for_on_the_hub(project):
+    (project / "mine").mkdir()
+    params = load_yaml(project / "params.yaml")
+    params["base"]["model_name_or_path"] = "./mine"
+    with pytest.raises(
+        ParamsError, match="name_or_path: ./mine has no config.json that transformers knows; copy"
+    ) as told:
+        estimate.plans(params)
+    assert "hf download" not in str(told.value)
+
+
+def test_a_config_in_the_home_directory_is_read(project, monkeypatch):
+    GPT2Config(n_embd=8, n_head=2).save_pretrained(project / "mine")
+    monkeypatch.setenv("HOME", str(project))
+    assert shapes.read_config("~/mine", None, "base.model_name_or_path").n_embd == 8
+
+
 def test_the_benchmark_predicts_every_case_without_a_measurement():
     from benchmarks.plan.__main__ import CASES, compared, table
 

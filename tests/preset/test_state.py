@@ -67,6 +67,13 @@ def test_params_yaml_ships_as_the_demo():
     assert (ROOT / "params.yaml").read_text(encoding="utf-8") == TEXT
 
 
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "smoke"])
+def test_smoke_lies_over_every_other(apply, name):
+    """Lengths, shares and batches of the preset below would not fit its few rows and small model."""
+    apply(name, "smoke")
+    assert header() == f"# preset: {name} smoke"
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_demo_is_the_way_back(apply, name):
     apply(name)
