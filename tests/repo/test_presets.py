@@ -28,7 +28,6 @@ from rlhf_lib.common.schema import check
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.preset import __main__ as command
 from rlhf_lib.preset import overlay as preset
-from rlhf_lib.preset.state import Origin
 from rlhf_lib.training import trainer as training
 
 TRAINERS = ("sft", "reward", "judge", "dpo", "ppo")
@@ -67,11 +66,6 @@ def test_a_preset_holds_only_what_differs(name):
 
 
 # the two others share out prompts, and lengths, that the demo's other values do not go with
-@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("local", "ultrafeedback-mse")])
-def test_smoke_can_lie_over_a_preset(name):
-    check_all(Origin([name, "smoke"]).params())
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_fits_the_context_of_its_model(name):
     params = params_of(name)
