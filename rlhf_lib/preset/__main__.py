@@ -5,6 +5,7 @@
     python -m rlhf_lib.preset gpt2 my-lora              lay the second over the first
     python -m rlhf_lib.preset gpt2 --flags              print -S flags instead, and change nothing
     python -m rlhf_lib.preset local 'load.sources=[{reader: file, path: my.jsonl}]'    set more keys with it
+    python -m rlhf_lib.preset sft.seed=1                set a key beside what params.yaml is
     python -m rlhf_lib.preset demo                      back to the demo
 
 A preset is a whole: it starts from the demo's values, whatever params.yaml holds, and its name and the settings given
@@ -51,10 +52,11 @@ def check_edits(now: Current, target: Origin, params: dict[str, Any]) -> None:
     if edits := lost(now, params):
         told = [f"{name} ({_told(before)} -> {_told(after)})" for name, (before, after) in edits.items()]
         more = f" and {len(told) - NAMED} more" if len(told) > NAMED else ""
-        name, (_, value) = next(iter(edits.items()))
+        kept = [f"{name}={_told(value)}" for name, (_, value) in edits.items() if value is not ...]
+        keep = f"to keep a value, give it with the preset ({kept[0]}), or " if kept else ""
         raise ParamsError(
-            f"{PARAMS_FILE}: you changed {', '.join(told[:NAMED])}{more} since {now.origin or DEMO}; to keep a value, "
-            f"give it with the preset ({name}={_told(value)}), or {way.format('them')}"
+            f"{PARAMS_FILE}: you changed {', '.join(told[:NAMED])}{more} since {now.origin or DEMO}; "
+            f"{keep}{way.format('them')}"
         )
     if now.comments:
         raise ParamsError(
@@ -83,7 +85,8 @@ def main() -> None:
         "words",
         nargs="*",
         metavar="preset",
-        help="files in presets/, without .yaml, later over earlier ones, or demo; then settings: section.key=value",
+        help="files in presets/, without .yaml, later over earlier ones, or demo; then settings: section.key=value "
+        "(alone: set beside what params.yaml is)",
     )
     parser.add_argument("--flags", action="store_true", help="print -S flags for dvc exp run; change nothing")
     parser.add_argument("--force", action="store_true", help=f"drop what was edited in {PARAMS_FILE}")
@@ -91,10 +94,11 @@ def main() -> None:
     if not arguments.words:
         print("\n".join(listing()))
         return
-    target = Origin.of_words(arguments.words)
+    target, now = Origin.of_words(arguments.words), current()
+    if "=" in arguments.words[0]:  # settings alone are set beside what is there
+        target = (now.origin or Origin()).with_settings(target.settings)
     params = target.params()
     check_all(params, PARAMS_FILE)
-    now = current()
     if not arguments.force:
         check_edits(now, target, params)
     if arguments.flags:

@@ -48,6 +48,11 @@ class Origin:
             raise ParamsError(f"{DEMO}: is what the other presets lie over; name it alone or first")
         return cls(presets, words[first_setting:])
 
+    def with_settings(self, settings: list[str]) -> Origin:
+        """The same with more settings, in the place of those of the same names."""
+        names = {setting.partition("=")[0] for setting in settings}
+        return Origin(self.presets, [old for old in self.settings if old.partition("=")[0] not in names] + settings)
+
     def text(self) -> str:
         """params.yaml as they give it; a `ParamsError` for a preset or a key that is not there."""
         yaml = YAML()  # as DVC writes it

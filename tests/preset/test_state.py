@@ -131,6 +131,15 @@ def test_settings_are_in_the_header_as_the_shell_takes_them(apply):
     assert apply("local", setting, "prepare.mixture.file.weight=2") == ["no value changed"]
 
 
+def test_settings_alone_are_set_beside_what_is_there(apply):
+    apply("smoke", "sft.seed=7", "dpo.seed=8")
+    gone = "dropped: sft.seed=7 (given with smoke)"
+    assert apply("sft.seed=9", "ppo.seed=1") == [gone, "sft.seed: 7 -> 9", "ppo.seed: 0 -> 1"]
+    assert header() == "# preset: smoke dpo.seed=8 sft.seed=9 ppo.seed=1"
+    edit("  kl_coef: 0.2", "  kl_coef: 0.5")
+    assert "you changed ppo.kl_coef" in fault(apply, "sft.seed=3")
+
+
 # ---- what is the user's own
 
 
@@ -152,6 +161,12 @@ def test_an_edit_is_refused_unless_it_is_forced_or_kept(apply):
     edit("  kl_coef: 0.5", "  kl_coef: 0.6")
     assert apply("local", "--force")[0] == "dropped: ppo.kl_coef=0.5 (given with local)"
     assert load_yaml(PARAMS)["ppo"]["kl_coef"] == 0.2
+
+
+def test_a_value_that_was_taken_out_is_no_advice(apply):
+    edit("  kl_coef: 0.2\n", "")
+    told = fault(apply, "smoke")
+    assert "you changed ppo.kl_coef (0.2 -> nothing) since demo; add --force" in told
 
 
 def test_what_dvc_left_behind_is_an_edit_too(apply):
