@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.common import paths
 from rlhf_lib.data.load import files
 from rlhf_lib.inputs.files import BRING, nothing
+from rlhf_lib.inputs.named import OUTS
 from rlhf_lib.scoring.source import parse
 
 LOOKS_LOCAL = ("models/", "rewards/", ".", "/", "~")  # what no model of the hub begins with
@@ -62,7 +62,7 @@ def _model(name: str, model: str | None) -> Iterator[str]:
 def _reward(name: str, entry: str) -> Iterator[str]:
     source = parse(entry)
     if source.kind == "directory" and not os.path.isdir(source.location):
-        if os.path.normpath(source.location) not in (paths.BASE, paths.SFT, paths.REWARD):
+        if os.path.normpath(source.location) not in OUTS:
             yield f"{name}: {entry}: no such directory; correct it, {BRING}"
     elif source.kind == "function":
         yield from _function(name, source.location, str(source.attribute))

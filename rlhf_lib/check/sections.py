@@ -63,14 +63,19 @@ def faults(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> list[str]:
         if name not in ("policy", "launch", *SECTIONS):
             known = f"policy, launch, {', '.join(SECTIONS)}"
             found.append(f"{path}: {str(name)[:100]}: unknown section; known: {known}")
-    for examined in _examined(params, path).values():
-        found += examined if isinstance(examined, list) else []
-    return found + [f"{path}: {fault}" for fault in together.faults(valid_sections(params))]
+    examined = _examined(params, path)
+    for section in examined.values():
+        found += section if isinstance(section, list) else []
+    return found + [f"{path}: {fault}" for fault in together.faults(_valid(examined))]
 
 
 def valid_sections(params: Mapping[str, Any]) -> dict[str, Any]:
     """The sections that hold, each as an instance of its class."""
-    return {name: section for name, section in _examined(params).items() if not isinstance(section, list)}
+    return _valid(_examined(params))
+
+
+def _valid(examined: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: section for name, section in examined.items() if not isinstance(section, list)}
 
 
 def _examined(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict[str, Any]:
