@@ -19,6 +19,7 @@ from rlhf_lib.base.params import BaseParams
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.chat import END, PAD, ROLES, chat_template
 from rlhf_lib.models.loading import explaining, fetch_causal
+from rlhf_lib.models.settled import settle
 
 
 def fresh_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
@@ -85,6 +86,7 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: i
         tokenizer.chat_template = chat_template(
             [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
         )
+    settle(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         set_seed(seed)  # new rows of the embedding are drawn at random
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models.chat import prompt_ids
+from rlhf_lib.models.chat import last_tokens, prompt_ids
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
 
@@ -79,12 +79,13 @@ def encode_prompts(
     context: int | None,
     param: str,
 ) -> list[list[int]]:
-    """Token ids of prompts, each cut at its beginning so that `max_new_tokens` fit into the context.
+    """Token ids of prompts, each cut at its beginning, but for a BOS token, so that `max_new_tokens` fit into the
+    context.
 
     A `ParamsError` that names `param` when not even an empty prompt would fit.
     """
     room = prompt_room(max_new_tokens, context, param)
-    return [prompt_ids(tokenizer, prompt)[-room:] for prompt in prompts]
+    return [last_tokens(tokenizer, prompt_ids(tokenizer, prompt), room) for prompt in prompts]
 
 
 def prompt_room(max_new_tokens: int, context: int | None, param: str) -> int:

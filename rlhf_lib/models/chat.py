@@ -34,6 +34,15 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) ->
     return _ids(tokenizer, render(tokenizer, prompt, add_generation_prompt=True))
 
 
+def last_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int], room: int) -> list[int]:
+    """The last `room` tokens of a dialogue, or all where `room` is 0; a BOS token with which it begins stays first."""
+    if not room or len(ids) <= room:
+        return ids
+    if room > 1 and ids[0] == tokenizer.bos_token_id:
+        return [ids[0], *ids[1 - room :]]
+    return ids[-room:]
+
+
 def dialogue_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], response: str) -> list[int]:
     """Token ids of a prompt and the assistant's answer, ended as the template ends it."""
     return _ids(tokenizer, render(tokenizer, [*prompt, Message(role="assistant", content=response)]))

@@ -16,7 +16,8 @@ from transformers.utils import logging
 
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import attention, directory, hardware
+from rlhf_lib.models import attention, contract, directory, hardware
+from rlhf_lib.models.settled import settle
 
 # Keys that transformers writes with the machine's or the moment's values: they would change the hash of the out.
 _UNSTABLE_TOKENIZER_KEYS = ("is_local", "local_files_only", "name_or_path")
@@ -40,6 +41,13 @@ def fetch(auto_class: Any, name: str | Path, revision: str | None, **kwargs: Any
     """What `auto_class.from_pretrained` gives, from a directory or the hub, which is asked again where that helps."""
     kwargs = {"trust_remote_code": False, **kwargs}
     return patiently(lambda: auto_class.from_pretrained(name, revision=revision, **kwargs))
+
+
+def fetch_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer in a directory or of the hub, its chat template settled."""
+    tokenizer = fetch(AutoTokenizer, name, revision)
+    settle(tokenizer)
+    return tokenizer
 
 
 class Unfit(Exception):
@@ -68,7 +76,7 @@ def fetch_causal(name: str, revision: str | None) -> tuple[PreTrainedModel, PreT
 
     An `Unfit` where weights are missing or not finite, or where the tokenizer is not the model's.
     """
-    tokenizer = fetch(AutoTokenizer, name, revision)
+    tokenizer = fetch_tokenizer(name, revision)
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with without_load_report():
         model, info = fetch(AutoModelForCausalLM, name, revision, **options, **init_kwargs())
@@ -117,7 +125,7 @@ def without_load_report() -> Iterator[None]:
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer in a directory."""
-    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    return fetch_tokenizer(path)
 
 
 def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
@@ -152,13 +160,16 @@ def fuse_gelu(model: PreTrainedModel) -> None:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Write weights, config and tokenizer, and only files whose bytes depend on nothing else."""
+    """Write weights, config and tokenizer, and only files whose bytes depend on nothing else; and the contract of the
+    directory that the model was loaded from, where it has one."""
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     config_file = Path(path) / "tokenizer_config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     stable = {key: value for key, value in config.items() if key not in _UNSTABLE_TOKENIZER_KEYS}
     config_file.write_text(json.dumps(stable, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if model.name_or_path and (known := contract.read(model.name_or_path)) is not None:
+        known.write(path)
 
 
 def context_length(model: PreTrainedModel) -> int | None:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation.sampling import prompt_room
-from rlhf_lib.models.chat import prompt_and_answer, prompt_ids
+from rlhf_lib.models.chat import last_tokens, prompt_and_answer, prompt_ids
 from rlhf_lib.models.lengths import MANY, no_rows, say
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
@@ -34,8 +34,8 @@ class Prompts:
         context: int | None,
         file: str = "prompts",
     ) -> Prompts:
-        """Each prompt is cut at its beginning to leave room for the response; a `ParamsError` if there is none, or
-        where the chat template refuses a row of `file`. A line where more than a fifth is cut."""
+        """Each prompt is cut at its beginning, but for a BOS token, to leave room for the response; a `ParamsError` if
+        there is none, or where the chat template refuses a row of `file`. A line where more than a fifth is cut."""
         check_rows(tokenizer, (row["prompt"] for row in rows), file)
         room = prompt_room(response_length, context, "ppo.response_length")
         whole = []
@@ -48,7 +48,7 @@ class Prompts:
                 f"ppo: ppo.response_length, {response_length}, leaves {room} tokens to a prompt: {cut:,} of the "
                 f"{len(whole):,} of {file} lose their beginning; the longest has {max(map(len, whole)):,}"
             )
-        return cls(rows, [ids[-room:] for ids in whole])
+        return cls(rows, [last_tokens(tokenizer, ids, room) for ids in whole])
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -22,13 +21,14 @@ from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import directory, hardware
-from rlhf_lib.models.chat import dialogue_ids
+from rlhf_lib.models.chat import dialogue_ids, last_tokens
 from rlhf_lib.models.loading import (
     Unfit,
     check_tokenizer,
     context_length,
     explaining,
     fetch,
+    fetch_tokenizer,
     fuse_gelu,
     init_kwargs,
     run_fast,
@@ -172,7 +172,7 @@ def encode(
     Without a chat template they are a pair of texts, with type ids if the model `has_segments`.
     """
     if tokenizer.chat_template is not None:
-        return Encoded(dialogue_ids(tokenizer, prompt, completion)[-(limit or 0) :], None)
+        return Encoded(last_tokens(tokenizer, dialogue_ids(tokenizer, prompt, completion), limit or 0), None)
     pair = encode_pair(tokenizer, prompt_text(prompt), completion, limit or tokenizer.model_max_length)
     return Encoded(pair["input_ids"], pair.get("token_type_ids") if segments else None)
 
@@ -244,7 +244,7 @@ def read_classifier(
     kwargs = {**{key: value for key, value in init_kwargs().items() if value != "sdpa"}, **quantization}
     must_be = f"it must be a {wanted} with config.json, safetensors and tokenizer"
     with explaining(fault, name, revision, "name a directory", must_be):
-        tokenizer = fetch(AutoTokenizer, name, revision)
+        tokenizer = fetch_tokenizer(name, revision)
         config = fetch(AutoConfig, name, revision)
         # Set here: as an argument, it is refused by a config of problem type single_label_classification.
         config.num_labels = 1

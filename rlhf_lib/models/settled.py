@@ -1,0 +1,74 @@
+"""Chat templates as this project uses them: they say the same every day, and begin a dialogue as the model was taught
+to begin a text."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# What a template that asks for the day is told: the token ids of a prompt must not change overnight, or what was
+# computed of them yesterday (reference log-probs, a checkpoint) would belong to other prompts. It is the day that
+# Llama 3's own template falls back on.
+TODAY = date(2024, 7, 26)
+_DIRECTIVE = re.compile(r"%-?[aAbBdeHIjmMpSyY]")  # of strftime; %-d is glibc's day without a zero
+_FREEZES = "{%- macro strftime_now(format) -%}"
+_BEGINS = "{{ bos_token }}"
+
+
+def settle(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Change the tokenizer's chat template, where it has one, in place: its day becomes `TODAY`, and dialogues begin
+    with the BOS token where the tokenizer's texts do. A template that is so already stays as it is."""
+    if tokenizer.chat_template is None:
+        return
+    template = tokenizer.get_chat_template()  # where there are several, the one that dialogues go through
+    tokenizer.chat_template = freeze_date(template)
+    if adds_bos(tokenizer) and _first_token(tokenizer) not in (tokenizer.bos_token_id, None):
+        tokenizer.chat_template = _BEGINS + tokenizer.chat_template
+
+
+def freeze_date(template: str) -> str:
+    """The template with a `strftime_now` of its own, which stands before the one that transformers gives it."""
+    if not asks_for_the_day(template) or _FREEZES in template:
+        return template
+    filters = "".join(
+        f" | replace('{directive}', '{_told(directive)}')" for directive in sorted({*_DIRECTIVE.findall(template)})
+    )
+    return f"{_FREEZES}{{{{- format{filters} -}}}}{{%- endmacro -%}}{template}"
+
+
+def asks_for_the_day(template: str) -> bool:
+    """Whether a template calls for the date."""
+    return "strftime_now" in template
+
+
+def _told(directive: str) -> str:
+    text = TODAY.strftime(directive.replace("-", ""))
+    return text.lstrip("0 ") if "-" in directive else text
+
+
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer puts its BOS token before a text: the model was then trained with one before everything."""
+    bos = tokenizer.bos_token_id
+    with_special, plain = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    return bos is not None and with_special[:1] == [bos] and plain[:1] != [bos]
+
+
+def begins_with(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The BOS token where the chat template begins a dialogue with it; else None."""
+    first = _first_token(tokenizer)
+    return tokenizer.bos_token if first is not None and first == tokenizer.bos_token_id else None
+
+
+def _first_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The first token of a dialogue; None of a template that takes neither a question nor one after a system turn."""
+    question = {"role": "user", "content": "a"}
+    for messages in ([question], [{"role": "system", "content": "a"}, question]):
+        with suppress(Exception):  # a template raises what it likes; `templates` tells it by the row
+            text: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return tokenizer(text, add_special_tokens=False)["input_ids"][0]
+    return None
