@@ -24,6 +24,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
+from rlhf_lib.models.layers import blocks
 from rlhf_lib.models.loading import nonfinite
 from rlhf_lib.training import adapters, guard
 from rlhf_lib.training.params import PART, WeightsParams
@@ -179,12 +180,6 @@ def _head(model: PreTrainedModel) -> Iterator[nn.Module]:
     for child in model.children():
         if child not in inner and any(True for _ in child.parameters()):
             yield child
-
-
-def blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's transformer layers: the longest list of modules in it."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len) if lists else nn.ModuleList()
 
 
 # Export
