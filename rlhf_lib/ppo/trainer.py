@@ -123,7 +123,7 @@ class PPOTrainer(Trainer):
             for number, minibatch in enumerate(split):
                 if self.ppo_state.rollouts_done > index:  # the approximate KL passed its bound
                     return
-                inputs = update_inputs(rollout, minibatch, self.model.policy, self.pad_id, self.sampler.share)
+                inputs = update_inputs(rollout, minibatch, self.model.collate, self.pad_id, self.sampler.share)
                 for update, ptx in zip(inputs, self._ptx_inputs(index, epoch, number), strict=True):
                     yield {**update, **ptx}
 
@@ -165,11 +165,11 @@ class PPOTrainer(Trainer):
         params, state, names = self.params, self.ppo_state, ("logprobs", "values", "entropy", "ref_logprobs")
         for rows in (rows for minibatch in split for rows in minibatch[self.sampler.share]):
             prompts, responses = [rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows]
-            batch = collate(self.model.policy, prompts, responses, self.pad_id)
+            batches = self.model.collate(prompts, responses, self.pad_id)
             with self.accelerator.autocast():
-                output = self.model(batch, self.distribution)
+                output = self.model(batches, self.distribution)
                 with self.reference() as reference:
-                    ref_logprobs = response_logprobs(reference, batch, self.distribution)
+                    ref_logprobs = response_logprobs(reference, batches.policy, self.distribution)
             flat = (output.logprobs, output.values, output.entropy, ref_logprobs)
             for name, values in zip(names, flat, strict=True):
                 rollout.record(name, rows, values)
@@ -203,7 +203,7 @@ class PPOTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """The micro-batch's share of its minibatch's loss."""
-        output = model(inputs["batch"], self.distribution, inputs.get("ptx_batch"))
+        output = model(inputs["batches"], self.distribution, inputs.get("ptx_batch"))
         terms, weights = loss_terms(self.params, self.ppo_state.kl_coef, output, inputs)
         self.measures.add(terms)
         # Data-parallel training averages the processes' gradients, where the minibatch's is their sum.
