@@ -13,6 +13,7 @@ from rlhf_lib.models.logprobs import Response
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.data import chunks
 from rlhf_lib.ppo.model import Batches
+from rlhf_lib.ppo.objective import kl_penalty
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.state import PPOState
 
@@ -65,9 +66,7 @@ class Rollout:
 
     def estimate_advantages(self, params: PPOParams, kl_coef: float) -> None:
         """Rewards, then advantages and returns, from scores, log-probs and values."""
-        kl = algos.kl_estimate(self.logprobs, self.ref_logprobs, params.kl_estimator)
-        if params.kl_clip is not None:
-            kl = kl.clamp(-params.kl_clip, params.kl_clip)
+        kl = kl_penalty(params, self.logprobs, self.ref_logprobs)
         rewards = algos.token_rewards(self.scores, kl, kl_coef if params.kl_in == "reward" else 0.0, self.mask)
         if params.whiten_rewards:
             rewards = algos.whiten(rewards, self.mask, shift_mean=False)
