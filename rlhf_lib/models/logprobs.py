@@ -192,6 +192,28 @@ def response_logprobs(model: PreTrainedModel, batch: Batch, distribution: Distri
 
 
 @torch.no_grad()
+def token_logprobs(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    responses: Sequence[Response],
+    pad_id: int,
+    distribution: Distribution = Distribution(),
+    batch_size: int = 64,
+) -> list[Tensor]:
+    """Of each response, in the given order, its tokens' log-probs in nats, in fp64 on the CPU; those of equal ones are
+    computed once."""
+    keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
+    distinct = list({key: i for i, key in enumerate(keys)}.values())
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
+    for rows in by_length([len(prompts[i]) + len(responses[i].ids) for i in distinct], batch_size):
+        chosen = [distinct[row] for row in rows]
+        batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
+        logprobs = response_logprobs(model, batch, distribution).double().cpu()
+        for i, part in zip(chosen, logprobs.split([len(responses[i].ids) for i in chosen]), strict=True):
+            found[keys[i]] = part
+    return [found[key] for key in keys]
+
+
 def sequence_logprobs(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
@@ -200,17 +222,9 @@ def sequence_logprobs(
     distribution: Distribution = Distribution(),
     batch_size: int = 64,
 ) -> list[float]:
-    """Each response's summed log-prob in nats, in the given order; that of equal ones is computed once."""
-    keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
-    distinct = list({key: i for i, key in enumerate(keys)}.values())
-    sums: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
-    for rows in by_length([len(prompts[i]) + len(responses[i].ids) for i in distinct], batch_size):
-        chosen = [distinct[row] for row in rows]
-        batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
-        logprobs = response_logprobs(model, batch, distribution).double().cpu()
-        for i, part in zip(chosen, logprobs.split([len(responses[i].ids) for i in chosen]), strict=True):
-            sums[keys[i]] = part.sum().item()
-    return [sums[key] for key in keys]
+    """Each response's summed log-prob in nats, in the given order."""
+    found = token_logprobs(model, prompts, responses, pad_id, distribution, batch_size)
+    return [logprobs.sum().item() for logprobs in found]
 
 
 def by_length(lengths: Iterable[int], batch_size: int) -> Iterator[list[int]]:
