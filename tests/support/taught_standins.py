@@ -1,12 +1,16 @@
-"""Stand-ins that have learnt to answer: stage base's completion, then some steps of stage sft's own trainer."""
+"""Stand-ins whose answers end: one that leans towards it, and such as have learnt it from stage sft's own trainer."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat_standins import COLOURS, THINGS, stand_in
+import torch
+from chat_standins import COLOURS, OWN_SIZES, TEXTS, THINGS, stand_in, tokenizer_of
+from tokenizers import AddedToken
+from transformers import GPT2Config, GPT2LMHeadModel
 from trl_trainers import TRAINER, assistant, dataset, user
 
 from rlhf_lib.base import model as base
@@ -18,6 +22,8 @@ from rlhf_lib.training import weights
 if TYPE_CHECKING:
     from rlhf_lib.training.checkpoint import CheckpointDir
 
+FRESH = "fresh"  # the model that stage base makes where none is named
+OVER = "(over)"  # ends a turn, but does not count as special
 ANSWERS = {
     "What colour is the {}?": "{colour}.",
     "Tell me about the {}.": "The {thing} is {colour}, of course.",
@@ -34,9 +40,37 @@ OTHERS = [user(ask.format(thing)) for ask in ("Who is the {}?", "Tell me about a
 PROMPTS = [row["prompt"] for row in ROWS] + OTHERS
 
 
+def leaning(folder: Path) -> Path:
+    """A random model as stage base leaves it, which ends its answer at any token with a probability of about a tenth.
+
+    Its turns end with `OVER`, and its tokenizer's EOS is another token.
+    """
+    tokenizer = deepcopy(tokenizer_of("gpt2"))
+    tokenizer.add_tokens([AddedToken(OVER, special=False, normalized=False)])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '" + OVER + "\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    torch.manual_seed(0)
+    config = GPT2Config(**OWN_SIZES["gpt2"], vocab_size=len(tokenizer), initializer_range=0.2)
+    model = GPT2LMHeadModel(config)
+    base.complete(model, tokenizer, seed=0)
+    with torch.no_grad():
+        over = model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(OVER)]
+        model.transformer.ln_f.bias.copy_(5.0 * over / over.square().sum())
+    models.save(model, tokenizer, folder)
+    return folder
+
+
 def complete(name: str, folder: Path) -> Path:
-    """A stand-in as stage base leaves it."""
-    tokenizer, _, model = stand_in(name)
+    """A stand-in, or the fresh model, as stage base leaves it."""
+    if name == FRESH:
+        tokenizer = base.fresh_tokenizer(TEXTS, 360)
+        ids = {f"{token}_token_id": getattr(tokenizer, f"{token}_token_id") for token in ("bos", "eos", "pad")}
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(GPT2Config(**OWN_SIZES["gpt2"], **ids, vocab_size=len(tokenizer)))
+    else:
+        tokenizer, _, model = stand_in(name)
     base.complete(model, tokenizer, seed=0)
     models.save(model, tokenizer, folder)
     return folder
