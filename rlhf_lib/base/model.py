@@ -21,6 +21,7 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.chat import END, PAD, ROLES, chat_template
 from rlhf_lib.models.loading import explaining, fetch_causal
 from rlhf_lib.models.settled import settle
+from rlhf_lib.models.stops import NeverEnds, answer_ends, as_config
 
 
 def fresh_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
@@ -95,6 +96,12 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: i
     started |= start_untrained(model, tokenizer)
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
     model.config.update(ids)
+    if not model.can_generate():
+        return started  # a classifier
+    try:
+        ends = as_config(answer_ends(tokenizer, model.generation_config))
+    except NeverEnds as fault:
+        raise ParamsError(f"params.yaml: base.model_name_or_path: {fault}") from None
     # A model's own sampling defaults (top-p, a repetition penalty) would make rollouts differ from their log-probs.
-    model.generation_config = GenerationConfig(**ids)
+    model.generation_config = GenerationConfig(**{**ids, "eos_token_id": ends})
     return started

@@ -15,15 +15,16 @@ from rlhf_lib.models.attention import packed_inputs, takes_packing
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What was sampled: tokens, with the EOS where there is one, and whether the response came to its end.
+    """What was sampled: tokens, with the one that stops where there is one, and whether the response came to its end.
 
     `support` is given where a token was drawn from a part of the vocabulary: an (R, K) tensor of the token ids that
-    it was drawn from, filled up with -1.
+    it was drawn from, filled up with -1. `stopped`: the last token is one that stops, and no part of the text.
     """
 
     ids: list[int]
     finished: bool
     support: Tensor | None = None
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class Distribution:
     """How next tokens are drawn from a model's logits, less what the batch says of each token."""
 
     temperature: float = 1.0
-    min_new_tokens: int = 0  # the EOS cannot be drawn before so many tokens
-    eos_id: int = -1
+    min_new_tokens: int = 0  # none of `stop_ids` can be drawn before so many tokens
+    stop_ids: tuple[int, ...] = ()
 
     def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(n,) log-probs of the batch's response tokens, and (n,) entropies in nats, from (n, V) logits."""
@@ -120,8 +121,9 @@ class Distribution:
         tokens = batch.token_ids
         if self.min_new_tokens > 0:
             early = (batch.positions < self.min_new_tokens).unsqueeze(1)
-            is_eos = torch.arange(logits.size(1), device=logits.device) == self.eos_id
-            logits = logits.masked_fill(early & is_eos, lowest)
+            is_stop = torch.zeros(logits.size(1), dtype=torch.bool, device=logits.device)
+            is_stop[list(self.stop_ids)] = True
+            logits = logits.masked_fill(early & is_stop, lowest)
         if batch.support is not None:
             outside = batch.support < 0
             logits = logits.gather(1, batch.support.clamp(min=0)).masked_fill(outside, lowest)

@@ -35,6 +35,7 @@ from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, collate, response_logprobs
 from rlhf_lib.models.seeds import seeded
+from rlhf_lib.models.stops import stop_ids
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.callbacks import RolloutEnd, RolloutProgress
 from rlhf_lib.ppo.data import Completions, Prompts, chunks, walk
@@ -97,7 +98,7 @@ class PPOTrainer(Trainer):
             tuple(params.stop_strings),
         )
         self.greedy = dataclasses.replace(self.sampling, temperature=0.0)
-        self.distribution = Distribution(params.temperature, params.min_new_tokens, tokenizer.eos_token_id)
+        self.distribution = Distribution(params.temperature, params.min_new_tokens, stop_ids(model.policy))
         self.pad_id = tokenizer.pad_token_id
         self.ppo_state, self.measures = PPOState(params.kl_coef), Measures()
         super().__init__(model=model, args=args, eval_dataset=eval_rows, processing_class=tokenizer)
