@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from chat_standins import FAMILIES
 from peft import LoraConfig, get_peft_model
 from same_greedy import differing, ours
 from taught_standins import FRESH, OVER, PROMPTS, complete, leaning, teach
@@ -151,9 +152,9 @@ def test_a_model_that_is_taught_another_end_than_the_eos_ends_its_answers(name, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [FRESH, "qwen", "gemma", "phi3"])
+@pytest.mark.parametrize("name", [FRESH, *FAMILIES])
 def test_transformers_alone_gives_our_greedy_answers(name, checkpoints, tmp_path):
     after = teach(complete(name, tmp_path / "base"), tmp_path / "sft", checkpoints)
     prompts = PROMPTS[-50:]
     assert len(prompts) == 50 and differing(after, prompts) == []
-    assert any(response.finished for response in ours(after, prompts)[0])
+    assert sum(response.finished for response in ours(after, prompts)[0]) >= 0.95 * len(prompts)
