@@ -200,8 +200,8 @@ def token_logprobs(
     prompts: Sequence[list[int]],
     responses: Sequence[Response],
     pad_id: int,
-    distribution: Distribution = Distribution(),
-    batch_size: int = 64,
+    distribution: Distribution,
+    batch_size: int,
 ) -> list[Tensor]:
     """Of each response, in the given order, its tokens' log-probs in nats, in fp64 on the CPU; those of equal ones are
     computed once."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.heads import in_fp32
+from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Batch, Distribution, Response, collate, response_logits, response_logprobs
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training.weights import Model, base_model, with_lora
@@ -53,6 +54,12 @@ class ActorCritic(nn.Module):
 
     def train(self, mode: bool = True) -> ActorCritic:
         return super().train(False)
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that both policy and critic can attend to, where their configs say so."""
+        readers = [self.policy, *([] if self.critic_trunk is None else [self.critic_trunk])]
+        return min((length for length in map(context_length, readers) if length is not None), default=None)
 
     def collate(self, prompts: Sequence[list[int]], responses: Sequence[Response], pad_id: int) -> Batches:
         """Token lists as the batches of a forward pass. No response is empty."""

@@ -32,7 +32,6 @@ from transformers import (
 from rlhf_lib.common import paths
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation.sampling import Sampling
-from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, collate, response_logprobs
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.stops import stop_ids
@@ -84,7 +83,7 @@ class PPOTrainer(Trainer):
         ptx_rows: list[JsonObject],
     ) -> None:
         self.params, self.reference = params, reference
-        length, context = params.response_length, context_length(model.policy)
+        length, context = params.response_length, model.context_length
         files = [paths.split(name) for name in ("prompts_train", "prompts_validation", "sft_train")]
         self.train_prompts = Prompts.encode(tokenizer, train_rows, length, context, files[0])
         self.eval_prompts = Prompts.encode(tokenizer, eval_rows[: params.max_eval_prompts], length, context, files[1])

@@ -75,6 +75,16 @@ def test_a_run_with_a_critic_of_another_architecture_learns_in_batches_as_in_sin
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_prompts_are_cut_to_what_a_critic_of_a_shorter_context_can_read(build, tokenizer, tmp_path):
+    short = GPTNeoConfig(**{**PADS.to_dict(), "max_position_embeddings": 16})
+    policy, other = drawn(PACKS, tokenizer, tmp_path / "policy"), drawn(short, tokenizer, tmp_path / "critic")
+    constant = {"r": lambda prompts, **columns: [0.5] * len(prompts)}
+    trainer = build(policy.policy, other.reward, critic="separate", functions=constant, response_length=8)
+    whole = [prompt_ids(tokenizer, row["prompt"]) for row in TRAIN_ROWS]
+    assert min(map(len, whole)) > 8 and trainer.train_prompts.ids == [ids[-8:] for ids in whole]
+    trainer.train()
+
+
 @pytest.mark.parametrize("critic", ["shared", "separate"])
 def test_values_and_their_gradients_are_computed_in_fp32_under_bf16(compute, ending, tiny, tokenizer, critic):
     compute(precision="bf16")
