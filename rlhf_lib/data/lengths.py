@@ -92,8 +92,8 @@ def limits(sections: Mapping[str, Any]) -> Iterator[Limit]:
     cut_off = "would be cut off"
     penalised = "" if ppo.missing_eos_penalty is None else PENALISED
     yield Limit("ppo.response_length", ppo.response_length, "sft_train", ANSWERS, cut_off + penalised)
-    # best_of_n draws with it too
-    yield Limit("evaluate.max_new_tokens", sections["evaluate"].max_new_tokens, "sft_train", ANSWERS, cut_off)
+    evaluated, in_both = sections["evaluate"].max_new_tokens, f"{cut_off}, in best_of_n too"
+    yield Limit("evaluate.max_new_tokens", evaluated, "sft_train", ANSWERS, in_both)
     if negatives.model_name_or_path is not None:
         yield Limit("negatives.max_new_tokens", negatives.max_new_tokens, "sft_train", ANSWERS, cut_off)
     yield Limit("sft.max_length", sections["sft"].max_length, "sft_train", ROWS, "lose their end")

@@ -140,7 +140,8 @@ def main() -> None:
     print(f"On one {device.type}, {hardware.precision()}, {free / GIB:.1f} GiB free; memory at the peak in MiB:\n")
     print(table(planned, seconds) + "\n")
     lines = notes(planned, sections, seconds, rates)
-    print(*lines, *lengths.told(sections, data.measured(length)), *warnings(planned, free), sep="\n")
+    held = list(lengths.told(sections, data.measured(length)))
+    print(*lines, *(["", *held, ""] if held else []), *warnings(planned, free), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Which lengths the params hold, and in what they are counted."""
 
+from pathlib import Path
+
 import pytest
 from project import DEMO
-from tiny_models import TEXTS
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from rlhf_lib.base.model import fresh_tokenizer
 from rlhf_lib.check.sections import valid_sections
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.data.lengths import Lengths, answers, measure, told
@@ -35,6 +36,19 @@ def project(tmp_path, monkeypatch):
 # ---- what is counted
 
 
+def save_tokenizer(folder, text="", **options):
+    """A tokenizer of bytes, and of what is frequent in a text, with <|end|> as one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<|end|>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator([text], trainer)
+    for name, values in options.items():
+        getattr(tokenizer, name)(**values)
+    Path(folder).mkdir(parents=True)
+    tokenizer.save(f"{folder}/tokenizer.json")
+
+
 def test_without_a_tokenizer_bytes_are_counted(project):
     length = lengths(base={"model_name_or_path": "nobody/nothing"})
     assert length.told == ESTIMATED
@@ -43,25 +57,22 @@ def test_without_a_tokenizer_bytes_are_counted(project):
 
 
 def test_the_tokenizer_of_models_base_counts(project):
-    fresh_tokenizer(TEXTS, 300).save_pretrained("models/base")
+    save_tokenizer("models/base")
     length = lengths()
     assert length.told == "tokens of models/base"
     assert length(["ab", "<|end|>"]) == [2, 1]
 
 
 def test_the_model_that_is_named_goes_before_models_base_of_another_run(project):
-    fresh_tokenizer(TEXTS, 300).save_pretrained("models/base")
-    fresh_tokenizer(["zyxw " * 50], 300).save_pretrained("mine")
+    save_tokenizer("models/base")
+    save_tokenizer("mine", "zyxw " * 50)
     length = lengths(base={"model_name_or_path": "./mine"})
     assert length.told == "tokens of ./mine"
     assert length(["zyxw"]) < lengths()(["zyxw"])
 
 
 def test_a_tokenizer_that_cuts_and_pads_counts_all_the_same(project):
-    tokenizer = fresh_tokenizer(TEXTS, 300)
-    tokenizer.backend_tokenizer.enable_truncation(2)
-    tokenizer.backend_tokenizer.enable_padding(length=9)
-    tokenizer.save_pretrained("models/base")
+    save_tokenizer("models/base", enable_truncation={"max_length": 2}, enable_padding={"length": 9})
     assert lengths()(["xyz", "x"]) == [3, 1]
 
 
