@@ -83,9 +83,7 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: i
         tokenizer.add_special_tokens({"pad_token": PAD})
     if tokenizer.chat_template is None:
         tokenizer.add_special_tokens({"extra_special_tokens": list(ROLES)})
-        tokenizer.chat_template = chat_template(
-            [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
-        )
+        tokenizer.chat_template = chat_template()
     settle(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         set_seed(seed)  # new rows of the embedding are drawn at random

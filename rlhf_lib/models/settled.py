@@ -1,9 +1,11 @@
-"""Chat templates as this project uses them: they say the same every day, and begin a dialogue as the model was taught
-to begin a text."""
+"""Chat templates as this project uses them: they say the same every day, begin a dialogue as the model was taught to
+begin a text, and never read a token into what a message says."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -18,15 +20,24 @@ TODAY = date(2024, 7, 26)
 _DIRECTIVE = re.compile(r"%-?[aAbBdeHIjmMpSyY]")  # of strftime; %-d is glibc's day without a zero
 _FREEZES = "{%- macro strftime_now(format) -%}"
 _BEGINS = "{{ bos_token }}"
+_GUARD = (
+    "{%- set guarded = namespace(messages=[]) -%}{%- for message in messages -%}"
+    "{%- set guarded.messages = guarded.messages + [dict(message, content=message['content']BREAK_UP)"
+    " if message['content'] is string else message] -%}"
+    "{%- endfor -%}{%- set messages = guarded.messages -%}"
+)
+_GUARDED = re.compile(re.escape(_GUARD).replace("BREAK_UP", ".*?"))
 
 
 def settle(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Change the tokenizer's chat template, where it has one, in place: its day becomes `TODAY`, and dialogues begin
-    with the BOS token where the tokenizer's texts do. A template that is so already stays as it is."""
+    """Change the tokenizer's chat template, where it has one, in place: its day becomes `TODAY`, dialogues begin with
+    the BOS token where the tokenizer's texts do, and the text of a special token inside a message is broken up by a
+    space. A template that is so already stays as it is."""
     if tokenizer.chat_template is None:
         return
     template = tokenizer.get_chat_template()  # where there are several, the one that dialogues go through
-    tokenizer.chat_template = freeze_date(template)
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    tokenizer.chat_template = guard(freeze_date(template), special)
     if adds_bos(tokenizer) and _first_token(tokenizer) not in (tokenizer.bos_token_id, None):
         tokenizer.chat_template = _BEGINS + tokenizer.chat_template
 
@@ -39,6 +50,21 @@ def freeze_date(template: str) -> str:
         f" | replace('{directive}', '{_told(directive)}')" for directive in sorted({*_DIRECTIVE.findall(template)})
     )
     return f"{_FREEZES}{{{{- format{filters} -}}}}{{%- endmacro -%}}{template}"
+
+
+def guard(template: str, special_tokens: Sequence[str]) -> str:
+    """The template behind a loop that breaks up special tokens in the messages' texts: `<|end|>` becomes `< |end|>`.
+
+    The filters are unrolled: in transformers' sandbox, a loop with method calls takes five times as long.
+    """
+    filters = "".join(
+        f" | replace({json.dumps(token)}, {json.dumps(token[0] + ' ' + token[1:])})"
+        for token in sorted(special_tokens)
+        if len(token) > 1
+    )
+    loop = _GUARD.replace("BREAK_UP", filters)
+    # in place of one that it has already, which a token that came later is not in
+    return _GUARDED.sub(lambda _: loop, template) if _GUARDED.search(template) else loop + template
 
 
 def asks_for_the_day(template: str) -> bool:
