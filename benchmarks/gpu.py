@@ -190,11 +190,12 @@ def _continuous(path: Path, tokenizer: Any, prompts: list[list[int]], length: in
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     from rlhf_lib.models import hardware
+    from rlhf_lib.models.stops import stop_ids
 
     dtype = torch.bfloat16 if hardware.precision() == "bf16" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").to(hardware.device())
     options = {"max_new_tokens": length, "min_new_tokens": length - 1, "do_sample": True, "top_k": 0}
-    config = GenerationConfig(**options, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    config = GenerationConfig(**options, eos_token_id=list(stop_ids(model)), pad_token_id=tokenizer.pad_token_id)
     model.generate_batch(inputs=prompts[:1], generation_config=config)  # warm-up
     clock = Clock()
     outputs = model.generate_batch(inputs=prompts, generation_config=config)

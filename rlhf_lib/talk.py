@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import read
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.evaluation.params import EvaluateParams
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def load(path: str) -> Policy:
         raise SystemExit(f"{path}: no model in it: {why}")
     from rlhf_lib.common.hub import one_line
     from rlhf_lib.models import hardware, loading
+    from rlhf_lib.models.stops import set_ends
 
     hardware.attend_without_cudnn()
     try:
@@ -81,6 +83,10 @@ def load(path: str) -> Policy:
         raise SystemExit(f"{path}: cannot be loaded as a language model: {one_line(error)}") from None
     if policy.tokenizer.chat_template is None:
         raise SystemExit(f"{path}: its tokenizer has no chat template; name a model that base, sft, ppo or dpo wrote")
+    try:
+        set_ends(policy.model, policy.tokenizer)
+    except ParamsError as fault:
+        raise SystemExit(f"{path}: {fault}") from None
     return policy
 
 
@@ -120,27 +126,14 @@ def fit(policy: Policy, messages: list[Message], room: int | None) -> list[Messa
 
 def say(policy: Policy, messages: list[Message], temperature: float, max_new_tokens: int) -> str:
     """The next answer, which is printed while it is made."""
-    import torch
-    from transformers import TextStreamer
-
+    from rlhf_lib.generation.streaming import stream
     from rlhf_lib.models.chat import prompt_ids
 
-    class Streamer(TextStreamer):
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            print(visible(text), flush=True, end="\n" if stream_end else "")
+    def show(text: str, is_last: bool) -> None:
+        print(visible(text), flush=True, end="\n" if is_last else "")
 
-    ids = torch.tensor([prompt_ids(policy.tokenizer, messages)], device=policy.model.device)
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    output = policy.model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=max_new_tokens,
-        eos_token_id=policy.tokenizer.eos_token_id,
-        pad_token_id=policy.tokenizer.pad_token_id,
-        streamer=Streamer(policy.tokenizer, skip_prompt=True, skip_special_tokens=True),
-        **({"do_sample": False} | sampling),
-    )
-    return policy.tokenizer.decode(output[0, ids.size(1) :], skip_special_tokens=True)
+    prompt = prompt_ids(policy.tokenizer, messages)
+    return stream(policy.model, policy.tokenizer, prompt, temperature, max_new_tokens, show)
 
 
 def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:

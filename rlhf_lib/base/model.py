@@ -16,10 +16,12 @@ from transformers import (
 )
 
 from rlhf_lib.base.params import BaseParams
+from rlhf_lib.base.tokens import Started, add_special_tokens, start_untrained
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.chat import END, PAD, ROLES, chat_template
 from rlhf_lib.models.loading import explaining, fetch_causal
 from rlhf_lib.models.settled import settle
+from rlhf_lib.models.stops import NeverEnds, answer_ends, as_config
 
 
 def fresh_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
@@ -68,8 +70,9 @@ def pretrained(params: BaseParams) -> tuple[PreTrainedModel, PreTrainedTokenizer
         return fetch_causal(name, revision)
 
 
-def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
-    """Add, once and in place, what later stages rely on: a pad token of its own, and the chat template.
+def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> Started:
+    """Add, once and in place, what later stages rely on: a pad token of its own, and the chat template. What rows of
+    the embedding were started from is given back.
 
     A model that brings its own template keeps it. With pad equal to EOS a GPT-2 classifier would pool the token
     before the EOS, so a new pad token is made even where the model uses its EOS for padding.
@@ -79,16 +82,24 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: i
             "params.yaml: base.model_name_or_path: its tokenizer has no EOS token, with which answers end; write one "
             "of its tokens as eos_token into its tokenizer_config.json, or choose another model"
         )
+    wanted: dict[str, str | list[str]] = {}
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        tokenizer.add_special_tokens({"pad_token": PAD})
+        wanted["pad_token"] = PAD
     if tokenizer.chat_template is None:
-        tokenizer.add_special_tokens({"extra_special_tokens": list(ROLES)})
+        wanted["extra_special_tokens"] = list(ROLES)
+    started = add_special_tokens(model, tokenizer, wanted, seed)
+    if tokenizer.chat_template is None:
         tokenizer.chat_template = chat_template()
     settle(tokenizer)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        set_seed(seed)  # new rows of the embedding are drawn at random
-        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+    started |= start_untrained(model, tokenizer)
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
     model.config.update(ids)
+    if not model.can_generate():
+        return started  # a classifier
+    try:
+        ends = as_config(answer_ends(tokenizer, model.generation_config))
+    except NeverEnds as fault:
+        raise ParamsError(f"params.yaml: base.model_name_or_path: {fault}") from None
     # A model's own sampling defaults (top-p, a repetition penalty) would make rollouts differ from their log-probs.
-    model.generation_config = GenerationConfig(**ids)
+    model.generation_config = GenerationConfig(**{**ids, "eos_token_id": ends})
+    return started

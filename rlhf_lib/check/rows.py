@@ -22,10 +22,9 @@ from rlhf_lib.data.prepare.language import check_languages
 from rlhf_lib.data.prepare.length import load_tokens
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.prepare import prepare
-from rlhf_lib.reward.params import REGRESSION
+from rlhf_lib.reward.params import GROUPS
 
 RECORDS = 400  # of a source
-GROUPS = ("ranking", *REGRESSION)  # the kinds of reward models that learn from all answers of a prompt
 
 Count = Callable[[str], int]
 

@@ -15,16 +15,18 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rlhf_lib.check.sections import check_all, valid_sections
 from rlhf_lib.common.few import FEW
 from rlhf_lib.common.rows import stream_jsonl
-from rlhf_lib.common.schema import read
+from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.data import lengths
 from rlhf_lib.data.prepare import sizes
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES
 
 SPLITS = Path("data/splits")
 METRICS = Path("metrics/data.json")
-TOKENIZER = Path("models/base/tokenizer.json")
 WIDTH = 100
 SHOWN = ("sft_train", "preference_train", "test")  # the splits of which an example is shown by default
 
@@ -36,47 +38,22 @@ class Column:
     rows: int = 0
     prompts: array[int] = field(default_factory=lambda: array("I"))
     responses: array[int] = field(default_factory=lambda: array("I"))
+    dialogues: array[int] = field(default_factory=lambda: array("I"))
     scores: array[float] = field(default_factory=lambda: array("d"))
     example: str = ""
 
 
-class Lengths:
-    """Lengths in tokens of models/base, or in words while there is no such tokenizer."""
-
-    def __init__(self) -> None:
-        self.tokenizer: Any = None
-        if TOKENIZER.is_file():
-            from tokenizers import Tokenizer
-
-            self.tokenizer = Tokenizer.from_file(str(TOKENIZER))
-        self.unit = "tokens" if self.tokenizer else "words"
-
-    def __call__(self, texts: Sequence[str]) -> list[int]:
-        if self.tokenizer is None:
-            return [len(text.split()) for text in texts]
-        return [len(one.ids) for one in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-
-def answers(record: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
-    """(text, score) of every answer in a record of any split."""
-    for response in record.get("responses", ()):
-        yield response["content"], response["score"]
-    for key in ("completion", "chosen", "rejected"):
-        if key in record:
-            yield record[key][-1]["content"], record.get(f"score_{key}")
-
-
-def describe(records: Iterator[dict[str, Any]], length: Lengths) -> dict[str, Column]:
+def describe(records: Iterator[dict[str, Any]], length: lengths.Lengths) -> dict[str, Column]:
     """The records of a split by source."""
     columns: dict[str, Column] = {}
     for record in records:
         column = columns.setdefault(record["source"], Column())
-        found = list(answers(record))
-        prompt = "\n".join(message["content"] for message in record["prompt"])
-        asked, *answered = length([prompt, *(text for text, _ in found)])
+        found = list(lengths.answers(record))
+        asked, answered = lengths.measure(record, length)
         column.rows += 1
         column.prompts.append(asked)
         column.responses.extend(answered)
+        column.dialogues.append(asked + max(answered, default=0))
         column.scores.extend(score for _, score in found if score is not None)
         column.example = column.example or _example(record["prompt"], found)
     return columns
@@ -88,16 +65,17 @@ def table(name: str, columns: dict[str, Column]) -> Iterator[str]:
         yield _line(name, source, column)
         name = ""
     if len(columns) > 1:
-        total = Column()
-        for column in columns.values():
-            total.rows += column.rows
-            for whole, part in (
-                (total.prompts, column.prompts),
-                (total.responses, column.responses),
-                (total.scores, column.scores),
-            ):
-                whole.extend(part)  # type: ignore[arg-type]
-        yield _line("", "all", total)
+        yield _line("", "all", total(columns))
+
+
+def total(columns: dict[str, Column]) -> Column:
+    """All sources of a split together."""
+    found = Column()
+    for column in columns.values():
+        found.rows += column.rows
+        for name in ("prompts", "responses", "dialogues", "scores"):
+            getattr(found, name).extend(getattr(column, name))
+    return found
 
 
 def dropped(metrics: dict[str, Any]) -> Iterator[str]:
@@ -136,15 +114,21 @@ def main() -> None:
         metrics = json.loads(METRICS.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SystemExit(f"{METRICS}: cannot be read ({error}); run dvc repro prepare first") from None
-    length = Lengths()
-    unit = length.unit
-    print(f"{'':60}{'prompt ' + unit:>18}{'response ' + unit:>18}{'score':>16}")
+    params = load_yaml(PARAMS_FILE)
+    check_all(params)
+    sections = valid_sections(params)
+    length = lengths.Lengths(sections["base"], sections["prepare"])
+    print(f"Lengths are {length.told}.")
+    print(f"{'':60}{'prompt tokens':>18}{'response tokens':>18}{'score':>16}")
     print(f"{'split':22}{'source':30}{'rows':>8}" + f"{'median':>10}{'95 %':>8}" * 2 + f"{'median':>9}{'range':>12}")
     examples: dict[tuple[str, str], str] = {}
+    measured: dict[str, dict[str, array[int]]] = {}
     for name in arguments.split or FILES:
         columns = describe(tqdm(stream_jsonl(SPLITS / f"{name}.jsonl"), desc=name, leave=False, disable=None), length)
         if columns:
             print(*table(name, columns), sep="\n")
+            of_all = total(columns)
+            measured[name] = {lengths.ANSWERS: of_all.responses, lengths.ROWS: of_all.dialogues}
         for source, column in sorted(columns.items()):
             if arguments.examples or arguments.split or name in SHOWN:
                 part = source if arguments.examples else source.partition("/")[0]
@@ -154,7 +138,8 @@ def main() -> None:
     told = "Not used (see data/rejected.jsonl):" if lost else "Nothing of them was left out."
     print(f"\nOf {metrics['rows_in']:,} rows, {metrics['rows_kept']:,} were kept. {told}")
     print(*lost, sep="\n", end="\n" if lost else "")
-    print("", *sizes_told(metrics, read("prepare", PrepareParams)), sep="\n")
+    print("", *lengths.told(sections, measured), sep="\n")
+    print("", *sizes_told(metrics, sections["prepare"]), sep="\n")
 
 
 def _line(name: str, source: str, column: Column) -> str:

@@ -1,7 +1,7 @@
 """The row type of samples.
 
 A sample is a row of data/samples/<policy>.jsonl: id (of the prompt), source, mode, draw (its number among the prompt's
-samples), prompt, response, reward and judge (of the two reward models, normalised), length (tokens, with the EOS),
+samples), prompt, response, reward and judge (of the two reward models, normalised), length (tokens, with the stop),
 finished, logprob and ref_logprob (nats, of the policy and of the SFT model at the sampling temperature) and, where the
 source has a rule for true quality, gold and format. Without a reward model, or a judge, there is no such number.
 

@@ -19,6 +19,7 @@ from rlhf_lib.models.chat import prompt_and_answer
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
 from rlhf_lib.models.processes import is_main, shared_out
+from rlhf_lib.models.stops import stop_ids, up_to_stop
 from rlhf_lib.scoring import true_quality
 from rlhf_lib.scoring.reward_model import RewardModel, shared
 
@@ -85,7 +86,7 @@ def draw(
     prompts = encode_prompts(tokenizer, messages, length, context, "evaluate.max_new_tokens")
     sampling = decoding(params, temperature)
     # greedy answers are measured at temperature 1
-    distribution = Distribution(temperature or 1.0, params.min_new_tokens, tokenizer.eos_token_id)
+    distribution = Distribution(temperature or 1.0, params.min_new_tokens, stop_ids(model))
     noise = random_numbers(len(prompts), sampling, params.seed, *purpose)
     size = params.per_device_eval_batch_size
     progress = f"Sampling {mode}" if is_main() else None
@@ -114,19 +115,23 @@ def _sample(row: JsonObject, mode: str, number: int, text: str, response: Respon
     }
 
 
-def dataset(tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], context: int | None) -> list[Said]:
-    """The rows' own responses, whose dialogues lose their end where they are longer than the context."""
-    said = []
+def dataset(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject]) -> list[Said]:
+    """The rows' own responses, up to the token with which the model would have stopped.
+
+    Dialogues lose their end where they are longer than the model's context.
+    """
+    said, context, stops = [], context_length(model), stop_ids(model)
     for row in rows:
         scores = [response["score"] for response in row["responses"]]
         known = [score for score in scores if score is not None]
         best = scores.index(max(known)) if known else 0
         for number, (score, content) in enumerate(zip(scores, (r["content"] for r in row["responses"]), strict=True)):
-            prompt, answer, whole = prompt_and_answer(tokenizer, row["prompt"], content, context)
-            response = Response(answer, whole)
+            prompt, answer, _ = prompt_and_answer(tokenizer, row["prompt"], content, context)
+            ids, stopped = up_to_stop(answer, stops)
+            response = Response(ids, stopped, stopped=stopped)
             sample = _sample(row, DATASET, number, content, response)
             sample |= {"score": score, "chosen": number == best}
-            said.append(Said(sample, prompt, response, Distribution(eos_id=tokenizer.eos_token_id)))
+            said.append(Said(sample, prompt, response, Distribution(stop_ids=stops)))
     return said
 
 
@@ -174,7 +179,7 @@ class Evaluator:
             for temperature in params.temperatures
             for response in draw(self.policy, self.tokenizer, rows, params, temperature, draws, mode_name(temperature))
         ]
-        said += dataset(self.tokenizer, rows, context_length(self.policy))
+        said += dataset(self.policy, self.tokenizer, rows)
         logprobs = self._logprobs(self.policy, said)
         ref_logprobs = logprobs if self.sft is self.policy else self._logprobs(self.sft, said)
         samples = [response.sample for response in said]

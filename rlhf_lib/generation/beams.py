@@ -6,6 +6,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.logprobs import Response
+from rlhf_lib.models.stops import stop_ids, up_to_stop
 
 
 def beam_search(
@@ -13,7 +14,7 @@ def beam_search(
 ) -> list[Response]:
     """The response of the highest log-prob per token among `num_beams` beams, to each prompt."""
     batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    own = model.generation_config
+    own, stops = model.generation_config, stop_ids(model)
     # in the model's place, not beside it: what it sets itself, such as a penalty, would be used where ours sets nothing
     model.generation_config = GenerationConfig(
         do_sample=False,
@@ -23,7 +24,7 @@ def beam_search(
         no_repeat_ngram_size=sampling.no_repeat_ngram_size,
         stop_strings=list(sampling.stop_strings) or None,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=list(stops) or None,
     )
     try:
         sequences = model.generate(
@@ -33,9 +34,5 @@ def beam_search(
         )
     finally:
         model.generation_config = own
-    return [_response(ids, tokenizer.eos_token_id) for ids in sequences[:, batch["input_ids"].size(1) :].tolist()]
-
-
-def _response(ids: list[int], eos_id: int) -> Response:
-    finished = eos_id in ids
-    return Response(ids[: ids.index(eos_id) + 1] if finished else ids, finished)
+    responses = (up_to_stop(ids, stops) for ids in sequences[:, batch["input_ids"].size(1) :].tolist())
+    return [Response(ids, stopped, stopped=stopped) for ids, stopped in responses]

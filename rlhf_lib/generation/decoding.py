@@ -20,6 +20,7 @@ from transformers.generation import NoRepeatNGramLogitsProcessor, StopStringCrit
 from rlhf_lib.generation.beams import beam_search
 from rlhf_lib.generation.sampling import Sampling, draw, restrict
 from rlhf_lib.models.logprobs import Response, by_length
+from rlhf_lib.models.stops import stop_ids
 
 
 @torch.no_grad()
@@ -100,6 +101,9 @@ class _Decoding:
         self.noise = noise.to(model.device)
         self.ids: list[list[int]] = [[] for _ in prompts]
         self.finished = [False] * len(prompts)
+        self.stopped = [False] * len(prompts)  # by a token, not by a text
+        self.stops = frozenset(stop_ids(model))
+        self.banned = torch.tensor(sorted(self.stops), device=model.device, dtype=torch.long)  # at first
         self.supports: list[list[Tensor]] = [[] for _ in prompts]
         self.rows = list(range(len(prompts)))  # those still in the batch
         size = sampling.no_repeat_ngram_size
@@ -136,13 +140,14 @@ class _Decoding:
                 )
                 self.rows = [self.rows[k] for k in going_on]
         supports = [_stack(support) for support in self.supports]
-        return [Response(*parts) for parts in zip(self.ids, self.finished, supports, strict=True)]
+        parts = zip(self.ids, self.finished, supports, self.stopped, strict=True)
+        return [Response(*of_response) for of_response in parts]
 
     def _choose(self, logits: Tensor, step: int) -> Tensor:
         """(B,) the next tokens, from (B, V) logits."""
         sampling = self.sampling
         if step < sampling.min_new_tokens:
-            logits[:, self.tokenizer.eos_token_id] = torch.finfo(logits.dtype).min
+            logits[:, self.banned] = torch.finfo(logits.dtype).min
         if self.no_repeats is not None:
             for k, row in enumerate(self.rows):
                 so_far = torch.tensor([self.prompts[row] + self.ids[row]], device=logits.device)
@@ -163,7 +168,7 @@ class _Decoding:
         for row, token in zip(self.rows, tokens.tolist(), strict=True):
             if not self.finished[row]:
                 self.ids[row].append(token)
-                self.finished[row] = token == self.tokenizer.eos_token_id
+                self.finished[row] = self.stopped[row] = token in self.stops
         if self.stop is not None and len(self.rows):
             for row in self.rows:
                 if not self.finished[row]:

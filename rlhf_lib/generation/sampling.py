@@ -68,8 +68,8 @@ def restrict(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
 
 
 def response_text(tokenizer: PreTrainedTokenizerBase, response: Response) -> str:
-    """A response as text, without special tokens."""
-    return tokenizer.decode(response.ids, skip_special_tokens=True)
+    """A response as text, without special tokens and without the one that stopped it, special or not."""
+    return tokenizer.decode(response.ids[:-1] if response.stopped else response.ids, skip_special_tokens=True)
 
 
 def encode_prompts(

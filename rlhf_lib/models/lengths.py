@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from rlhf_lib.common.fitting import MOST, Fit, spread_sample
+from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.chat import dialogue_and_start
 from rlhf_lib.models.processes import is_main
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
+SAMPLE = 500  # answers of which the tokens are counted
 MANY = 0.2  # the share of dropped and cut rows above which a line says so
 
 
@@ -87,6 +92,25 @@ class Lengths:
     def _longest(self) -> str:
         more = "at least " if self.longest == self.limit.tokens + 1 else ""
         return f"the longest has {more}{self.longest:,} tokens"
+
+
+def tell_long_answers(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject], limit: Limit, penalty: float | None
+) -> None:
+    """A line where more than a fifth of the answers that SFT learnt, of a sample, would be cut off and penalised."""
+    if penalty is None:
+        return
+    answers = []
+    for row in spread_sample(rows, SAMPLE):
+        dialogue, start = dialogue_and_start(tokenizer, row["prompt"], row["completion"][0]["content"])
+        answers.append(len(dialogue) - start)
+    fit = Fit.of(answers, limit.tokens)
+    if fit.share > MANY:
+        say(
+            f"{limit.param.partition('.')[0]}: {limit.param}, {limit.tokens} tokens, is too short for "
+            f"{100 * fit.share:.0f} % of the answers that SFT learnt, and what is cut off is penalised by {penalty:g}: "
+            f"brevity is learnt first; {fit.enough} tokens would hold {100 * MOST:.0f} %"
+        )
 
 
 def no_rows(file: str) -> ParamsError:

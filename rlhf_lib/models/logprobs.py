@@ -15,15 +15,16 @@ from rlhf_lib.models.attention import packed_inputs, takes_packing
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What was sampled: tokens, with the EOS where there is one, and whether the response came to its end.
+    """What was sampled: tokens, with the one that stops where there is one, and whether the response came to its end.
 
     `support` is given where a token was drawn from a part of the vocabulary: an (R, K) tensor of the token ids that
-    it was drawn from, filled up with -1.
+    it was drawn from, filled up with -1. `stopped`: the last token is one that stops, and no part of the text.
     """
 
     ids: list[int]
     finished: bool
     support: Tensor | None = None
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class Distribution:
     """How next tokens are drawn from a model's logits, less what the batch says of each token."""
 
     temperature: float = 1.0
-    min_new_tokens: int = 0  # the EOS cannot be drawn before so many tokens
-    eos_id: int = -1
+    min_new_tokens: int = 0  # none of `stop_ids` can be drawn before so many tokens
+    stop_ids: tuple[int, ...] = ()
 
     def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(n,) log-probs of the batch's response tokens, and (n,) entropies in nats, from (n, V) logits."""
@@ -120,8 +121,9 @@ class Distribution:
         tokens = batch.token_ids
         if self.min_new_tokens > 0:
             early = (batch.positions < self.min_new_tokens).unsqueeze(1)
-            is_eos = torch.arange(logits.size(1), device=logits.device) == self.eos_id
-            logits = logits.masked_fill(early & is_eos, lowest)
+            is_stop = torch.zeros(logits.size(1), dtype=torch.bool, device=logits.device)
+            is_stop[list(self.stop_ids)] = True
+            logits = logits.masked_fill(early & is_stop, lowest)
         if batch.support is not None:
             outside = batch.support < 0
             logits = logits.gather(1, batch.support.clamp(min=0)).masked_fill(outside, lowest)
@@ -192,6 +194,28 @@ def response_logprobs(model: PreTrainedModel, batch: Batch, distribution: Distri
 
 
 @torch.no_grad()
+def token_logprobs(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    responses: Sequence[Response],
+    pad_id: int,
+    distribution: Distribution = Distribution(),
+    batch_size: int = 64,
+) -> list[Tensor]:
+    """Of each response, in the given order, its tokens' log-probs in nats, in fp64 on the CPU; those of equal ones are
+    computed once."""
+    keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
+    distinct = list({key: i for i, key in enumerate(keys)}.values())
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
+    for rows in by_length([len(prompts[i]) + len(responses[i].ids) for i in distinct], batch_size):
+        chosen = [distinct[row] for row in rows]
+        batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
+        logprobs = response_logprobs(model, batch, distribution).double().cpu()
+        for i, part in zip(chosen, logprobs.split([len(responses[i].ids) for i in chosen]), strict=True):
+            found[keys[i]] = part
+    return [found[key] for key in keys]
+
+
 def sequence_logprobs(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
@@ -200,17 +224,9 @@ def sequence_logprobs(
     distribution: Distribution = Distribution(),
     batch_size: int = 64,
 ) -> list[float]:
-    """Each response's summed log-prob in nats, in the given order; that of equal ones is computed once."""
-    keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
-    distinct = list({key: i for i, key in enumerate(keys)}.values())
-    sums: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
-    for rows in by_length([len(prompts[i]) + len(responses[i].ids) for i in distinct], batch_size):
-        chosen = [distinct[row] for row in rows]
-        batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
-        logprobs = response_logprobs(model, batch, distribution).double().cpu()
-        for i, part in zip(chosen, logprobs.split([len(responses[i].ids) for i in chosen]), strict=True):
-            sums[keys[i]] = part.sum().item()
-    return [sums[key] for key in keys]
+    """Each response's summed log-prob in nats, in the given order."""
+    found = token_logprobs(model, prompts, responses, pad_id, distribution, batch_size)
+    return [logprobs.sum().item() for logprobs in found]
 
 
 def by_length(lengths: Iterable[int], batch_size: int) -> Iterator[list[int]]:

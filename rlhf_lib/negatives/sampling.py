@@ -27,7 +27,7 @@ COUNTS = ("prompts", "added", "known", "blank", "repeated", "cut")
 
 
 class Sample(NamedTuple):
-    """An answer, its length in tokens with the EOS, and whether `max_new_tokens` came before the EOS."""
+    """An answer, its length in tokens with the one that stops, and whether `max_new_tokens` came before that."""
 
     text: str
     tokens: int
@@ -162,6 +162,7 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
     """The model that answers, on its device, and its tokenizer; a `ParamsError` when there is none that can chat."""
     from rlhf_lib.models import hardware
     from rlhf_lib.models import loading as models
+    from rlhf_lib.models.stops import NeverEnds, set_ends
 
     name, revision = params.name_and_revision
     where = f"{PARAMS_FILE}: negatives.model_name_or_path: {params.model_name_or_path}"
@@ -170,6 +171,10 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
         model, tokenizer = models.fetch_causal(name, revision)
     if tokenizer.chat_template is None or tokenizer.eos_token is None:
         raise ParamsError(f"{where}: its tokenizer has no chat template or no EOS token; name a model that can chat")
+    try:
+        set_ends(model, tokenizer)
+    except NeverEnds as fault:
+        raise ParamsError(f"{where}: {fault}") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # masks are made from lengths, so that any token will do
     model = model.to(hardware.device()).eval()

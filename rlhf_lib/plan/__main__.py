@@ -10,17 +10,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from warnings import filterwarnings
 
-from rlhf_lib.check.sections import SECTIONS, check_all
+from rlhf_lib.check.sections import check_all, valid_sections
 from rlhf_lib.common import environment
-from rlhf_lib.common.schema import PARAMS_FILE, check
+from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.data import lengths
+from rlhf_lib.data.lengths import Lengths
 
 if TYPE_CHECKING:
     from rlhf_lib.plan.estimate import Planned
+    from rlhf_lib.plan.speed import Rates
 
 GIB = 2**30
 
@@ -41,12 +45,12 @@ def free_bytes() -> float:
 
 
 def number(value: float) -> str:
-    """Three digits, with k, M, G, T or P."""
-    for unit in ("", "k", "M", "G", "T"):
-        if value < 1000:
+    """Three digits, with k, M, G, T, P or E."""
+    for unit in ("", "k", "M", "G", "T", "P"):
+        if value < 999.5:
             return f"{value:.3g}{unit}"
         value /= 1000
-    return f"{value:.3g}P"
+    return f"{value:.3g}E"
 
 
 def duration(seconds: float | None) -> str:
@@ -82,6 +86,30 @@ def warnings(planned: Sequence[Planned], free: float) -> list[str]:
     ]
 
 
+def notes(
+    planned: Sequence[Planned], sections: Mapping[str, Any], seconds: Sequence[float | None], rates: Rates
+) -> Iterator[str]:
+    """What the table rests on, and what is not in it: the time in all, and that of the evaluation."""
+    from rlhf_lib.plan import data
+
+    if any(plan.assumed for plan in planned):
+        yield (
+            f"No data yet: {data.ASSUMED_ROWS} rows or pairs of the greatest length are assumed. Run make data first "
+            "for tokens, FLOP\nand time that are yours."
+        )
+    tokens = data.evaluation_tokens(sections)
+    evaluation = tokens / rates.sampled if rates.sampled else None
+    yield (
+        f"evaluate and best_of_n sample {number(tokens)} tokens besides"
+        + (f": {duration(evaluation)}." if evaluation else ".")
+        + " All answers are taken to be as long as they may be."
+    )
+    if evaluation and None not in seconds:
+        yield f"In all about {duration(sum(filter(None, seconds)) + evaluation)}."
+    yield "FLOP: 6 a weight and token (4 if frozen, 2 forwards), and attention; with validation, but for PPO's."
+    yield "Tokens, FLOP and time are of all processes together, memory is of one."
+
+
 def main() -> None:
     """Print the plan of every stage that trains."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.plan", description=__doc__.split("\n", 1)[0])
@@ -89,12 +117,16 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_yaml(PARAMS_FILE)
     check_all(params)
+    sections = valid_sections(params)
     environment.prepare()
+    # peft reads a name of transformers that will go
+    filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
     from rlhf_lib.models import hardware
-    from rlhf_lib.plan import estimate, memory, speed
+    from rlhf_lib.plan import data, estimate, memory, speed
 
-    hardware.use(check(SECTIONS["compute"], params["compute"], "compute"))
-    planned = estimate.plans(params)
+    hardware.use(sections["compute"])
+    length = Lengths(sections["base"], sections["prepare"])
+    planned = estimate.plans(sections, length)
     device = hardware.device()
     free = free_bytes()
     planned = [
@@ -104,17 +136,11 @@ def main() -> None:
     batches = {plan.stage: plan.batch for plan in planned}
     rates = speed.NO_RATES if arguments.no_measure else speed.measure(params, free, batches)
     seconds = [rates.seconds(plan.stage, plan.flops, plan.sampled, plan.optimizer_steps) for plan in planned]
+    print(f"Lengths are {length.told}.")
     print(f"On one {device.type}, {hardware.precision()}, {free / GIB:.1f} GiB free; memory at the peak in MiB:\n")
     print(table(planned, seconds) + "\n")
-    if any(plan.assumed for plan in planned):
-        print(f"No data yet (make data): {estimate.ASSUMED_ROWS} rows or pairs of the greatest length are assumed.")
-    print(
-        f"Lengths are characters / {estimate.CHARACTERS}. FLOP: 6 a weight and token (4 if frozen, 2 forwards), and "
-        "attention.\nValidation is in them, but for PPO's."
-    )
-    print("Tokens, FLOP and time are of all processes together, memory is of one.")
-    for line in warnings(planned, free):
-        print(line)
+    lines = notes(planned, sections, seconds, rates)
+    print(*lines, *lengths.told(sections, data.measured(length)), *warnings(planned, free), sep="\n")
 
 
 if __name__ == "__main__":

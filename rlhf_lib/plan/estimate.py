@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from rlhf_lib.check.sections import SECTIONS
+import torch
+
 from rlhf_lib.common import paths
-from rlhf_lib.common.rows import read_jsonl
-from rlhf_lib.common.schema import check
+from rlhf_lib.data.lengths import Lengths
 from rlhf_lib.models import hardware
 from rlhf_lib.plan import memory, shapes, speed
+from rlhf_lib.plan.data import VALIDATION, data_of, rows_in, validation_tokens
 from rlhf_lib.plan.memory import Parts, RolloutSize
 from rlhf_lib.scoring.source import parse
-from rlhf_lib.training.memory import Compute, ForwardPass
+from rlhf_lib.training.memory import Compute, ForwardPass, ModelShape, wants_checkpointing
 
 STAGES = ("sft", "reward", "judge", "dpo", "ppo")
-# The first that is there says what a stage learns from.
-FILES = {
-    "sft": (paths.split("sft_train"),),
-    "reward": (paths.with_negatives("reward_train"), paths.split("reward_train")),
-    "judge": (paths.split("judge_train"),),
-    "dpo": (paths.with_negatives("preference_train"), paths.split("preference_train")),
-    "ppo": (paths.split("prompts_train"),),
-}
-VALIDATION = {stage: paths.split(f"{stage}_validation") for stage in ("sft", "reward", "judge")}
-VALIDATION["dpo"] = paths.split("preference_validation")
-ASSUMED_ROWS = 1000
-CHARACTERS = 4  # to a token, where there is no tokenizer yet
 PAIRS = ("reward", "judge", "dpo")
-
-
-@dataclass(frozen=True)
-class Data:
-    """Rows of a stage, or pairs; mean tokens of a row, and of the longest ones; `assumed` where there are no files."""
-
-    rows: int
-    mean: float
-    longest: int
-    assumed: bool
 
 
 @dataclass(frozen=True)
@@ -67,51 +44,35 @@ class Planned:
     decoding_steps: int = 0
 
 
-def data_of(stage: str, max_length: int) -> Data:
-    """Rows and lengths in tokens, of the stage's file; without one, `ASSUMED_ROWS` rows of `max_length`."""
-
-    file = next((name for name in FILES[stage] if Path(name).is_file()), None)
-    if file is None:
-        return Data(ASSUMED_ROWS, max_length, max_length, True)
-    lengths = [min(_characters(row) / CHARACTERS, max_length) for row in read_jsonl(file)]
-    if not lengths:
-        return Data(0, 0.0, max_length, False)
-    return Data(len(lengths), statistics.fmean(lengths), max(8, round(max(lengths))), False)
-
-
-def rows_in(file: str) -> int:
-    """Rows of a JSON Lines file; 0 where it is not there."""
-    path = Path(file)
-    return sum(1 for line in path.read_bytes().splitlines() if line.strip()) if path.is_file() else 0
-
-
-def _characters(row: Mapping[str, Any]) -> float:
-    """Of prompt and answer; of a pair, prompt and the mean of its answers."""
-
-    def size(name: str) -> int:
-        return sum(len(message["content"]) for message in row.get(name) or ())
-
-    return size("prompt") + size("completion") + (size("chosen") + size("rejected")) / 2
-
-
 def compute_of(params: Any) -> Compute:
     """How the device computes, as `rlhf_lib/models/hardware.py` decides it."""
-
     fused = hardware.device().type != "cpu" or params.attn_implementation not in ("auto", "eager")
     return Compute(hardware.number_bytes(), bool(params.gradient_checkpointing), keeps_scores=not fused)
 
 
-def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Compute) -> Planned:
-    """sft, reward, judge or dpo."""
+def checkpoints(of: ModelShape, batch: ForwardPass, compute: Compute, chosen: bool | None) -> Compute:
+    """How a stage computes that decides on `compute.gradient_checkpointing` itself where the params do not, as
+    `training.trainer.set_checkpointing` does on a GPU."""
+    if chosen is not None or hardware.device().type != "cuda":
+        return compute
+    return dataclasses.replace(
+        compute, checkpointing=wants_checkpointing(of, batch, compute, torch.cuda.mem_get_info()[1])
+    )
 
+
+def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Compute, length: Lengths) -> Planned:
+    """sft, reward, judge or dpo."""
     params = sections[stage]
     config = base
     if stage in ("reward", "judge"):
         config = shapes.source_config(params.source, base, f"{stage}.model_name_or_path")
     of = shapes.shape(stage, config, "policy" if stage in ("sft", "dpo") else "reward", params)
     max_length = sections["reference"].max_length if stage == "dpo" else params.max_length
-    data, sides = data_of(stage, max_length), 2 if stage in PAIRS else 1
+    data = data_of(stage, max_length, length, longest_row(sections["prepare"]))
+    sides = 2 if stage in PAIRS else 1
     rows = params.per_device_train_batch_size * sides
+    fullest = ForwardPass(rows, max_length, rows * max_length)
+    compute = checkpoints(of, fullest, compute, sections["compute"].gradient_checkpointing)
     batch = ForwardPass(rows, data.longest, rows * data.longest // 2)
     accumulation = params.gradient_accumulation_steps
     parts = memory.training_peak(of, batch, compute, accumulation, _bits(params))
@@ -128,9 +89,14 @@ def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Co
     return Planned(stage, of.trained, of.parameters, parts, tokens, 0, flops, advice, data.assumed, typical, steps)
 
 
-def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute) -> Planned:
-    """ppo, with all the models that it holds; responses are taken to fill `response_length`."""
+def longest_row(prepare: Any) -> int | None:
+    """The most tokens of prompt and answer that stage prepare lets through; None where it does not bound them."""
+    bounds = prepare.max_prompt_tokens, prepare.max_response_tokens
+    return sum(bounds) if None not in bounds else None
 
+
+def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute, length: Lengths) -> Planned:
+    """ppo, with all the models that it holds; responses are taken to fill `response_length`."""
     params = sections["ppo"]
     compute = dataclasses.replace(compute, checkpointing=False)  # PPO keeps its activations
     reward = shapes.source_config(sections["reward"].source, base, "reward.model_name_or_path")
@@ -143,24 +109,26 @@ def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute) -> Planne
             config = reward if own else shapes.source_config(source, base, "ppo.reward_funcs")
             frozen.append(shapes.shape("ppo", config, "reward", None))
     context = getattr(base, "max_position_embeddings", None) or sections["sft"].max_length
-    room = max(8, min(context, sections["sft"].max_length) - params.response_length)
-    data = data_of("ppo", room)
+    room = max(8, context - params.response_length)
+    assumed = sections["prepare"].max_prompt_tokens or max(8, sections["sft"].max_length - params.response_length)
+    data = data_of("ppo", room, length, assumed)
     batch, rollout = ppo_batch(params, data.longest)
     micro = params.minibatch_size // params.per_device_train_batch_size
     parts = memory.ppo_peak(policy, critic, frozen, batch, rollout, compute, micro, _bits(params))
     responses = params.total_rollouts * params.rollout_batch_size
-    sampled = responses * params.response_length
+    rolled_out = responses * params.response_length
+    sampled = rolled_out + validation_tokens(params)
     width = data.mean + params.response_length
     tokens = responses * width
-    learning = speed.training_flops(policy, tokens, sampled, width, compute)
+    learning = speed.training_flops(policy, tokens, rolled_out, width, compute)
     learning += speed.training_flops(critic, tokens, 0, width, compute) if critic else 0
     models = (policy, *([critic] if critic else []), *frozen)
     # once more forwards, of all models, for log-probs, values and rewards
-    scoring = sum(speed.forward_flops(model, tokens, sampled, width) for model in models)
-    flops = learning * params.num_ppo_epochs + scoring + speed.forward_flops(policy, tokens, sampled, width)
+    scoring = sum(speed.forward_flops(model, tokens, rolled_out, width) for model in models)
+    flops = learning * params.num_ppo_epochs + scoring + speed.forward_flops(policy, tokens, rolled_out, width)
     trained = policy.trained + (critic.trained if critic else 0)
     everything = sum(model.parameters for model in models)
-    advice = advise("ppo", params, compute, params.per_device_train_batch_size > 1)
+    advice = advise("ppo", params, compute, params.per_device_train_batch_size > 1, samples=parts.cache > 0)
     return Planned(
         "ppo",
         trained,
@@ -188,7 +156,6 @@ def critic_params(params: Any) -> Any:
 
 def ppo_batch(params: Any, prompt: int) -> tuple[ForwardPass, RolloutSize]:
     """A forward pass and the rows that are sampled at once, with prompts of so many tokens."""
-
     rows, response = params.per_device_train_batch_size, params.response_length
     return (
         ForwardPass(rows, prompt + response, rows * response),
@@ -200,11 +167,12 @@ def _bits(params: Any) -> int | None:
     return 4 if params.load_in_4bit else 8 if params.load_in_8bit else None
 
 
-def advise(stage: str, params: Any, compute: Compute, has_rows: bool) -> str:
-    """What to change where the stage does not fit, the cheapest first."""
-
+def advise(stage: str, params: Any, compute: Compute, has_rows: bool, samples: bool = False) -> str:
+    """What to change where the stage does not fit, the cheapest first; `samples`: it is sampling that takes most."""
     ways = []
-    if has_rows:
+    if samples:
+        ways.append("a smaller ppo.rollout_batch_size, whose responses are sampled at once, or ppo.response_length")
+    elif has_rows:
         more = "" if stage == "ppo" else f" with {stage}.gradient_accumulation_steps raised by as much"
         ways.append(f"a smaller {stage}.per_device_train_batch_size{more}")
     if not compute.checkpointing and stage != "ppo":
@@ -218,12 +186,8 @@ def advise(stage: str, params: Any, compute: Compute, has_rows: bool) -> str:
     return ", ".join(ways) or "a smaller model"
 
 
-def plans(params: Mapping[str, Any]) -> list[Planned]:
+def plans(sections: Mapping[str, Any], length: Lengths) -> list[Planned]:
     """The plan of every stage that trains, libraries not counted; a `ParamsError` for what is not at hand."""
-
-    sections: dict[str, Any] = {
-        name: check(SECTIONS[name], params[name], name) for name in (*STAGES, "compute", "base", "reference")
-    }
     compute, base = compute_of(sections["compute"]), shapes.base_config(sections["base"])
-    trainers = [plan_trainer(stage, sections, base, compute) for stage in STAGES if stage != "ppo"]
-    return [*trainers, plan_ppo(sections, base, compute)]
+    trainers = [plan_trainer(stage, sections, base, compute, length) for stage in STAGES if stage != "ppo"]
+    return [*trainers, plan_ppo(sections, base, compute, length)]

@@ -14,7 +14,7 @@ from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
-from rlhf_lib.models.lengths import no_rows, say
+from rlhf_lib.models.lengths import Limit, no_rows, say, tell_long_answers
 from rlhf_lib.models.templates import check_rows
 from rlhf_lib.ppo.model import (
     ActorCritic,
@@ -59,12 +59,16 @@ def build(
     for model_of_reward in (model for model in rewards.functions.values() if isinstance(model, RewardModel)):
         for rows, name in ((train_rows, "prompts_train"), (eval_rows, "prompts_validation")):
             check_rows(model_of_reward.tokenizer, (row["prompt"] for row in rows), paths.split(name))
+    tokenizer = models.load_tokenizer(sft)
+    tell_long_answers(
+        tokenizer, ptx_rows, Limit("ppo.response_length", params.response_length), params.missing_eos_penalty
+    )
     trainer = PPOTrainer(
         params,
         model,
         reference,
         rewards,
-        models.load_tokenizer(sft),
+        tokenizer,
         args,
         list(train_rows),
         list(eval_rows),

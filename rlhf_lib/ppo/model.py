@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
-from rlhf_lib.models.logprobs import Batch, Distribution, response_logits, response_logprobs
+from rlhf_lib.models.attention import takes_packing
+from rlhf_lib.models.heads import in_fp32
+from rlhf_lib.models.logprobs import Batch, Distribution, Response, collate, response_logits, response_logprobs
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training.weights import Model, base_model, with_lora
 
 # A context in which the reference can be called.
 Reference: TypeAlias = Callable[[], AbstractContextManager[Model]]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The same rows as policy and critic read them: end to end or padded, as each one's architecture takes them."""
+
+    policy: Batch
+    critic: Batch
 
 
 class PolicyOutput(NamedTuple):
@@ -38,17 +49,26 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.policy = policy
         self.critic_trunk = critic_trunk
-        self.value_head = value_head
+        self.value_head = in_fp32(value_head)
 
     def train(self, mode: bool = True) -> ActorCritic:
         return super().train(False)
 
-    def forward(self, batch: Batch, distribution: Distribution, ptx_batch: Batch | None = None) -> PolicyOutput:
+    def collate(self, prompts: Sequence[list[int]], responses: Sequence[Response], pad_id: int) -> Batches:
+        """Token lists as the batches of a forward pass. No response is empty."""
+        batch = collate(self.policy, prompts, responses, pad_id)
+        critic = self.policy if self.critic_trunk is None else self.critic_trunk
+        if takes_packing(critic) == takes_packing(self.policy):
+            return Batches(batch, batch)
+        return Batches(batch, collate(critic, prompts, responses, pad_id))
+
+    def forward(self, batches: Batches, distribution: Distribution, ptx_batch: Batch | None = None) -> PolicyOutput:
         """Log-probs, values and entropies of a batch's response tokens."""
+        batch, of_critic = batches.policy, batches.critic
         with last_hidden_state(self.policy) as kept:
             logprobs, entropy = distribution(response_logits(self.policy, batch), batch)
-        hidden = kept[0] if self.critic_trunk is None else self.critic_trunk(**batch.inputs).last_hidden_state
-        values = self.value_head(hidden[batch.predictors].float()).squeeze(-1)
+        hidden = kept[0] if self.critic_trunk is None else self.critic_trunk(**of_critic.inputs).last_hidden_state
+        values = self.value_head(hidden[of_critic.predictors]).squeeze(-1)
         ptx_logprobs = None if ptx_batch is None else response_logprobs(self.policy, ptx_batch)
         return PolicyOutput(logprobs, values, entropy, ptx_logprobs)
 

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_lib.models.logprobs import Response, collate
+from rlhf_lib.models.logprobs import Response
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.data import chunks
+from rlhf_lib.ppo.model import Batches
+from rlhf_lib.ppo.objective import kl_penalty
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.state import PPOState
 
@@ -64,9 +66,7 @@ class Rollout:
 
     def estimate_advantages(self, params: PPOParams, kl_coef: float) -> None:
         """Rewards, then advantages and returns, from scores, log-probs and values."""
-        kl = algos.kl_estimate(self.logprobs, self.ref_logprobs, params.kl_estimator)
-        if params.kl_clip is not None:
-            kl = kl.clamp(-params.kl_clip, params.kl_clip)
+        kl = kl_penalty(params, self.logprobs, self.ref_logprobs)
         rewards = algos.token_rewards(self.scores, kl, kl_coef if params.kl_in == "reward" else 0.0, self.mask)
         if params.whiten_rewards:
             rewards = algos.whiten(rewards, self.mask, shift_mean=False)
@@ -101,18 +101,22 @@ def minibatches(permutation: Sequence[int], lengths: Sequence[int], params: PPOP
 
 
 def update_inputs(
-    rollout: Rollout, minibatch: Minibatch, model: torch.nn.Module, pad_id: int, part: slice = slice(None)
+    rollout: Rollout,
+    minibatch: Minibatch,
+    collate: Callable[[Sequence[list[int]], Sequence[Response], int], Batches],
+    pad_id: int,
+    part: slice = slice(None),
 ) -> Iterator[dict[str, Any]]:
     """The inputs of one optimizer step's micro-batches, or of one process's `part` of them.
 
-    `num_tokens` is the response tokens of the whole minibatch.
+    `collate` is that of the actor-critic; `num_tokens` is the response tokens of the whole minibatch.
     """
     num_tokens = int(rollout.mask[[i for rows in minibatch for i in rows]].sum())
     for rows in minibatch[part]:
-        batch = collate(model, [rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows], pad_id)
+        batches = collate([rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows], pad_id)
         names = ("logprobs", "ref_logprobs", "values", "advantages", "returns")
-        tensors = {name: rollout.flat(name, rows).to(batch.token_ids.device) for name in names}
-        yield {"batch": batch, "num_tokens": num_tokens, **tensors}
+        tensors = {name: rollout.flat(name, rows).to(batches.policy.token_ids.device) for name in names}
+        yield {"batches": batches, "num_tokens": num_tokens, **tensors}
 
 
 class RolloutLoader:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -10,11 +12,48 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation.decoding import generate
 from rlhf_lib.generation.sampling import Sampling, random_numbers, response_text
-from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
+from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.ppo.data import Prompts
 from rlhf_lib.ppo.model import Model, Reference
 from rlhf_lib.ppo.rewards import RewardFunctions, Rewards
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A response to each of some prompts. Log-probs are (R,) of each response's tokens."""
+
+    prompts: Prompts
+    responses: list[Response]
+    texts: list[str]
+    rewards: Rewards
+    logprobs: list[Tensor]
+    ref_logprobs: list[Tensor]
+
+    @property
+    def kl(self) -> Tensor:
+        """(B,) log(policy / reference) of each response, in nats."""
+        sums = [[one.sum().item() for one in tokens] for tokens in (self.logprobs, self.ref_logprobs)]
+        of_policy, of_reference = torch.tensor(sums, dtype=torch.float64)
+        return of_policy - of_reference
+
+    def means(self) -> dict[str, float]:
+        """Means over the responses of reward, KL (nats), length (tokens) and EOS rate."""
+        responses = self.responses
+        return {
+            **mean_rewards(self.rewards),
+            "kl": self.kl.mean().item(),
+            "length": sum(len(response.ids) for response in responses) / len(responses),
+            "eos_rate": sum(response.finished for response in responses) / len(responses),
+        }
+
+    def rows(self) -> list[JsonObject]:
+        """Of each prompt the completion, its reward and KL, beside the row's id, source and prompt."""
+        columns = zip(self.prompts.rows, self.texts, self.rewards.total, self.kl.tolist(), strict=True)
+        return [
+            {**{name: row.get(name) for name in ("id", "source", "prompt")}, "completion": text, "reward": r, "kl": k}
+            for row, text, r, k in columns
+        ]
 
 
 class Sampler:
@@ -67,41 +106,20 @@ class Sampler:
         """The responses as text."""
         return [response_text(self.tokenizer, response) for response in responses]
 
-    def kl(self, prompts: Prompts, responses: list[Response], distribution: Distribution) -> Tensor:
-        """(B,) log(policy / reference) of each response, in nats."""
-        rows = list(range(len(prompts))[self.share])
-        ids, mine = prompts.pick(rows).ids, [responses[i] for i in rows]
-        kl = torch.zeros(len(prompts), dtype=torch.float64)
-        with self.accelerator.autocast():
-            logprobs = self._sequence_logprobs(self.policy, ids, mine, distribution)
-            with self.reference() as reference:
-                kl[rows] = logprobs - self._sequence_logprobs(reference, ids, mine, distribution)
-        return self.summed(kl)
-
-    def measure(
-        self, prompts: Prompts, sampling: Sampling, distribution: Distribution
-    ) -> tuple[dict[str, float], list[JsonObject]]:
-        """Means over a response to each prompt of reward, KL (nats), length (tokens) and EOS rate; and of each prompt
-        the completion, its reward and KL, beside the row's id, source and prompt. The draws are always the same."""
+    def measure(self, prompts: Prompts, sampling: Sampling, distribution: Distribution) -> Answers:
+        """A response to each prompt, and what is measured of it. The draws are always the same."""
         responses, rewards = self.respond(prompts, sampling)
-        kl = self.kl(prompts, responses, distribution)
-        means = {
-            **mean_rewards(rewards),
-            "kl": kl.mean().item(),
-            "length": sum(len(response.ids) for response in responses) / len(responses),
-            "eos_rate": sum(response.finished for response in responses) / len(responses),
-        }
-        columns = zip(prompts.rows, self.texts(responses), rewards.total, kl.tolist(), strict=True)
-        return means, [
-            {**{name: row.get(name) for name in ("id", "source", "prompt")}, "completion": text, "reward": r, "kl": k}
-            for row, text, r, k in columns
-        ]
 
-    def _sequence_logprobs(
-        self, model: Model, ids: list[list[int]], responses: list[Response], distribution: Distribution
-    ) -> Tensor:
-        pad_id, size = self.tokenizer.pad_token_id, self.forward_batch_size
-        return torch.tensor(sequence_logprobs(model, ids, responses, pad_id, distribution, size), dtype=torch.float64)
+        def logprobs(rows: list[int]) -> list[tuple[Tensor, Tensor]]:
+            ids, mine = prompts.pick(rows).ids, [responses[i] for i in rows]
+            options = (self.tokenizer.pad_token_id, distribution, self.forward_batch_size)
+            with self.accelerator.autocast():
+                of_policy = token_logprobs(self.policy, ids, mine, *options)
+                with self.reference() as reference:
+                    return list(zip(of_policy, token_logprobs(reference, ids, mine, *options), strict=True))
+
+        of_policy, of_reference = zip(*shared_out(range(len(prompts)), logprobs), strict=True)
+        return Answers(prompts, responses, self.texts(responses), rewards, list(of_policy), list(of_reference))
 
 
 def mean_rewards(rewards: Rewards) -> dict[str, float]:

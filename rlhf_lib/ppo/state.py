@@ -21,6 +21,7 @@ _FILE = "rollout.json"
 class PPOState:
     """What a checkpoint keeps of the rollouts, beside Trainer's own state.
 
+    objective_std: the spread of the rewards at the first evaluation, by which `objective` is scaled.
     completions: of the evaluation prompts, rows of data/samples/ppo_training.jsonl.
     """
 
@@ -28,6 +29,7 @@ class PPOState:
     rollouts_done: int = 0
     stopped: bool = False  # before total_rollouts, by max_kl or early_stopping_patience
     score_moments: RunningMoments = field(default_factory=RunningMoments)
+    objective_std: float | None = None
     completions: list[JsonObject] = field(default_factory=list)
 
     def save(self, directory: str | Path) -> None:

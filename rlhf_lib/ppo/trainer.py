@@ -34,15 +34,17 @@ from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, collate, response_logprobs
 from rlhf_lib.models.seeds import seeded
+from rlhf_lib.models.stops import stop_ids
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.callbacks import RolloutEnd, RolloutProgress
 from rlhf_lib.ppo.data import Completions, Prompts, chunks, walk
 from rlhf_lib.ppo.loss import loss_terms
 from rlhf_lib.ppo.model import ActorCritic, Reference
+from rlhf_lib.ppo.objective import objective, shaped
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.rewards import RewardFunctions
 from rlhf_lib.ppo.rollout import Minibatch, Rollout, RolloutLoader, minibatches, update_inputs
-from rlhf_lib.ppo.sampler import Sampler, mean_rewards
+from rlhf_lib.ppo.sampler import Answers, Sampler, mean_rewards
 from rlhf_lib.ppo.state import Measures, PPOState
 from rlhf_lib.training.sealing import SealedCheckpoints
 
@@ -96,7 +98,7 @@ class PPOTrainer(SealedCheckpoints):
             tuple(params.stop_strings),
         )
         self.greedy = dataclasses.replace(self.sampling, temperature=0.0)
-        self.distribution = Distribution(params.temperature, params.min_new_tokens, tokenizer.eos_token_id)
+        self.distribution = Distribution(params.temperature, params.min_new_tokens, stop_ids(model.policy))
         self.pad_id = tokenizer.pad_token_id
         self.ppo_state, self.measures = PPOState(params.kl_coef), Measures()
         super().__init__(model=model, args=args, eval_dataset=eval_rows, processing_class=tokenizer)
@@ -123,7 +125,7 @@ class PPOTrainer(SealedCheckpoints):
             for number, minibatch in enumerate(split):
                 if self.ppo_state.rollouts_done > index:  # the approximate KL passed its bound
                     return
-                inputs = update_inputs(rollout, minibatch, self.model.policy, self.pad_id, self.sampler.share)
+                inputs = update_inputs(rollout, minibatch, self.model.collate, self.pad_id, self.sampler.share)
                 for update, ptx in zip(inputs, self._ptx_inputs(index, epoch, number), strict=True):
                     yield {**update, **ptx}
 
@@ -146,15 +148,10 @@ class PPOTrainer(SealedCheckpoints):
 
     def scores(self, rewards: Tensor, responses: list[Response]) -> Tensor:
         """(B,) what the update learns from: rewards scaled and clipped, less penalties."""
-        params = self.params
-        if params.scale_rewards:
-            self.ppo_state.score_moments.update(rewards)
-            rewards = rewards / self.ppo_state.score_moments.std
-        if params.reward_clip is not None:
-            rewards = rewards.clamp(-params.reward_clip, params.reward_clip)
-        rewards = rewards - params.length_penalty * torch.tensor([float(len(r.ids)) for r in responses])
-        finished = torch.tensor([response.finished for response in responses])
-        return algos.penalise_missing_eos(rewards, finished, params.missing_eos_penalty, params.missing_eos_replaces)
+        moments = self.ppo_state.score_moments
+        if self.params.scale_rewards:
+            moments.update(rewards)
+        return shaped(self.params, rewards, responses, moments.std)
 
     @torch.no_grad()
     def score(self, rollout: Rollout, split: list[Minibatch]) -> None:
@@ -165,11 +162,11 @@ class PPOTrainer(SealedCheckpoints):
         params, state, names = self.params, self.ppo_state, ("logprobs", "values", "entropy", "ref_logprobs")
         for rows in (rows for minibatch in split for rows in minibatch[self.sampler.share]):
             prompts, responses = [rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows]
-            batch = collate(self.model.policy, prompts, responses, self.pad_id)
+            batches = self.model.collate(prompts, responses, self.pad_id)
             with self.accelerator.autocast():
-                output = self.model(batch, self.distribution)
+                output = self.model(batches, self.distribution)
                 with self.reference() as reference:
-                    ref_logprobs = response_logprobs(reference, batch, self.distribution)
+                    ref_logprobs = response_logprobs(reference, batches.policy, self.distribution)
             flat = (output.logprobs, output.values, output.entropy, ref_logprobs)
             for name, values in zip(names, flat, strict=True):
                 rollout.record(name, rows, values)
@@ -203,7 +200,7 @@ class PPOTrainer(SealedCheckpoints):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """The micro-batch's share of its minibatch's loss."""
-        output = model(inputs["batch"], self.distribution, inputs.get("ptx_batch"))
+        output = model(inputs["batches"], self.distribution, inputs.get("ptx_batch"))
         terms, weights = loss_terms(self.params, self.ppo_state.kl_coef, output, inputs)
         self.measures.add(terms)
         # Data-parallel training averages the processes' gradients, where the minibatch's is their sum.
@@ -242,21 +239,21 @@ class PPOTrainer(SealedCheckpoints):
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Reward, KL (nats per response), length (tokens) and EOS rate on the evaluation prompts, sampled and greedy.
 
-        `objective` is the reward less kl_coef times the KL. The draws are the same at every evaluation.
+        `objective` is what is learnt from, of the sampled ones. The draws are the same at every evaluation.
         """
-        measured = self._measure(self.sampling, "sampled")
-        measured["objective"] = measured["reward"] - self.params.kl_coef * measured["kl"]
-        measured |= {f"greedy_{name}": value for name, value in self._measure(self.greedy, "greedy").items()}
+        sampled, greedy = (self._measure(*mode) for mode in ((self.sampling, "sampled"), (self.greedy, "greedy")))
+        measured = {**sampled.means(), "objective": objective(self.params, self.ppo_state, sampled)}
+        measured |= {f"greedy_{name}": value for name, value in greedy.means().items()}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _measure(self, sampling: Sampling, mode: str) -> dict[str, float]:
-        means, completions = self.sampler.measure(self.eval_prompts, sampling, self.distribution)
+    def _measure(self, sampling: Sampling, mode: str) -> Answers:
+        answers = self.sampler.measure(self.eval_prompts, sampling, self.distribution)
         now = {"rollout": self.ppo_state.rollouts_done, "mode": mode}
-        self.ppo_state.completions += [{**now, **row} for row in completions[: self.params.num_completions_to_log]]
-        return means
+        self.ppo_state.completions += [{**now, **row} for row in answers.rows()[: self.params.num_completions_to_log]]
+        return answers
 
     # Checkpoints
 

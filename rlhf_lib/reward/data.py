@@ -12,12 +12,11 @@ from rlhf_lib.models.chat import dialogue_ids
 from rlhf_lib.models.lengths import Lengths, Limit
 from rlhf_lib.models.templates import check_rows, of_row
 from rlhf_lib.reward.groups import encode_groups
-from rlhf_lib.reward.params import REGRESSION, JudgeParams
+from rlhf_lib.reward.params import GROUPS, REGRESSION, JudgeParams
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training import trainer as training
 
 COLUMNS = ("prompt", "chosen", "rejected")
-GROUPS = ("ranking", *REGRESSION)  # the kinds that learn from all answers of a prompt
 
 
 class Splits(NamedTuple):

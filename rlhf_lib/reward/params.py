@@ -11,6 +11,7 @@ from rlhf_lib.training.params import TrainerParams
 
 LossType = Literal["bradley_terry", "margin", "ranking", "mse", "mae"]
 REGRESSION = ("mse", "mae")
+GROUPS = ("ranking", *REGRESSION)  # the kinds that learn from all answers of a prompt
 _OURS = ("model_name_or_path", "loss_type", "bounded")  # the fields that TRL's RewardConfig does not have
 
 

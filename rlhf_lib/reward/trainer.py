@@ -10,9 +10,9 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from rlhf_lib.models.lengths import or_none
 from rlhf_lib.reward import base as reward_base
-from rlhf_lib.reward.data import GROUPS, Splits, encoded
+from rlhf_lib.reward.data import Splits, encoded
 from rlhf_lib.reward.groups import GroupsTrainer
-from rlhf_lib.reward.params import JudgeParams
+from rlhf_lib.reward.params import GROUPS, JudgeParams
 from rlhf_lib.scoring.reward_model import Bounds
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights

@@ -22,6 +22,7 @@ from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import directory, hardware
 from rlhf_lib.models.chat import dialogue_ids, last_tokens
+from rlhf_lib.models.heads import score_in_fp32
 from rlhf_lib.models.loading import (
     Unfit,
     check_tokenizer,
@@ -264,6 +265,7 @@ def read_classifier(
         run_fast(model)
         skip_padding(model)
     fuse_gelu(model)
+    score_in_fp32(model)
     return (model if quantization else model.to(hardware.device())).eval(), tokenizer, info
 
 

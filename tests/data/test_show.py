@@ -9,9 +9,11 @@ import sys
 import pytest
 from project import DEMO, ROOT
 
+from rlhf_lib.check.sections import valid_sections
 from rlhf_lib.common import schema
 from rlhf_lib.common.rows import write_jsonl
-from rlhf_lib.data import show
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.data import lengths, show
 from rlhf_lib.data.load.params import LoadParams
 from rlhf_lib.data.prepare.params import PrepareParams
 
@@ -49,21 +51,24 @@ def test_rows_are_those_of_the_files(made, capsys, monkeypatch):
         end = next(i for i, line in enumerate(lines) if i and not line.startswith(" "))
         # the last line of a split is that of all its sources, or of its only one
         assert lines[end - 1].split()[1] == f"{rows:,}", name
-    assert "prompt words" in out
+    assert out.startswith("Lengths are estimated, at 4 bytes a token (a word of English is about 1.5), ")
+    assert "  sft.max_length                 128      0 %" in out
 
 
 def test_lengths_medians_and_scores_by_hand(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where there is no tokenizer: lengths are in words
+    monkeypatch.chdir(tmp_path)  # where there is no tokenizer: 4 bytes are a token
     records = [
-        {"source": "s/a", "prompt": said("one two"), "chosen": said("x"), "rejected": said("x y z")}
+        {"source": "s/a", "prompt": said("1234 678"), "chosen": said("x"), "rejected": said("123456789")}
         | {"score_chosen": 8.0, "score_rejected": 3.0},
-        {"source": "s/a", "prompt": said("one two three four"), "completion": said("x y")},
-        {"source": "s/b", "prompt": said("one"), "responses": [{"content": "", "score": 1.0}]},
+        {"source": "s/a", "prompt": said("1234567 9 bcdef"), "completion": said("x yyy")},
+        {"source": "s/b", "prompt": said("Zoë"), "responses": [{"content": "", "score": 1.0}]},
     ]
-    columns = show.describe(iter(records), show.Lengths())
+    sections = valid_sections(load_yaml(DEMO))
+    columns = show.describe(iter(records), lengths.Lengths(sections["base"], sections["prepare"]))
     assert {source: column.rows for source, column in columns.items()} == {"s/a": 2, "s/b": 1}
     a = columns["s/a"]
     assert (list(a.prompts), list(a.responses), list(a.scores)) == ([2, 4], [1, 3, 2], [8.0, 3.0])
+    assert list(a.dialogues) == [2 + 3, 4 + 2]
     first, _, total = show.table("test", columns)
     assert first.split() == ["test", "s/a", "2", "3", "2", "2", "2", "5.5", "3..8"]
     assert total.split() == ["all", "3", "2", "2", "2", "2", "3", "1..8"]

@@ -101,10 +101,10 @@ def test_the_dataset_is_a_mode_of_its_own(build, moved):
     assert all(s["finished"] for s in got)
 
 
-def test_the_first_of_the_best_responses_is_the_chosen_one(tokenizer):
+def test_the_first_of_the_best_responses_is_the_chosen_one(sft, tokenizer):
     scores = [1.0, 3.0, 3.0]
     row = {**ROWS[0], "responses": [{"content": f"{i}", "score": score} for i, score in enumerate(scores)]}
-    said = evaluation.dataset(tokenizer, [row, {**row, "responses": []}], 64)
+    said = evaluation.dataset(sft, tokenizer, [row, {**row, "responses": []}])
     assert [s.sample["chosen"] for s in said] == [False, True, False]
 
 
@@ -219,12 +219,11 @@ def test_logprobs_of_the_datasets_responses_are_at_temperature_1(build, moved, s
             assert s[key] == pytest.approx(logprob_by_hand(model, prompt, ids, 1.0), abs=1e-3)
 
 
-def test_a_dialogue_longer_than_the_context_loses_its_end(tokenizer):
+def test_a_dialogue_longer_than_the_context_loses_its_end(sft, tokenizer):
     long = [{"role": "user", "content": "cat " * 100}]
     answers = [{"content": "dog " * 100, "score": 1.0}, {"content": "Cat.", "score": 2.0}]
-    of_prompt, of_answer, short = evaluation.dataset(
-        tokenizer, [{**ROWS[0], "prompt": long, "responses": answers[:1]}, {**ROWS[0], "responses": answers}], 64
-    )
+    rows = [{**ROWS[0], "prompt": long, "responses": answers[:1]}, {**ROWS[0], "responses": answers}]
+    of_prompt, of_answer, short = evaluation.dataset(sft, tokenizer, rows)
     # a prompt that fills the context leaves one token
     assert (len(of_prompt.prompt), len(of_prompt.response.ids)) == (63, 1)
     assert len(of_answer.prompt) + len(of_answer.response.ids) == 64

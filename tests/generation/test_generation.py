@@ -50,8 +50,14 @@ def next_probabilities(model, ids, temperature=1.0):
 # ---- Greedy
 
 
-def up_to(ids, eos_id):
-    return ids[: ids.index(eos_id) + 1] if eos_id in ids else ids
+def up_to(ids, stops):
+    ends = [place for place, token in enumerate(ids) if token in stops]
+    return ids[: ends[0] + 1] if ends else ids
+
+
+def only_pads(tokenizer):
+    """All that sampling wants of a tokenizer: what ends an answer is the model's to say."""
+    return type("Tokenizer", (), {"pad": staticmethod(tokenizer.pad), "pad_token_id": 0})()
 
 
 @pytest.mark.parametrize("min_new_tokens", [0, 3])
@@ -61,20 +67,22 @@ def test_greedy_responses_are_those_of_transformers(kind, min_new_tokens, tokeni
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(3, 50, (size,), generator=generator).tolist() for size in (1, 6, 3, 6, 9, 2)]
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
-    # A token that a row comes to shall be the EOS, so that not all rows are cut.
+    # Tokens that two rows come to shall stop, so that not all rows are cut.
     plain.generation_config = GenerationConfig(max_new_tokens=12, do_sample=False, pad_token_id=0)
-    eos = plain.generate(**padded)[2, -5].item()
+    free = plain.generate(**padded)
+    stops = [free[2, -5].item(), free[4, -7].item()]
     config = GenerationConfig(
-        max_new_tokens=12, min_new_tokens=min_new_tokens, do_sample=False, pad_token_id=0, eos_token_id=eos
+        max_new_tokens=12, min_new_tokens=min_new_tokens, do_sample=False, pad_token_id=0, eos_token_id=stops
     )
     expected = plain.generate(**padded, generation_config=config)[:, padded["input_ids"].size(1) :].tolist()
-    stand_in = type("Tokenizer", (), {"pad": staticmethod(tokenizer.pad), "eos_token_id": eos})()
+    fast.generation_config.eos_token_id = stops
     sampling = Sampling(12, temperature=0.0, min_new_tokens=min_new_tokens)
-    got = sample(fast, stand_in, prompts, sampling)
-    assert [r.ids for r in got] == [up_to(ids, eos) for ids in expected]
-    assert [r.finished for r in got] == [eos in ids for ids in expected]
+    got = sample(fast, only_pads(tokenizer), prompts, sampling)
+    assert [r.ids for r in got] == [up_to(ids, stops) for ids in expected]
+    assert [r.finished for r in got] == [not set(stops).isdisjoint(ids) for ids in expected]
+    assert [r.stopped for r in got] == [r.finished for r in got]
     assert any(r.finished for r in got) and all(r.support is None for r in got)
-    same(got, [sample(fast, stand_in, [prompt], sampling)[0] for prompt in prompts])
+    same(got, [sample(fast, only_pads(tokenizer), [prompt], sampling)[0] for prompt in prompts])
 
 
 @pytest.mark.parametrize("changes", [{"num_beams": 4}, {"num_beams": 3, "min_new_tokens": 4}, {}])
@@ -83,15 +91,16 @@ def test_beams_and_banned_repeats_are_those_of_transformers(changes, tokenizer):
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(3, 50, (5,), generator=generator).tolist() for _ in range(4)]
     plain.generation_config = GenerationConfig(max_new_tokens=12, do_sample=False, pad_token_id=0)
-    eos = plain.generate(torch.tensor(prompts))[2, -5].item()
+    free = plain.generate(torch.tensor(prompts))
+    stops = [free[2, -5].item(), free[0, -3].item()]
     options = {"no_repeat_ngram_size": 2, **changes}
-    config = GenerationConfig(max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=eos, **options)
+    config = GenerationConfig(max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=stops, **options)
     expected = plain.generate(torch.tensor(prompts), generation_config=config)[:, 5:].tolist()
-    stand_in = type("Tokenizer", (), {"pad": staticmethod(tokenizer.pad), "eos_token_id": eos, "pad_token_id": 0})()
-    fast.generation_config = GenerationConfig(repetition_penalty=9.0)  # the model's own, which is not asked for
-    got = sample(fast, stand_in, prompts, Sampling(12, 0.0, **options), batch_size=2)
-    assert [r.ids for r in got] == [up_to(ids, eos) for ids in expected]
-    assert [r.finished for r in got] == [eos in ids for ids in expected]
+    # the model's own penalty is not asked for, but what ends its answers is
+    fast.generation_config = GenerationConfig(repetition_penalty=9.0, eos_token_id=stops)
+    got = sample(fast, only_pads(tokenizer), prompts, Sampling(12, 0.0, **options), batch_size=2)
+    assert [r.ids for r in got] == [up_to(ids, stops) for ids in expected]
+    assert [r.finished for r in got] == [not set(stops).isdisjoint(ids) for ids in expected]
     assert fast.generation_config.repetition_penalty == 9.0
 
 
@@ -213,7 +222,7 @@ RESTRICTED = pytest.mark.parametrize(
 def test_logprobs_of_a_response_are_those_of_the_distribution_it_was_drawn_from(ending, tokenizer, prompts, sampling):
     responses = sample(ending, tokenizer, prompts, sampling)
     eos = tokenizer.eos_token_id
-    distribution = Distribution(sampling.temperature, sampling.min_new_tokens, eos)
+    distribution = Distribution(sampling.temperature, sampling.min_new_tokens, (eos,))
     got = response_logprobs(ending, collate(ending, prompts, responses, tokenizer.pad_token_id), distribution)
     expected = []
     for prompt, response in zip(prompts, responses, strict=True):

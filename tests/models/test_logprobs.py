@@ -168,7 +168,7 @@ LOGITS = tensor([[math.log(2.0), 0.0, 0.0]])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_an_early_eos_has_no_probability_and_the_rest_is_renormalised(temperature):
     logits, batch = LOGITS.repeat(4, 1), flat([1, 0, 1, 2], positions=[0, 1, 2, 2])
-    logprobs, entropies = Distribution(temperature, min_new_tokens=2, eos_id=2)(logits, batch)
+    logprobs, entropies = Distribution(temperature, min_new_tokens=2, stop_ids=(2,))(logits, batch)
     weight = 2 ** (1 / temperature)  # of token 0 against each of the others
     early, late = weight + 1, weight + 2
     close(logprobs.exp(), [1 / early, weight / early, 1 / late, 1 / late])
@@ -177,7 +177,7 @@ def test_an_early_eos_has_no_probability_and_the_rest_is_renormalised(temperatur
 
 
 def test_the_eos_of_a_response_long_enough_has_its_probability():
-    logprobs, _ = Distribution(min_new_tokens=2, eos_id=0)(LOGITS.repeat(3, 1), flat([1, 1, 0]))
+    logprobs, _ = Distribution(min_new_tokens=2, stop_ids=(0,))(LOGITS.repeat(3, 1), flat([1, 1, 0]))
     close(logprobs.exp(), [0.5, 0.5, 0.5])  # 1/4 of 1/2; the same; 1/2 of 1
 
 
@@ -236,7 +236,7 @@ def test_gradients_stay_finite_where_a_probability_is_0():
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_gradients_of_entropies_are_finite_where_a_token_is_ruled_out(temperature):
     logits = LOGITS.repeat(2, 1).requires_grad_()
-    logprobs, entropies = Distribution(temperature, 1, 2)(logits, flat([0, 1], positions=[0, 0]))
+    logprobs, entropies = Distribution(temperature, 1, (2,))(logits, flat([0, 1], positions=[0, 0]))
     (logprobs + entropies).sum().backward()
     pair = (LOGITS[:, :2].repeat(2, 1) / temperature).requires_grad_()
     expected = torch.distributions.Categorical(logits=pair)
@@ -276,5 +276,5 @@ def test_nothing_is_kept_for_a_backward_pass_that_cannot_come(requires_grad):
 def test_the_logits_are_left_as_they_were(min_new_tokens):
     logits = torch.randn(4, 11)
     before = logits.clone()
-    Distribution(0.5, min_new_tokens, 3)(logits, flat([0, 1, 2, 3], support=[[0, 1], [1, 0], [2, 3], [3, -1]]))
+    Distribution(0.5, min_new_tokens, (3,))(logits, flat([0, 1, 2, 3], support=[[0, 1], [1, 0], [2, 3], [3, -1]]))
     assert logits.equal(before)

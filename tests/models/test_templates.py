@@ -117,13 +117,13 @@ def test_dpo_and_its_reference_see_the_answers_tokens_alone(tiny, tokenizer, che
         assert row["rejected_ids"] == marked_context(tokenizer, "", REJECTED[i])[1]
 
 
-def test_ptx_and_the_evaluation_of_given_answers_see_the_answers_tokens_alone(tokenizer):
+def test_ptx_and_the_evaluation_of_given_answers_see_the_answers_tokens_alone(policy, tokenizer):
     tokenizer.chat_template = MARKED
     expected = [marked_context(tokenizer, *both) for both in zip(TEXTS, CHOSEN, strict=True)]
     completions = Completions(tokenizer, sft_rows(), 64)
     assert [(prompt, response.ids) for prompt, response in completions.rows] == expected
     row = {"id": "a", "source": "s", "prompt": user(TEXTS[0]), "responses": [{"content": CHOSEN[0], "score": 1.0}]}
-    said = own_responses(tokenizer, [row], 64)
+    said = own_responses(policy, tokenizer, [row])
     assert [(one.prompt, one.response.ids) for one in said] == expected[:1]
     assert prompt_and_answer(tokenizer, user(TEXTS[0]), CHOSEN[0], None) == (*expected[0], True)
 

@@ -9,16 +9,23 @@ import pytest
 from project import DEMO, ROOT
 from transformers import GPT2Config
 
-from rlhf_lib.check.sections import SECTIONS
+from rlhf_lib.check.sections import SECTIONS, valid_sections
+from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import check
 from rlhf_lib.common.yaml import ParamsError, load_yaml
+from rlhf_lib.data.lengths import Lengths
 from rlhf_lib.plan import __main__ as plan
-from rlhf_lib.plan import estimate, memory, shapes, speed
+from rlhf_lib.plan import data, estimate, memory, shapes, speed
 from rlhf_lib.plan.memory import RolloutSize
 from rlhf_lib.training.memory import Compute, ForwardPass, activation_bytes, logits_bytes, wants_checkpointing
 
 SIZES = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 16, "n_positions": 12}
 BATCH = ForwardPass(rows=3, width=10, labelled=6)
+
+
+def plans(params):
+    sections = valid_sections(params)
+    return estimate.plans(sections, Lengths(sections["base"], sections["prepare"]))
 
 
 def shape(kind="policy", **settings):
@@ -121,50 +128,109 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_plan_of_the_demo(project):
+def plan_of_the_project():
     command = [sys.executable, "-m", "rlhf_lib.plan", "--no-measure"]
     done = subprocess.run(
         command, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    said = done.stdout
+    return done.stdout
+
+
+def test_the_plan_of_the_demo(project):
+    said = plan_of_the_project()
     lines = said.splitlines()
     assert all(len(line) <= 120 for line in lines)
-    assert [line.split()[0] for line in lines[3:8]] == list(estimate.STAGES)
+    assert [line.split()[0] for line in lines[4:9]] == list(estimate.STAGES)
     assert "No data yet" in said and "does not fit" not in said
 
 
 def test_a_critic_of_its_own_adds_its_own_flops_and_takes_none_away(project):
     params = load_yaml(project / "params.yaml")
-    plans = []
+    planned = []
     for critic in ("shared", "separate"):
         params["ppo"] |= {"critic": critic}
-        plans.append(estimate.plans(params)[-1])
+        planned.append(plans(params)[-1])
     section = check(SECTIONS["ppo"], params["ppo"], "ppo")
     base = shapes.base_config(check(SECTIONS["base"], params["base"], "base"))
     critic = shapes.shape("ppo", base, "trunk", section)
-    tokens, epochs = plans[0].tokens / section.num_ppo_epochs, section.num_ppo_epochs
+    tokens, epochs = planned[0].tokens / section.num_ppo_epochs, section.num_ppo_epochs
     width = tokens / (section.total_rollouts * section.rollout_batch_size)
     learns = speed.training_flops(critic, tokens, 0, width, Compute())
     scores = speed.forward_flops(critic, tokens, 0, width)
-    assert plans[1].flops - plans[0].flops == pytest.approx(epochs * learns + scores)
+    assert planned[1].flops - planned[0].flops == pytest.approx(epochs * learns + scores)
 
 
 def test_each_stage_that_does_not_fit_is_one_line_that_says_what_to_change(project):
-    planned = estimate.plans(load_yaml(project / "params.yaml"))
+    planned = plans(load_yaml(project / "params.yaml"))
     found = plan.warnings(planned, max(p.parts.total for p in planned) - 1)
     assert len(found) == 2 and "does not fit" in found[0] and "per_device_train_batch_size" in found[0]
     assert plan.warnings(planned, 1e15) == []
 
 
 def test_rows_are_counted_where_there_are_data(project):
-    from rlhf_lib.common.rows import write_jsonl
+    write_jsonl("data/splits/sft_train.jsonl", [answered(40, n) for n in (8, 40)])
+    length = lengths_of(project)  # 4 bytes a token
+    assert data.data_of("sft", 128, length) == data.Data(2, 16.0, 20, False)
+    assert data.data_of("sft", 16, length).longest == 16
 
-    prompt = [{"role": "user", "content": "a" * 40}]
-    rows = [{"prompt": prompt, "completion": [{"role": "assistant", "content": "b" * n}]} for n in (8, 40)]
-    write_jsonl("data/splits/sft_train.jsonl", rows)
-    assert estimate.data_of("sft", 128) == estimate.Data(2, 16.0, 20, False)
-    assert estimate.data_of("sft", 16).longest == 16
+
+def test_rows_that_are_not_there_are_as_long_as_prepare_lets_them_be(project):
+    length = lengths_of(project)
+    assert data.data_of("sft", 128, length) == data.Data(1000, 128, 128, True)
+    assert data.data_of("sft", 128, length, assumed=100).longest == 100
+    assert data.data_of("sft", 128, length, assumed=200).longest == 128
+
+
+def test_a_sample_of_many_rows_is_counted(project, monkeypatch):
+    monkeypatch.setattr(data, "SAMPLE", 2)
+    write_jsonl("data/splits/sft_train.jsonl", [answered(4, 4 * n) for n in (1, 90, 2, 90)])
+    assert data.data_of("sft", 128, lengths_of(project)) == data.Data(4, 2.5, 8, False)
+    assert data.measured(lengths_of(project)) == {"sft_train": {"answers": [1, 2], "rows": [2, 3]}}
+
+
+def test_the_plan_says_which_share_of_the_answers_and_rows_the_params_hold(project):
+    write_jsonl("data/splits/sft_train.jsonl", [answered(40, n) for n in [40] * 7 + [4 * 60] * 3])
+    said = plan_of_the_project()
+    assert "  ppo.response_length             48     30 %         64   10 answers of sft_train: would be " in said
+    assert "  ppo.response_length: 30 % of the answers that SFT teaches are longer" in said
+    assert "  sft.max_length                 128      0 %         80   10 rows of sft_train\n" in said
+
+
+def test_what_is_sampled_beside_training(project):
+    params = load_yaml(project / "params.yaml")
+    params["evaluate"] |= {"max_new_tokens": 10, "samples_per_prompt": 2, "temperatures": [1.0, 0.5, 0.0]}
+    params["best_of_n"]["n"] = [2, 4]
+    write_jsonl("data/splits/test.jsonl", [answered(4, 4)] * 7)
+    # three policies, 2 + 2 + 1 answers to each of 7 prompts; 4 more of the SFT model
+    assert data.evaluation_tokens(valid_sections(params)) == 7 * 10 * (3 * 5 + 4)
+    params["ppo"] |= {"response_length": 5, "total_rollouts": 45, "eval_rollouts": 10, "max_eval_prompts": 3}
+    assert data.validation_tokens(valid_sections(params)["ppo"]) == 0
+    write_jsonl("data/splits/prompts_validation.jsonl", [answered(4, 4)] * 7)
+    assert data.validation_tokens(valid_sections(params)["ppo"]) == 4 * 2 * 3 * 5
+
+
+def test_where_sampling_takes_most_the_advice_is_about_sampling(project):
+    params = load_yaml(project / "params.yaml")
+    params["ppo"] |= {"rollout_batch_size": 8192, "num_minibatches": 4096, "per_device_train_batch_size": 2}
+    assert plans(params)[-1].advice.startswith("a smaller ppo.rollout_batch_size")
+    params["ppo"] |= {"rollout_batch_size": 64, "num_minibatches": 1, "per_device_train_batch_size": 64}
+    assert plans(params)[-1].advice.startswith("a smaller ppo.per_device_train_batch_size")
+
+
+def test_numbers_have_three_digits_at_most():
+    assert [plan.number(n) for n in (7, 999, 999.6, 12_345, 1.41e18)] == ["7", "999", "1k", "12.3k", "1.41E"]
+
+
+def answered(prompt, answer):
+    """A row whose prompt and answer have so many bytes."""
+    said = [{"role": "user", "content": "a" * prompt}]
+    return {"prompt": said, "completion": [{"role": "assistant", "content": "b" * answer}]}
+
+
+def lengths_of(project):
+    sections = valid_sections(load_yaml(project / "params.yaml"))
+    return Lengths(sections["base"], sections["prepare"])
 
 
 def test_a_config_that_is_not_at_hand_is_one_line(project):
@@ -173,7 +239,7 @@ def test_a_config_that_is_not_at_hand_is_one_line(project):
     with pytest.raises(
         ParamsError, match="base.model_name_or_path: the config of nobody/nothing is not at hand"
     ) as told:
-        estimate.plans(params)
+        plans(params)
     assert "\n" not in str(told.value)
 
 
@@ -184,7 +250,7 @@ def test_a_directory_without_a_config_is_not_looked_for_on_the_hub(project):
     with pytest.raises(
         ParamsError, match="name_or_path: ./mine has no config.json that transformers knows; copy"
     ) as told:
-        estimate.plans(params)
+        plans(params)
     assert "hf download" not in str(told.value)
 
 

@@ -1,6 +1,6 @@
 """Fixtures of the tests here."""
 
 from ppo_trainers import build
-from tiny_models import checkpoints, ending, in_fp32, policy, tiny, tokenizer
+from tiny_models import checkpoints, compute, ending, in_fp32, policy, tiny, tokenizer
 
-__all__ = ["build", "checkpoints", "ending", "in_fp32", "policy", "tiny", "tokenizer"]
+__all__ = ["build", "checkpoints", "compute", "ending", "in_fp32", "policy", "tiny", "tokenizer"]

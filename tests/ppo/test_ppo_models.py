@@ -20,7 +20,7 @@ from rlhf_lib.base import model as base
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import prompt_ids
-from rlhf_lib.models.logprobs import Distribution, Response, collate
+from rlhf_lib.models.logprobs import Distribution, Response
 from rlhf_lib.ppo import build as ppo
 from rlhf_lib.ppo.model import with_shared_critic
 from rlhf_lib.scoring.reward_model import RewardModel
@@ -50,7 +50,7 @@ def test_a_critic_of_its_own_starts_as_the_normalised_reward_model(ending, tiny,
     reward, tokenizer = RewardModel.load(tiny.reward), models.load_tokenizer(tiny.reward)
     prompts, responses = dialogues(tokenizer)
     with torch.no_grad():
-        batch = collate(model.policy, prompts, responses, tokenizer.pad_token_id)
+        batch = model.collate(prompts, responses, tokenizer.pad_token_id)
         values = model(batch, Distribution(0.8)).values
         scores = [reward.model(torch.tensor([ids])).logits.item() for ids in states(prompts, responses)]
     assert values.tolist() == pytest.approx([(score - reward.mean) / reward.std for score in scores], abs=1e-5)
@@ -62,7 +62,7 @@ def test_a_shared_critic_is_a_head_on_the_policys_last_hidden_state(ending, tiny
     model, _ = ppo.policy_and_reference(ppo_params(critic="shared", **lora), str(ending), str(tiny.reward))
     tokenizer = models.load_tokenizer(ending)
     prompts, responses = dialogues(tokenizer)
-    batch = collate(model.policy, prompts, responses, tokenizer.pad_token_id)
+    batch = model.collate(prompts, responses, tokenizer.pad_token_id)
     plain = AutoModelForCausalLM.from_pretrained(ending).eval()
     with torch.no_grad():
         assert model(batch, Distribution()).values.eq(0).all()

@@ -6,6 +6,7 @@ from ppo_trainers import ppo_params
 from torch import tensor
 
 from rlhf_lib.models.logprobs import Response
+from rlhf_lib.ppo.model import with_shared_critic
 from rlhf_lib.ppo.rollout import Rollout, minibatches, update_inputs
 
 
@@ -148,24 +149,24 @@ NAMES = ("logprobs", "ref_logprobs", "values", "advantages", "returns")
 
 
 def test_update_inputs_are_the_micro_batches_tokens_and_the_whole_minibatch_s_token_count(policy, scored_rollout):
-    one, other = update_inputs(scored_rollout, [[1], [0]], policy, pad_id=0)
+    one, other = update_inputs(scored_rollout, [[1], [0]], with_shared_critic(policy).collate, pad_id=0)
     assert one["num_tokens"] == other["num_tokens"] == 4
-    assert one["batch"].inputs["input_ids"].tolist() == [[3, 6]]
-    assert other["batch"].inputs["input_ids"].tolist() == [[1, 2, 5, 0, 2]]
-    assert other["batch"].token_ids.tolist() == [5, 0, 2]
+    assert one["batches"].policy.inputs["input_ids"].tolist() == [[3, 6]]
+    assert other["batches"].policy.inputs["input_ids"].tolist() == [[1, 2, 5, 0, 2]]
+    assert other["batches"].policy.token_ids.tolist() == [5, 0, 2]
     for name in NAMES:
         assert one[name].tolist() == getattr(scored_rollout, name)[1, :1].tolist()
         assert other[name].tolist() == getattr(scored_rollout, name)[0].tolist()
 
 
 def test_update_inputs_of_two_rows_are_flat_row_after_row(policy, scored_rollout):
-    (both,) = update_inputs(scored_rollout, [[1, 0]], policy, pad_id=0)
-    assert both["batch"].token_ids.tolist() == [6, 5, 0, 2]
+    (both,) = update_inputs(scored_rollout, [[1, 0]], with_shared_critic(policy).collate, pad_id=0)
+    assert both["batches"].policy.token_ids.tolist() == [6, 5, 0, 2]
     for name in NAMES:
         assert both[name].tolist() == scored_rollout.flat(name, [1, 0]).tolist()
 
 
 def test_a_process_gets_its_part_of_the_micro_batches_and_the_token_count_of_all(policy, scored_rollout):
     minibatch = [[1], [0]]
-    (second,) = update_inputs(scored_rollout, minibatch, policy, 0, slice(1, None, 2))
-    assert second["batch"].token_ids.tolist() == [5, 0, 2] and second["num_tokens"] == 4
+    (second,) = update_inputs(scored_rollout, minibatch, with_shared_critic(policy).collate, 0, slice(1, None, 2))
+    assert second["batches"].policy.token_ids.tolist() == [5, 0, 2] and second["num_tokens"] == 4

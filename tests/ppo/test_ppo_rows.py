@@ -32,6 +32,25 @@ def test_ptx_without_rows_is_told(tiny, ending, checkpoints):
     assert said.startswith("data/splits/sft_train.jsonl: no rows to learn from; ")
 
 
+@pytest.mark.parametrize(
+    ("long", "tokens", "penalty", "warned"),
+    [(3, 9, 2.0, True), (2, 9, 2.0, False), (3, 10, 2.0, False), (3, 9, None, False), (0, 9, 2.0, False)],
+)
+def test_ppo_says_at_its_start_that_many_answers_of_sft_would_be_cut_off(
+    tiny, ending, checkpoints, capsys, long, tokens, penalty, warned
+):
+    # a digit is a token, and so is the end
+    texts = ["7" * 9] * long + ["777"] * (10 - long)
+    rows = [{**PTX_ROWS[0], "completion": [{"role": "assistant", "content": text}]} for text in texts]
+    build_of(tiny, ending, checkpoints, ptx=rows, response_length=tokens, missing_eos_penalty=penalty)
+    line = (
+        "ppo: ppo.response_length, 9 tokens, is too short for 30 % of the answers that SFT learnt, and what is cut off "
+        "is penalised by 2: brevity is learnt first; 16 tokens would hold 95 %\n"
+    )
+    out = capsys.readouterr().out
+    assert line in out if warned else "too short" not in out
+
+
 def test_ppo_goes_on_without_validation(tiny, ending, checkpoints, capsys):
     trainer = build_of(tiny, ending, checkpoints, held_out=[])
     assert "ppo: no validation: data/splits/prompts_validation.jsonl: no rows" in capsys.readouterr().out

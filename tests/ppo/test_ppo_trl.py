@@ -13,6 +13,7 @@ from trl_ppo import trl_gae, trl_losses, trl_masks, trl_mean, trl_rewards, trl_w
 
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.ppo import algos
+from rlhf_lib.ppo.model import with_shared_critic
 from rlhf_lib.ppo.rollout import Rollout, update_inputs
 
 ROWS, LENGTH = 8, 9
@@ -198,7 +199,9 @@ def uneven():
 def step(policy, rollout, minibatch):
     """The policy loss of an optimizer step at ratio 1, and its gradient with respect to each token's log-prob."""
     total, gradients = 0.0, torch.zeros(rollout.mask.shape)
-    for inputs, rows in zip(update_inputs(rollout, minibatch, policy, PAD), minibatch, strict=True):
+    for inputs, rows in zip(
+        update_inputs(rollout, minibatch, with_shared_critic(policy).collate, PAD), minibatch, strict=True
+    ):
         new = inputs["logprobs"].clone().requires_grad_()
         loss = algos.policy_loss(new, inputs["logprobs"], inputs["advantages"], 0.2).loss.sum() / inputs["num_tokens"]
         loss.backward()

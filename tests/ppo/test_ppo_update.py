@@ -87,7 +87,7 @@ def test_loss_and_gradient_are_those_of_a_loss_by_hand(build, ending, tiny, chan
     plain = AutoModelForCausalLM.from_pretrained(ending, attn_implementation="eager").eval()
     plain.load_state_dict(trainer.model.policy.state_dict())
 
-    inputs = list(update_inputs(rollout, minibatch, trainer.model.policy, trainer.pad_id))
+    inputs = list(update_inputs(rollout, minibatch, trainer.model.collate, trainer.pad_id))
     assert len(inputs) == 4
     loss = sum(trainer.compute_loss(trainer.model, micro) for micro in inputs)
     loss.backward()

@@ -31,12 +31,15 @@ from rlhf_lib.preset import overlay as preset
 from rlhf_lib.training import trainer as training
 
 TRAINERS = ("sft", "reward", "judge", "dpo", "ppo")
+TEMPLATE = 8  # tokens at least that a template puts around a prompt and its answer
 CONTEXTS = {  # tokens
     None: 160,
     **dict.fromkeys(GPT2_MODELS, 1024),
     "EleutherAI/gpt-neo-125m": 2048,
     "EleutherAI/pythia-160m": 2048,
     "Qwen/Qwen2.5-0.5B-Instruct": 32768,
+    "HuggingFaceTB/SmolLM2-135M": 8192,
+    "meta-llama/Llama-3.2-1B-Instruct": 131072,
     ENCODER: 512,
 }
 
@@ -78,6 +81,30 @@ def test_a_preset_fits_the_context_of_its_model(name):
         assert lengths.pop(key) <= CONTEXTS.get(of_reward, context), key
     lengths |= {"ppo": params["ppo"]["response_length"], "evaluate": params["evaluate"]["max_new_tokens"]}
     assert {key: length for key, length in lengths.items() if length > context} == {}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_ppo_samples_as_long_as_the_answers_that_sft_teaches(name):
+    """Where stage prepare bounds the answers; or what is cut off is not penalised, or `make data` has to tell."""
+    params = params_of(name)
+    longest, penalty = params["prepare"]["max_response_tokens"], params["ppo"]["missing_eos_penalty"]
+    if longest is None:
+        assert penalty is None or not params["base"]["model_name_or_path"]
+    elif penalty is not None:
+        assert params["ppo"]["response_length"] > longest and params["evaluate"]["max_new_tokens"] > longest
+        prompt = params["prepare"]["max_prompt_tokens"]
+        context = CONTEXTS[params["base"]["model_name_or_path"]]
+        assert prompt + TEMPLATE <= context - params["ppo"]["response_length"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_row_of_the_longest_prompt_and_answer_can_be_read_whole(name):
+    params = params_of(name)
+    prompt, answer = (params["prepare"][f"max_{part}_tokens"] for part in ("prompt", "response"))
+    if None in (prompt, answer) or params["prepare"]["too_long"] == "truncate":
+        return
+    for key in ("sft", "reference", "reward", "judge"):
+        assert params[key]["max_length"] >= prompt + answer + TEMPLATE, key
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -14,6 +14,7 @@ from transformers import (
     GPT2Config,
     GPTNeoConfig,
     GPTNeoXConfig,
+    LlamaConfig,
     PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -25,6 +26,8 @@ from rlhf_lib.models import loading as models
 
 LENGTH = 96  # tokens of the shrunk models' context
 GPT2_MODELS = {f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large")}
+# heads, and heads of keys and values: as many queries share one as in the real models (9 and 3, 32 and 8)
+LLAMAS = {"HuggingFaceTB/SmolLM2-135M": (3, 1), "meta-llama/Llama-3.2-1B-Instruct": (4, 1)}
 ENCODER = "distilbert/distilbert-base-uncased"
 
 
@@ -39,8 +42,13 @@ def config_of(model_id: str | None, length: int = LENGTH) -> PretrainedConfig:
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     if model_id == "EleutherAI/pythia-160m":
         return GPTNeoXConfig(**sizes, max_position_embeddings=length)
+    shared = {"max_position_embeddings": length, "tie_word_embeddings": True}
+    if model_id in LLAMAS:
+        heads, kv_heads = LLAMAS[model_id]
+        sizes |= {"hidden_size": 8 * heads, "num_attention_heads": heads, "num_key_value_heads": kv_heads}
+        return LlamaConfig(**sizes, **shared)
     assert model_id == "Qwen/Qwen2.5-0.5B-Instruct", f"{model_id}: name its architecture here"
-    return Qwen2Config(**sizes, num_key_value_heads=1, max_position_embeddings=length, tie_word_embeddings=True)
+    return Qwen2Config(**sizes, num_key_value_heads=1, **shared)
 
 
 def write_decoder(

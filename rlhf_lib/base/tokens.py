@@ -1,0 +1,147 @@
+"""Special tokens that a pretrained model never saw, and the embeddings that they start from.
+
+A token that was added, or that was reserved and never trained, has a row like that of every other such token: the model
+cannot tell `<|user|>` from `<|assistant|>`, and LoRA, which leaves embeddings alone, never teaches it to. So such a
+token starts near the words in its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from rlhf_lib.common.rows import Message
+from rlhf_lib.models.templates import TemplateFault, render
+
+Started: TypeAlias = dict[str, str]  # by token, what its row was made from
+
+# Rows that are closer than this share of their spread say the same to the model.
+_APART = 0.01
+_SOME = 4096  # rows by which the spread is estimated
+_ANSWER = "answer"
+
+
+def add_special_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Mapping[str, str | list[str]], seed: int
+) -> Started:
+    """Add, in place, the tokens that the tokenizer does not have, and start their rows.
+
+    tokens: what the tokenizer's method of this name takes. seed: of the rows that the model lacks, and that no token
+    gets: they are drawn close to the mean of all.
+    """
+    known = set(tokenizer.get_vocab())
+    tokenizer.add_special_tokens(dict(tokens))
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        set_seed(seed)
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+    new = sorted(number for token, number in tokenizer.get_added_vocab().items() if token not in known)
+    return _start(model, tokenizer, new, new, set())
+
+
+def start_untrained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Started:
+    """Start, in place, the rows of the tokens that the chat template writes and the model never read, such as those
+    that Llama-3's base model reserves."""
+    written, ends = _written(tokenizer)
+    unread = _untrained(model.get_input_embeddings().weight, sorted(written))
+    head = model.get_output_embeddings()
+    # An end is often said and never read: what follows it belongs to no answer.
+    unsaid = [] if head is None else _untrained(head.weight, unread)
+    return _start(model, tokenizer, unread, unsaid, ends)
+
+
+def _written(tokenizer: PreTrainedTokenizerBase) -> tuple[set[int], set[int]]:
+    """The added tokens that the chat template writes, and those of them that it writes after an answer."""
+    added = set(tokenizer.added_tokens_decoder)
+    written: set[int] = set()
+    ends: set[int] = set()
+    turns = [Message(role="user", content="question"), Message(role="assistant", content=_ANSWER)]
+    for dialogue in (turns, [Message(role="system", content="rule"), *turns]):
+        try:
+            asked, whole = render(tokenizer, dialogue[:-1], add_generation_prompt=True), render(tokenizer, dialogue)
+        except TemplateFault:
+            continue  # it takes no turn of the system
+        written |= added.intersection(_ids(tokenizer, asked) + _ids(tokenizer, whole))
+        ends |= added.intersection(_ids(tokenizer, whole.rpartition(_ANSWER)[2]))
+    return written, ends
+
+
+@torch.no_grad()
+def _untrained(table: Tensor, tokens: Sequence[int]) -> list[int]:
+    """Those of the tokens whose row is 0, or that of another token."""
+    some = table[:: max(1, len(table) // _SOME)]
+    near = _APART * (some - some.mean(0)).norm(dim=1).median()
+    found = []
+    for token in tokens:
+        distances = (table - table[token]).norm(dim=1)
+        distances[token] = table[token].norm()
+        if distances.min() < near:
+            found.append(token)
+    return found
+
+
+@torch.no_grad()
+def _start(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    unread: Sequence[int],
+    unsaid: Sequence[int],
+    ends: set[int],
+) -> Started:
+    """Start the rows by which the `unread` tokens are read, and the `unsaid` ones said.
+
+    Read: half-way from the mean of all rows to the words, so that a role is like its word and yet is not the word.
+    Said: from the mean, for a role must not come to be said. Its logit is then the mean of V logits, and its
+    probability at most 1/V (Jensen). Where one row serves both, a role is said with at most sqrt(p/V), p being the
+    probability of its words: 0.4 % of 50,000 tokens for words that are certain.
+    An end must be said, and LoRA cannot raise a logit that is the mean of all. It starts as the EOS, which ended texts
+    so far, and leans to its words, so that the two are not one.
+    """
+    if not unread:
+        return {}
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    said = table if head is None else head.weight
+    mean, mean_said, eos = _mean(table, unread), _mean(said, unsaid), _eos(model, tokenizer, unread)
+    started = {}
+    for token in unread:
+        name = str(tokenizer.convert_ids_to_tokens(token))
+        words = _words(tokenizer, name, unread)
+        table[token] = (mean + _mean_of(table, words, mean)) / 2
+        if token in unsaid and said is not table:
+            said[token] = mean_said
+        started[name] = f"half-way from the mean to {tokenizer.decode(words).strip()!r}" if words else "the mean"
+        if head is not None and token in unsaid and token in ends and eos is not None:
+            said[token] = said[eos] + (_mean_of(said, words, mean_said) - mean_said) / 10
+            started[name] += f", to be said like {tokenizer.convert_ids_to_tokens(eos)}"
+    return started
+
+
+def _mean(table: Tensor, but: Sequence[int]) -> Tensor:
+    """(D,) the mean of the rows of a table (V, D), but for those."""
+    return (table.sum(0) - table[list(but)].sum(0)) / (len(table) - len(but))
+
+
+def _mean_of(table: Tensor, rows: Sequence[int], otherwise: Tensor) -> Tensor:
+    return table[list(rows)].mean(0) if rows else otherwise
+
+
+def _words(tokenizer: PreTrainedTokenizerBase, name: str, but: Sequence[int]) -> list[int]:
+    """The tokens of the words in a token's name: as text has them, behind a space, where that takes fewer."""
+    text = " ".join(re.findall(r"[^\W_]+", name))
+    ids = min(_ids(tokenizer, f" {text}"), _ids(tokenizer, text), key=len)
+    return [number for number in ids if number not in but and number != tokenizer.unk_token_id]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _eos(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, but: Sequence[int]) -> int | None:
+    """A token that ended the texts on which the model was trained; None where it never read one."""
+    given = [getattr(config, "eos_token_id", None) for config in (model.generation_config, model.config, tokenizer)]
+    numbers = [number for ids in given for number in (ids if isinstance(ids, list) else [ids]) if number is not None]
+    return next((number for number in numbers if number not in but), None)

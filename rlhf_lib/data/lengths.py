@@ -1,0 +1,144 @@
+"""Lengths of answers and dialogues in tokens, and which of them the params hold.
+
+Told before anything trains, by `make data` and `make plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlhf_lib.base.params import BaseParams
+from rlhf_lib.check.at_hand import folder
+from rlhf_lib.common import paths
+from rlhf_lib.common.fitting import MOST, Fit
+from rlhf_lib.data.prepare.params import PrepareParams
+from rlhf_lib.reward.params import GROUPS
+
+BYTES = 4  # of a token, where there is no tokenizer yet; of English, GPT-2's tokens have 4.2 on average
+ESTIMATED = f"estimated, at {BYTES} bytes a token (a word of English is about 1.5), as no tokenizer is at hand yet"
+PENALISED = " and penalised"
+ANSWERS = "answers"
+ROWS = "rows"  # prompt and answer, the longest of several
+
+
+class Lengths:
+    """Lengths in tokens of the base model's tokenizer where it is at hand, else estimated; `told` says which."""
+
+    def __init__(self, base: BaseParams, prepare: PrepareParams) -> None:
+        named = (
+            (base.model_name_or_path, base.model_revision),
+            (paths.BASE, None),
+            (prepare.tokenizer_name_or_path, prepare.tokenizer_revision),
+        )
+        self.tokenizer: Any = None
+        self.told = ESTIMATED
+        for name, revision in named:
+            place = folder(name, revision, "tokenizer.json") if name else None
+            if place and self._read(place / "tokenizer.json"):
+                self.told = f"tokens of {name}"
+                return
+
+    def __call__(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text."""
+        if self.tokenizer is None:
+            return [-(-len(text.encode(errors="replace")) // BYTES) for text in texts]
+        return [len(one.ids) for one in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def _read(self, file: Path) -> bool:
+        if not file.is_file():
+            return False
+        from tokenizers import Tokenizer
+
+        try:
+            self.tokenizer = Tokenizer.from_file(str(file))
+        except Exception:  # the library raises plain Exception; stage base says what is wrong with the file
+            return False
+        self.tokenizer.no_truncation()  # which a tokenizer.json may have
+        self.tokenizer.no_padding()
+        return True
+
+
+def answers(record: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
+    """(text, score) of every answer in a record of any split."""
+    for response in record.get("responses", ()):
+        yield response["content"], response["score"]
+    for key in ("completion", "chosen", "rejected"):
+        if key in record:
+            yield record[key][-1]["content"], record.get(f"score_{key}")
+
+
+def measure(record: Mapping[str, Any], length: Lengths) -> tuple[int, list[int]]:
+    """The tokens of a record's prompt, and of each of its answers."""
+    prompt = "\n".join(message["content"] for message in record["prompt"])
+    asked, *answered = length([prompt, *(text for text, _ in answers(record))])
+    return asked, answered
+
+
+class Limit(NamedTuple):
+    """A param that bounds the answers, or the dialogues, of a split; `lost` is what becomes of longer ones."""
+
+    param: str
+    tokens: int
+    split: str
+    what: str
+    lost: str
+
+
+def limits(sections: Mapping[str, Any]) -> Iterator[Limit]:
+    """Every param that bounds answers of the kind that SFT teaches, or dialogues to learn from."""
+    ppo, reward, negatives = sections["ppo"], sections["reward"], sections["negatives"]
+    cut_off = "would be cut off"
+    penalised = "" if ppo.missing_eos_penalty is None else PENALISED
+    yield Limit("ppo.response_length", ppo.response_length, "sft_train", ANSWERS, cut_off + penalised)
+    # best_of_n draws with it too
+    yield Limit("evaluate.max_new_tokens", sections["evaluate"].max_new_tokens, "sft_train", ANSWERS, cut_off)
+    if negatives.model_name_or_path is not None:
+        yield Limit("negatives.max_new_tokens", negatives.max_new_tokens, "sft_train", ANSWERS, cut_off)
+    yield Limit("sft.max_length", sections["sft"].max_length, "sft_train", ROWS, "lose their end")
+    of_reward = "groups_train" if reward.kind in GROUPS else "reward_train"
+    for name, split in (("reward", of_reward), ("judge", "judge_train")):
+        yield Limit(f"{name}.max_length", sections[name].max_length, split, ROWS, "are dropped")
+    yield Limit("reference.max_length", sections["reference"].max_length, "preference_train", ROWS, "lose their end")
+
+
+Measured = Mapping[str, Mapping[str, Sequence[int]]]  # of each split, the lengths of its answers and its rows
+
+
+def fits(sections: Mapping[str, Any], measured: Measured) -> list[tuple[Limit, Fit]]:
+    """What each limit does to the lengths of its split, in so far as they were measured."""
+    found = []
+    for limit in limits(sections):
+        if lengths := measured.get(limit.split, {}).get(limit.what):
+            # with the token that ends an answer
+            found.append((limit, Fit.of((length + 1 for length in lengths), limit.tokens)))
+    return found
+
+
+def told(sections: Mapping[str, Any], measured: Measured) -> Iterator[str]:
+    """The lines on what the params hold, and on what to do where that is less than 95 %; none without rows."""
+    found = fits(sections, measured)
+    if found:
+        yield "What the params hold, in tokens; the few of the chat template are not counted:"
+        yield f"  {'':26}{'tokens':>8}{'longer':>9}{f'{100 * MOST:.0f} % need':>11}   of"
+    for limit, fit in found:
+        of = f"{fit.rows:,} {limit.what} of {limit.split}" + (f": {limit.lost}" if fit.longer else "")
+        yield f"  {limit.param:26}{limit.tokens:>8,}{_percent(fit):>9}{fit.enough:>11,}   {of}"
+    for limit, fit in found:
+        if not fit.holds_most:
+            yield f"  {limit.param}: {_advice(limit, fit)}"
+
+
+def _advice(limit: Limit, fit: Fit) -> str:
+    if limit.what == ROWS:
+        return f"{_percent(fit)} of the rows are longer, and {limit.lost}; raise it to {fit.enough:,}"
+    first = ": PPO would learn brevity first" if limit.lost.endswith(PENALISED) else ""
+    return (
+        f"{_percent(fit)} of the answers that SFT teaches are longer, and {limit.lost}{first}; raise it to "
+        f"{fit.enough:,}, or teach shorter ones (prepare.max_response_tokens)"
+    )
+
+
+def _percent(fit: Fit) -> str:
+    return "0 %" if fit.longer == 0 else "< 1 %" if fit.share < 0.01 else f"{100 * fit.share:.0f} %"

@@ -1,0 +1,56 @@
+"""An answer that is shown while it is made, by transformers' `generate()`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
+
+from rlhf_lib.generation.sampling import response_text
+from rlhf_lib.models.logprobs import Response
+from rlhf_lib.models.stops import stop_ids, up_to_stop
+
+
+class _Streamer(TextStreamer):
+    """Gives the text of an answer to `show`, piece by piece, and whether it is the last; but no token that stops."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stops: tuple[int, ...], show: Callable[[str, bool], None]
+    ) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.stops, self.show = stops, show
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.next_tokens_are_prompt or value.item() not in self.stops:
+            super().put(value)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.show(text, stream_end)
+
+
+def stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: list[int],
+    temperature: float,
+    max_new_tokens: int,
+    show: Callable[[str, bool], None],
+) -> str:
+    """The answer to a prompt, whose pieces `show` gets as they come, each with whether it is the last.
+
+    temperature: 0 is greedy.
+    """
+    ids, stops = torch.tensor([prompt], device=model.device), stop_ids(model)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        eos_token_id=list(stops),
+        pad_token_id=tokenizer.pad_token_id,
+        streamer=_Streamer(tokenizer, stops, show),
+        **({"do_sample": False} | sampling),
+    )
+    answer, stopped = up_to_stop(output[0, ids.size(1) :].tolist(), stops)
+    return response_text(tokenizer, Response(answer, stopped, stopped=stopped))

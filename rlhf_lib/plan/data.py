@@ -1,0 +1,94 @@
+"""What the stages learn from and are tested on: rows and their lengths in tokens, from the files or assumed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_lib.common import paths
+from rlhf_lib.common.fitting import spread_sample
+from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.data.lengths import ANSWERS, ROWS, Lengths, measure
+
+# The first that is there says what a stage learns from.
+FILES = {
+    "sft": (paths.split("sft_train"),),
+    "reward": (paths.with_negatives("reward_train"), paths.split("reward_train")),
+    "judge": (paths.split("judge_train"),),
+    "dpo": (paths.with_negatives("preference_train"), paths.split("preference_train")),
+    "ppo": (paths.split("prompts_train"),),
+}
+VALIDATION = {stage: paths.split(f"{stage}_validation") for stage in ("sft", "reward", "judge")}
+VALIDATION |= {"dpo": paths.split("preference_validation"), "ppo": paths.split("prompts_validation")}
+BOUNDED = ("sft_train", "reward_train", "groups_train", "judge_train", "preference_train")  # splits of which params
+# bound the lengths
+ASSUMED_ROWS = 1000
+SAMPLE = 2000  # rows of a file whose tokens are counted
+POLICIES = ("sft", "ppo", "dpo")  # that are evaluated
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows of a stage, or pairs; mean tokens of a row, and of the longest ones; `assumed` where there are no files."""
+
+    rows: int
+    mean: float
+    longest: int
+    assumed: bool
+
+
+def data_of(stage: str, max_length: int, length: Lengths, assumed: int | None = None) -> Data:
+    """Rows and lengths in tokens, of the stage's file, none above `max_length`.
+
+    Without a file, `ASSUMED_ROWS` rows of `assumed` tokens, or of `max_length`.
+    """
+    file = next((name for name in FILES[stage] if Path(name).is_file()), None)
+    if file is None:
+        tokens = min(assumed or max_length, max_length)
+        return Data(ASSUMED_ROWS, tokens, tokens, True)
+    rows = read_jsonl(file)
+    found = [min(_tokens(row, length), max_length) for row in spread_sample(rows, SAMPLE)]
+    if not found:
+        return Data(0, 0.0, max_length, False)
+    return Data(len(rows), statistics.fmean(found), max(8, round(max(found))), False)
+
+
+def measured(length: Lengths) -> dict[str, dict[str, list[int]]]:
+    """Of the splits that are there, the tokens of answers and rows, as `lengths.told` takes them; of a sample."""
+    found = {}
+    for split in BOUNDED:
+        if Path(paths.split(split)).is_file():
+            rows = [measure(row, length) for row in spread_sample(read_jsonl(paths.split(split)), SAMPLE)]
+            answers = [tokens for _, answered in rows for tokens in answered]
+            found[split] = {ANSWERS: answers, ROWS: [asked + max(answered, default=0) for asked, answered in rows]}
+    return found
+
+
+def rows_in(file: str) -> int:
+    """Rows of a JSON Lines file; 0 where it is not there."""
+    path = Path(file)
+    return sum(1 for line in path.read_bytes().splitlines() if line.strip()) if path.is_file() else 0
+
+
+def validation_tokens(ppo: Any) -> float:
+    """What PPO samples at most on its validation prompts, which it answers twice: sampled and greedy."""
+    prompts = min(rows_in(VALIDATION["ppo"]), ppo.max_eval_prompts or ASSUMED_ROWS)
+    return 2.0 * prompts * ppo.response_length * (ppo.total_rollouts // ppo.eval_rollouts)
+
+
+def evaluation_tokens(sections: Mapping[str, Any]) -> float:
+    """What evaluate and best_of_n sample at most: answers of all policies to the test prompts, at each temperature."""
+    params, best_of_n = sections["evaluate"], sections["best_of_n"]
+    there = Path(paths.split("test")).is_file()
+    prompts = min(rows_in(paths.split("test")) if there else ASSUMED_ROWS, params.max_prompts or ASSUMED_ROWS)
+    answers = sum(params.samples_per_prompt if temperature else params.num_beams for temperature in params.temperatures)
+    return float(prompts * params.max_new_tokens * (len(POLICIES) * answers + max(best_of_n.n, default=0)))
+
+
+def _tokens(row: Mapping[str, Any], length: Lengths) -> float:
+    """Of prompt and answer; of a pair, prompt and the mean of its answers."""
+    asked, answered = measure(row, length)
+    return asked + statistics.fmean(answered or [0])
