@@ -4,10 +4,12 @@ from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import ReferenceParams
 from rlhf_lib.models.params import ComputeParams
+from rlhf_lib.training.params import QuantizationParams
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("reference", ReferenceParams)
+    bits = QuantizationParams(load_in_8bit=read("dpo.load_in_8bit", bool), load_in_4bit=read("dpo.load_in_4bit", bool))
     left_out.unless_there("reference", paths.with_negatives("preference_train"))
     environment.prepare()
     with environment.importing():
@@ -15,9 +17,11 @@ def main() -> None:
         from rlhf_lib.dpo import reference
         from rlhf_lib.models import hardware, processes
         from rlhf_lib.models.loading import load_policy, load_tokenizer
+        from rlhf_lib.training.quantization import quantization
 
     hardware.use(compute)
-    policy, tokenizer = load_policy(paths.SFT), load_tokenizer(paths.SFT)
+    # held as DPO holds the policy: what rounding changes would else count as the policy's distance
+    policy, tokenizer = load_policy(paths.SFT, **quantization("dpo", bits)), load_tokenizer(paths.SFT)
     for split, path in reference.PAIRS.items():
         pairs = read_jsonl(path)
         rows = reference.reference_logprobs(policy, tokenizer, pairs, params.max_length, split=split)

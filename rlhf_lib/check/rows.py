@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
+from rlhf_lib.common.fitting import MANY
 from rlhf_lib.common.rows import read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.data.lengths import ANSWERS, Lengths, advice, fits
 from rlhf_lib.data.load.load import load
 from rlhf_lib.data.load.params import LoadParams, SourceParams
 from rlhf_lib.data.prepare import sizes
@@ -109,6 +111,7 @@ def notes(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
         return
     if all(map(_is_local, sections["load"].sources)):  # what is on the hub may give what the others do not
         yield from (remark for remark in sizes.remarks(rows.metrics) if rows.whole or remark.startswith("left out"))
+        yield from _cut_off(sections, rows.splits)
     if not rows.whole:
         return
     of_reward = "groups_train" if sections["reward"].kind in GROUPS else "reward_train"
@@ -120,6 +123,18 @@ def notes(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
     prompts = sections["ppo"].rollout_batch_size // sections["ppo"].num_generations
     if prompts > (found := len(rows.splits["prompts_train"])) > 0:
         yield f"ppo.rollout_batch_size: {prompts} prompts a rollout, but there are {found}: they repeat within it"
+
+
+def _cut_off(sections: Mapping[str, Any], splits: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Answers of which more than a fifth are longer than what is sampled; nothing where the sample has longer ones
+    than prepare will let through."""
+    if sections["prepare"].max_response_tokens and not _tokens_at_hand(sections["prepare"]):
+        return
+    length = Lengths(sections["base"], sections["prepare"])
+    answers = length([row["completion"][0]["content"] for row in splits["sft_train"]])
+    for limit, fit in fits(sections, {"sft_train": {ANSWERS: answers}}):
+        if fit.share > MANY:
+            yield advice(limit, fit)
 
 
 def _is_local(source: SourceParams) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 MOST = 0.95  # the share that a limit should hold
+MANY = 0.2  # the share of longer ones from which a line says so where something is about to run
 STEP = 16  # tokens, to a multiple of which a limit that would do is rounded up
 
 Item = TypeVar("Item")

@@ -127,16 +127,17 @@ def told(sections: Mapping[str, Any], measured: Measured) -> Iterator[str]:
         yield f"  {limit.param:26}{limit.tokens:>8,}{_percent(fit):>9}{fit.enough:>11,}   {of}"
     for limit, fit in found:
         if not fit.holds_most:
-            yield f"  {limit.param}: {_advice(limit, fit)}"
+            yield f"  {advice(limit, fit)}"
 
 
-def _advice(limit: Limit, fit: Fit) -> str:
+def advice(limit: Limit, fit: Fit) -> str:
+    """What a limit does to what is longer, and what to do about it."""
     if limit.what == ROWS:
-        return f"{_percent(fit)} of the rows are longer, and {limit.lost}; raise it to {fit.enough:,}"
+        return f"{limit.param}: {_percent(fit)} of the rows are longer, and {limit.lost}; raise it to {fit.enough:,}"
     first = ": PPO would learn brevity first" if limit.lost.endswith(PENALISED) else ""
     return (
-        f"{_percent(fit)} of the answers that SFT teaches are longer, and {limit.lost}{first}; raise it to "
-        f"{fit.enough:,}, or teach shorter ones (prepare.max_response_tokens)"
+        f"{limit.param}: {_percent(fit)} of the answers that SFT teaches are longer, and {limit.lost}{first}; raise it "
+        f"to {fit.enough:,}, or teach shorter ones (prepare.max_response_tokens)"
     )
 
 

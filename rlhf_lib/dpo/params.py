@@ -29,6 +29,6 @@ class DPOParams(TrainerParams):
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceParams:
-    """What the reference log-probs depend on, beside the SFT model."""
+    """What the reference log-probs depend on, beside the SFT model, and the bits of weights in `dpo`."""
 
     max_length: MaxLength

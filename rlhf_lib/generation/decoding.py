@@ -35,10 +35,11 @@ def generate(
 ) -> list[Response]:
     """One response to each prompt, in the given order. `noise` is (len(prompts), max_new_tokens), uniform in [0, 1).
 
-    Batches hold prompts of similar length. The model's mode is put back after. `progress` names a progress bar.
+    Batches hold prompts of similar length. The modules' modes are put back after. `progress` names a progress bar.
     Beam search draws nothing, and is transformers' own.
     """
-    was_training = model.training
+    # each module's own: adapters around a model in eval mode are in training mode, which must not become the model's
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     responses: dict[int, Response] = {}
     for rows in tqdm(list(by_length(map(len, prompts), batch_size)), desc=progress, disable=progress is None):
@@ -48,7 +49,8 @@ def generate(
         else:
             batch = _Decoding(model, tokenizer, of_rows, sampling, noise[rows]).run()
         responses.update(zip(rows, batch, strict=True))
-    model.train(was_training)
+    for module, mode in modes:
+        module.training = mode
     return [responses[i] for i in range(len(prompts))]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from rlhf_lib.common.fitting import MANY as MANY
 from rlhf_lib.common.fitting import MOST, Fit, spread_sample
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SAMPLE = 500  # answers of which the tokens are counted
-MANY = 0.2  # the share of dropped and cut rows above which a line says so
 
 
 class Limit(NamedTuple):

@@ -131,7 +131,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
     """A causal language model in eval mode on the device, that runs as `run_fast` makes it.
 
-    `quantization`: `weights.quantization()`, which says how weights are rounded and where they are put.
+    `quantization`: `quantization()` of `rlhf_lib.training`, which says how weights are rounded and where they are put.
     """
     model = AutoModelForCausalLM.from_pretrained(path, **init_kwargs(), **quantization)
     if not quantization:

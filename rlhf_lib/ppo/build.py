@@ -31,6 +31,7 @@ from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights
 from rlhf_lib.training.checkpoint import CheckpointDir
+from rlhf_lib.training.quantization import quantization
 
 
 def build(
@@ -113,8 +114,7 @@ def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[Acto
 
     With LoRA, the reference is the policy without its adapter; else it is a second model.
     """
-    quantization = weights.quantization("ppo", params)
-    loaded = models.load_policy(sft, **quantization)
+    loaded = models.load_policy(sft, **quantization("ppo", params))
     policy = weights.choose("ppo", loaded, params, "CAUSAL_LM")
     if isinstance(policy, PeftModel):
         reference = adapter_off(policy)

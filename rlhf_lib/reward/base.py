@@ -20,7 +20,7 @@ def load(
 ) -> RewardModel:
     """The untrained reward model of params section `section`; its head is drawn with the section's seed.
 
-    `quantization`: what `weights.quantization()` gives.
+    `quantization`: what `quantization()` of `rlhf_lib.training` gives.
 
     A decoder that brings no pad token or no chat template gets them, as in stage base. A tokenizer with a separator
     token and no template is an encoder's: it gets prompt and answer as a pair of texts. A `ParamsError` where the

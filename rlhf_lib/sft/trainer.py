@@ -19,6 +19,7 @@ from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights
 from rlhf_lib.training.checkpoint import CheckpointDir
+from rlhf_lib.training.quantization import quantization
 
 COLUMNS = ("prompt", "completion")
 
@@ -33,7 +34,7 @@ def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, ch
     `train` and `validation` are rows of `COLUMNS`. Of those that are too long, see `Lengths`: without validation rows
     nothing is validated.
     """
-    policy = load_policy(model, **weights.quantization("sft", params))
+    policy = load_policy(model, **quantization("sft", params))
     tokenizer = load_tokenizer(model)
     check_length("sft.max_length", params.max_length, policy)
     (rows, lengths), (held_out, of_held_out) = (

@@ -41,14 +41,25 @@ class OptimizerParams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsParams:
-    """Which weights are trained, and how the others are held; the names are those of TRL's ModelConfig."""
+class QuantizationParams:
+    """How weights that are not trained are held; the names are those of TRL's ModelConfig."""
+
+    load_in_8bit: bool
+    load_in_4bit: bool
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether they are held in 8 or 4 bits."""
+        return self.load_in_8bit or self.load_in_4bit
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsParams(QuantizationParams):
+    """Which weights are trained; the names are those of TRL's ModelConfig."""
 
     lora_r: Count | None
     lora_alpha: Count
     lora_target_modules: list[str] | None
-    load_in_8bit: bool
-    load_in_4bit: bool
     freeze: list[str]
 
     def __post_init__(self) -> None:
@@ -67,11 +78,6 @@ class WeightsParams:
                     f"freeze: must name {', '.join(FREEZABLE)}, layers by number, such as 0-5, or one of "
                     f"{', '.join(IN_LAYERS)} in some layers, such as mlp:1-10; got {part!r}"
                 )
-
-    @property
-    def is_quantized(self) -> bool:
-        """Whether frozen weights are held in 8 or 4 bits."""
-        return self.load_in_8bit or self.load_in_4bit
 
 
 @dataclass(frozen=True, kw_only=True)

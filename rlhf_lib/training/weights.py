@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
-import torch
 from peft import (
     LoraConfig,
     PeftModel,
@@ -19,10 +17,9 @@ from peft import (
     set_peft_model_state_dict,
 )
 from torch import Tensor, nn
-from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.layers import blocks
 from rlhf_lib.models.loading import nonfinite
@@ -43,30 +40,6 @@ _PART_NAMES = {
 def base_model(model: Model) -> PreTrainedModel:
     """The model that transformers made, without what PEFT put around it."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-# Loading
-
-
-def quantization(section: str, params: WeightsParams) -> dict[str, Any]:
-    """Arguments of from_pretrained() for weights of 8 or 4 bits, NF4 [arXiv:2305.14314]; {} for plain ones.
-
-    A `ParamsError` where bitsandbytes is missing, or there is no GPU.
-    """
-    if not params.is_quantized:
-        return {}
-    where = f"params.yaml: {section}.load_in_{8 if params.load_in_8bit else 4}bit"
-    if hardware.device().type != "cuda":
-        raise ParamsError(f"{where}: needs a CUDA GPU, and this is {hardware.device().type}; set it to false")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ParamsError(f"{where}: needs bitsandbytes; pip install bitsandbytes, or set it to false")
-    compute = torch.bfloat16 if hardware.precision() == "bf16" else torch.float16
-    four_bits = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": compute}
-    config = BitsAndBytesConfig(load_in_4bit=True, **four_bits) if params.load_in_4bit else None
-    return {
-        "quantization_config": config or BitsAndBytesConfig(load_in_8bit=True),
-        "device_map": {"": hardware.device()},
-    }
 
 
 # Adapters

@@ -108,6 +108,27 @@ def test_batches_larger_than_the_rows_are_a_note():
     assert sizes[0].startswith("dpo.per_device_train_batch_size: 999, but there are ")
 
 
+@pytest.mark.parametrize(("words", "noted"), [(50, True), (30, False)])
+def test_answers_that_are_longer_than_what_ppo_samples_are_a_note(words, noted):
+    # words of 4 bytes and a space, and a number: 50 are about 63 tokens, 30 are 38
+    changes = {**write_rows(300, words), "ppo.response_length": 48, "evaluate.max_new_tokens": 120}
+    found, notes = command.check(with_values(changes))
+    lengths = [note for note in notes if "response_length" in note]
+    assert found == [] and bool(lengths) == noted
+    if noted:
+        (note,) = lengths
+        assert note.startswith(
+            "ppo.response_length: 100 % of the answers that SFT teaches are longer, and would be cut"
+        )
+        assert "PPO would learn brevity first; raise it to 80, or teach shorter ones" in note
+
+
+def test_answers_that_prepare_will_leave_out_are_no_note():
+    bounded = {"prepare.tokenizer_name_or_path": "nobody/nothing", "prepare.max_response_tokens": 40}
+    _, notes = command.check(with_values({**write_rows(300, 50), **bounded, "ppo.response_length": 48}))
+    assert not any("response_length" in note for note in notes)
+
+
 def test_batches_of_stages_that_are_left_out_are_no_note():
     rows = [{"prompt": f"Tell me of {n}.", "completion": f"good {n}"} for n in range(300)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

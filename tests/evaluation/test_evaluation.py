@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 from one_line import told
+from taught_standins import OVER, leaning
 
 from rlhf_lib.evaluation import sampling as evaluation
 from rlhf_lib.evaluation.params import EvaluateParams
@@ -14,6 +15,7 @@ from rlhf_lib.generation.sampling import Sampling, random_numbers
 from rlhf_lib.measure.policy_metrics import dataset_summary, summary
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.models.stops import stop_ids
 from rlhf_lib.scoring.reward_model import RewardModel
 
 TASK = "Name the sound of a wolf. Finish with a good wish."
@@ -250,3 +252,20 @@ def test_the_first_answer_of_a_prompt_without_scores_is_the_chosen_one(build, mo
 def test_without_reward_models_there_are_no_scores(moved, sft, tokenizer):
     got = sampled(Evaluator(params(), moved, sft, {}, tokenizer).samples(ROWS))
     assert all(set(s) == KEYS - {"reward", "judge"} for s in got)
+
+
+def test_own_responses_end_where_a_policy_would_have_ended(tmp_path):
+    """The template writes more behind an answer than the token that ends it."""
+    folder = leaning(tmp_path)
+    policy, tokenizer = models.load_policy(folder), models.load_tokenizer(folder)
+    row = {**ROWS[0], "responses": [{"content": "Cat.", "score": 1.0}]}
+    end = tokenizer.convert_tokens_to_ids(OVER)
+    (said,) = evaluation.dataset(policy, tokenizer, [row])
+    assert dialogue_ids(tokenizer, row["prompt"], "Cat.")[-2] == end
+    assert said.response.ids == [*tokenizer("Cat.")["input_ids"], end]
+    assert (said.sample["response"], said.sample["length"], said.sample["finished"]) == (
+        "Cat.",
+        len(said.response.ids),
+        True,
+    )
+    assert said.distribution.stop_ids == stop_ids(policy)

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from same_greedy import differing, ours
 from taught_standins import FRESH, OVER, PROMPTS, complete, leaning, teach
 from transformers import GenerationConfig
@@ -122,6 +123,16 @@ def test_talk_finds_what_ends_the_answers_of_a_model_from_elsewhere(folder, tmp_
     with pytest.raises(SystemExit, match=r"never ends an answer: behind it stands nothing; let") as error:
         talk.load(str(tmp_path))
     assert str(error.value).startswith(f"{tmp_path}: ") and "\n" not in str(error.value)
+
+
+def test_sampling_leaves_every_module_in_its_mode(folder):
+    """Adapters come in training mode around a model in eval mode, and dropout must not be switched on by them."""
+    policy, tokenizer = models.load_policy(folder), models.load_tokenizer(folder)
+    adapted = get_peft_model(policy, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
+    before = {name: module.training for name, module in adapted.named_modules()}
+    assert set(before.values()) == {True, False} and not before["base_model.model.transformer.drop"]
+    sample(adapted, tokenizer, Sampling(2))
+    assert {name: module.training for name, module in adapted.named_modules()} == before
 
 
 def await_the_eos_alone(folder):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from negative_pairs import COMMIT, pair, params, prompts, said, sample
+from taught_standins import OVER, leaning
 
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import ParamsError
@@ -205,3 +206,23 @@ def test_a_tokenizer_without_a_pad_token_will_do(project):
     file.write_text(json.dumps(config))
     assert negatives.load_model(params())[1].pad_token == config["eos_token"]
     assert sample("without") == expected
+
+
+def test_a_models_answers_end_where_its_template_ends_them(project, tmp_path):
+    """Its generation config names the tokenizer's EOS alone, as those of base models do."""
+    from rlhf_lib.models import loading as models
+
+    policy, tokenizer = models.load_policy(leaning(tmp_path)), models.load_tokenizer(tmp_path)
+    policy.generation_config.eos_token_id = tokenizer.eos_token_id
+    models.save(policy, tokenizer, "models/sft")
+    end = tokenizer.convert_tokens_to_ids(OVER)
+    assert set(negatives.load_model(params())[0].generation_config.eos_token_id) == {tokenizer.eos_token_id, end}
+    drawn = [one for of_prompt in sample(max_new_tokens=12).values() for one in of_prompt]
+    assert {one.cut for one in drawn} == {True, False} and not any(OVER in one.text for one in drawn)
+
+
+def test_a_template_that_never_ends_an_answer_is_told(project):
+    Path("models/sft/chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    told = fault()
+    assert told.startswith("params.yaml: negatives.model_name_or_path: models/sft: the chat template of models/sft")
+    assert "never ends an answer: behind it stands" in told

@@ -95,11 +95,11 @@ def dpo_params(**changes):
     return DPOParams(**{**TRAINER, "beta": 0.5, "loss_type": "sigmoid", "label_smoothing": 0.0, **changes})
 
 
-def referenced(tiny, rows, path="reference.jsonl"):
+def referenced(tiny, rows, path="reference.jsonl", max_length=64):
     """The pairs with the reference log-probs that the tiny policy gives them."""
     pairs = dataset(rows, COLUMNS)
     policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
-    write_jsonl(path, reference_logprobs(policy, tokenizer, pairs, 64, batch_size=4))
+    write_jsonl(path, reference_logprobs(policy, tokenizer, pairs, max_length, batch_size=4))
     return dpo.with_reference(pairs, path)
 
 

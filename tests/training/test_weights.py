@@ -33,6 +33,7 @@ from rlhf_lib.models import loading as models
 from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights as weights_module
+from rlhf_lib.training.quantization import quantization
 
 UNTIED = LlamaConfig(
     vocab_size=50,
@@ -227,7 +228,7 @@ def test_weights_that_do_not_go_together_are_told(changes, told):
 def test_few_bits_need_a_gpu():
     params = SFTParams(**{**TRAINER, "max_length": 64, "load_in_4bit": True, **LORA})
     with pytest.raises(ParamsError, match=r"^params.yaml: sft.load_in_4bit: needs a CUDA GPU"):
-        weights_module.quantization("sft", params)
+        quantization("sft", params)
 
 
 # ---- Export of weights that were collected from shards
