@@ -149,7 +149,7 @@ class _Decoding:
         """(B,) the next tokens, from (B, V) logits."""
         sampling = self.sampling
         if step < sampling.min_new_tokens:
-            logits[:, self.banned] = torch.finfo(logits.dtype).min
+            logits.index_fill_(1, self.banned, torch.finfo(logits.dtype).min)
         if self.no_repeats is not None:
             for k, row in enumerate(self.rows):
                 so_far = torch.tensor([self.prompts[row] + self.ids[row]], device=logits.device)

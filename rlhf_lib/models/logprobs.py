@@ -122,7 +122,8 @@ class Distribution:
         if self.min_new_tokens > 0:
             early = (batch.positions < self.min_new_tokens).unsqueeze(1)
             is_stop = torch.zeros(logits.size(1), dtype=torch.bool, device=logits.device)
-            is_stop[list(self.stop_ids)] = True
+            for stop in self.stop_ids:  # one by one: a list would be copied to the device, which waits
+                is_stop[stop] = True
             logits = logits.masked_fill(early & is_stop, lowest)
         if batch.support is not None:
             outside = batch.support < 0
