@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import read
+from rlhf_lib.common.terminal import visible
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.evaluation.params import EvaluateParams
 
@@ -88,11 +89,6 @@ def load(path: str) -> Policy:
     except ParamsError as fault:
         raise SystemExit(f"{path}: {fault}") from None
     return policy
-
-
-def visible(text: str) -> str:
-    """`text` with what would steer a terminal replaced: a model may say any byte."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
 
 
 def lines(question: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The base model and tokenizer -> models/base."""
 
 from rlhf_lib.base.params import BaseParams
-from rlhf_lib.common import environment, left_out, paths
+from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.schema import PARAMS_FILE, read
 from rlhf_lib.common.yaml import ParamsError
 
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -1,6 +1,6 @@
 """The answers of the SFT model from which the best of n are chosen -> data/samples/best_of_n.jsonl."""
 
-from rlhf_lib.common import environment, left_out, paths
+from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE, read
 from rlhf_lib.common.yaml import ParamsError
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rlhf_lib.common import environment, few, left_out, paths
+from rlhf_lib.common import environment, few, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import DPOParams, ReferenceParams
 from rlhf_lib.models.params import ComputeParams
@@ -47,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -2,7 +2,7 @@
 
 import sys
 
-from rlhf_lib.common import environment, left_out, paths
+from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.schema import policy_argument, read
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.models.params import ComputeParams
@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -2,7 +2,7 @@
 
 from rlhf_lib.check.__main__ import tell_once
 from rlhf_lib.check.sections import check_all
-from rlhf_lib.common import environment
+from rlhf_lib.common import environment, running
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.inputs import manifest
@@ -16,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -1,7 +1,7 @@
 """A second reward model, of prompts that nothing else learns from, to judge by: models/sft, or another base ->
 models/judge."""
 
-from rlhf_lib.common import environment, left_out, paths
+from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.reward.params import JudgeParams
@@ -17,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

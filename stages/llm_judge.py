@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from rlhf_lib.common import left_out, paths
+from rlhf_lib.common import left_out, paths, running
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 from rlhf_lib.common.schema import read
@@ -49,4 +49,4 @@ def can_be_made(comparison: str) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

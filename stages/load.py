@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rlhf_lib.common import environment, paths, schema
+from rlhf_lib.common import environment, paths, running, schema
 from rlhf_lib.data.load.load import load
 from rlhf_lib.data.load.params import LoadParams
 
@@ -14,4 +14,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -2,7 +2,7 @@
 
 import sys
 
-from rlhf_lib.common import few, left_out, paths
+from rlhf_lib.common import few, left_out, paths, running
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import POLICIES, argument, read
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from rlhf_lib.common import environment, left_out, paths
+from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_values, write_jsonl
 from rlhf_lib.common.schema import read
@@ -54,4 +54,4 @@ def write_metrics(counts: list[Counter[str]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -1,6 +1,6 @@
 """The judge on PPO's answers along its training -> metrics/overoptimisation.tsv."""
 
-from rlhf_lib.common import environment, left_out, paths
+from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 
@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

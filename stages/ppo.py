@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rlhf_lib.common import environment, few, left_out, paths
+from rlhf_lib.common import environment, few, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.ppo.params import PPOParams
@@ -51,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

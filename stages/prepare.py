@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rlhf_lib.common import environment, paths, schema
+from rlhf_lib.common import environment, paths, running, schema
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.prepare import language, prepare, sizes
@@ -25,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -1,6 +1,6 @@
 """The SFT model's log-probs of the preference pairs -> data/reference."""
 
-from rlhf_lib.common import environment, left_out, paths
+from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import ReferenceParams
 from rlhf_lib.models.params import ComputeParams
@@ -31,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

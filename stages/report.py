@@ -9,7 +9,7 @@ import textwrap
 import webbrowser
 from pathlib import Path
 
-from rlhf_lib.common import paths
+from rlhf_lib.common import paths, running
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.schema import read
 from rlhf_lib.common.yaml import ParamsError
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

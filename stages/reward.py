@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_lib.common import environment, few, left_out, paths
+from rlhf_lib.common import environment, few, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
@@ -61,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

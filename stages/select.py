@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from rlhf_lib.common import left_out, paths
+from rlhf_lib.common import left_out, paths, running
 from rlhf_lib.common.files import write_curve, write_json
 from rlhf_lib.common.schema import policy_argument, read
 from rlhf_lib.evaluation.samples import mode_name
@@ -36,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -3,7 +3,7 @@
 import math
 from functools import partial
 
-from rlhf_lib.common import environment, few, left_out, paths
+from rlhf_lib.common import environment, few, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.sft.params import SFTParams
@@ -56,4 +56,4 @@ def told(before: float | None, after: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

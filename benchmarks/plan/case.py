@@ -89,7 +89,7 @@ def tokenizer() -> Any:
     from rlhf_lib.models.chat import ROLES, chat_template
 
     made = base.fresh_tokenizer([], 256 + 2 + len(ROLES))
-    made.chat_template = chat_template([token.content for token in made.added_tokens_decoder.values()])
+    made.chat_template = chat_template()
     return made
 
 

@@ -89,9 +89,7 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: i
         wanted["extra_special_tokens"] = list(ROLES)
     started = add_special_tokens(model, tokenizer, wanted, seed)
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = chat_template(
-            [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
-        )
+        tokenizer.chat_template = chat_template()
     settle(tokenizer)
     started |= start_untrained(model, tokenizer)
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}

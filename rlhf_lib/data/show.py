@@ -19,6 +19,7 @@ from rlhf_lib.check.sections import check_all, valid_sections
 from rlhf_lib.common.few import FEW
 from rlhf_lib.common.rows import stream_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.terminal import visible
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.data import lengths
 from rlhf_lib.data.prepare import sizes
@@ -161,7 +162,7 @@ def _range(scores: array[float]) -> str:
 def _example(prompt: Sequence[dict[str, str]], found: Sequence[tuple[str, float | None]]) -> str:
     said = [f"{message['role']}: {message['content']}" for message in prompt]
     said += [f"answer{'' if score is None else f' ({score:g})'}: {text}" for text, score in found]
-    return "\n".join(textwrap.shorten(text, WIDTH, placeholder=" ...") for text in said)
+    return "\n".join(textwrap.shorten(visible(text), WIDTH, placeholder=" ...") for text in said)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -19,14 +18,9 @@ END = "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
 
-def chat_template(special_tokens: list[str]) -> str:
-    """The Jinja template for a tokenizer with these special tokens (the texts that a message must not forge)."""
-    template = Path(__file__).with_name("chat.jinja").read_text(encoding="utf-8")
-    # filters, unrolled: in transformers' sandbox a loop with method calls takes five times as long
-    broken_up = [
-        f"| replace({json.dumps(token)}, {json.dumps(token[0] + ' ' + token[1:])})" for token in special_tokens
-    ]
-    return template.replace("BREAK_UP", " ".join(sorted(broken_up)))
+def chat_template() -> str:
+    """The Jinja template of a model that brings none; `settle` adds what every template gets."""
+    return Path(__file__).with_name("chat.jinja").read_text(encoding="utf-8")
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) -> list[int]:

@@ -1,9 +1,11 @@
-"""Chat templates as this project uses them: they say the same every day, and begin a dialogue as the model was taught
-to begin a text."""
+"""Chat templates as this project uses them: they say the same every day, begin a dialogue as the model was taught to
+begin a text, and never read a token into what a message says."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -18,15 +20,24 @@ TODAY = date(2024, 7, 26)
 _DIRECTIVE = re.compile(r"%-?[aAbBdeHIjmMpSyY]")  # of strftime; %-d is glibc's day without a zero
 _FREEZES = "{%- macro strftime_now(format) -%}"
 _BEGINS = "{{ bos_token }}"
+_GUARD = (
+    "{%- set guarded = namespace(messages=[]) -%}{%- for message in messages -%}"
+    "{%- set guarded.messages = guarded.messages + [dict(message, content=message['content']BREAK_UP)"
+    " if message['content'] is string else message] -%}"
+    "{%- endfor -%}{%- set messages = guarded.messages -%}"
+)
+_GUARDED = re.compile(re.escape(_GUARD).replace("BREAK_UP", ".*?"))
 
 
 def settle(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Change the tokenizer's chat template, where it has one, in place: its day becomes `TODAY`, and dialogues begin
-    with the BOS token where the tokenizer's texts do. A template that is so already stays as it is."""
+    """Change the tokenizer's chat template, where it has one, in place: its day becomes `TODAY`, dialogues begin with
+    the BOS token where the tokenizer's texts do, and the text of a special token inside a message is broken up by a
+    space. A template that is so already stays as it is."""
     if tokenizer.chat_template is None:
         return
     template = tokenizer.get_chat_template()  # where there are several, the one that dialogues go through
     tokenizer.chat_template = freeze_date(template)
+    tokenizer.chat_template = guard(tokenizer.chat_template, _structure(tokenizer))
     if adds_bos(tokenizer) and _first_token(tokenizer) not in (tokenizer.bos_token_id, None):
         tokenizer.chat_template = _BEGINS + tokenizer.chat_template
 
@@ -39,6 +50,32 @@ def freeze_date(template: str) -> str:
         f" | replace('{directive}', '{_told(directive)}')" for directive in sorted({*_DIRECTIVE.findall(template)})
     )
     return f"{_FREEZES}{{{{- format{filters} -}}}}{{%- endmacro -%}}{template}"
+
+
+def guard(template: str, tokens: Collection[str]) -> str:
+    """The template behind a loop that breaks up tokens in the messages' texts: `<|end|>` becomes `< |end|>`.
+
+    The filters are unrolled: in transformers' sandbox, a loop with method calls takes five times as long.
+    """
+    filters = "".join(
+        f" | replace({json.dumps(token)}, {json.dumps(token[0] + ' ' + token[1:])})"
+        for token in sorted(tokens)
+        if len(token) > 1
+    )
+    loop = _GUARD.replace("BREAK_UP", filters)
+    # in place of one that it has already, which a token that came later is not in
+    return _GUARDED.sub(lambda _: loop, template) if _GUARDED.search(template) else loop + template
+
+
+def _structure(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """The tokens that no message may spell out: special ones, and others that the template writes around messages.
+
+    Tags that come in pairs, such as <think> and </think>, are parts of what a model says.
+    """
+    added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
+    written = _rendered(tokenizer, add_generation_prompt=False) or ""
+    pairs = {name for name in added if name.startswith("</") or f"</{name[1:]}" in added}
+    return {name for name, special in added.items() if special or (name in written and name not in pairs)}
 
 
 def asks_for_the_day(template: str) -> bool:
@@ -65,10 +102,20 @@ def begins_with(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The first token of a dialogue; None of a template that takes neither a question nor one after a system turn."""
-    question = {"role": "user", "content": "a"}
-    for messages in ([question], [{"role": "system", "content": "a"}, question]):
+    """The first token of a dialogue; None of a template that takes no plain one."""
+    text = _rendered(tokenizer, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False)["input_ids"][0] if text else None
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool) -> str | None:
+    """A question, with its answer unless that is asked for, as the template writes it; None where it takes it neither
+    alone nor after a system turn."""
+    question, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}
+    asked = [question] if add_generation_prompt else [question, answer]
+    for messages in ([{"role": "system", "content": "a"}, *asked], asked):
         with suppress(Exception):  # a template raises what it likes; `templates` tells it by the row
-            text: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            return tokenizer(text, add_special_tokens=False)["input_ids"][0]
+            text: Any = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+            return text
     return None

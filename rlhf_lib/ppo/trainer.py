@@ -24,7 +24,6 @@ from transformers import (
     DefaultFlowCallback,
     PreTrainedTokenizerBase,
     ProgressCallback,
-    Trainer,
     TrainerControl,
     TrainingArguments,
 )
@@ -46,11 +45,12 @@ from rlhf_lib.ppo.rewards import RewardFunctions
 from rlhf_lib.ppo.rollout import Minibatch, Rollout, RolloutLoader, minibatches, update_inputs
 from rlhf_lib.ppo.sampler import Answers, Sampler, mean_rewards
 from rlhf_lib.ppo.state import Measures, PPOState
+from rlhf_lib.training.sealing import SealedCheckpoints
 
 _WEIGHTS = "actor_critic.safetensors"
 
 
-class PPOTrainer(Trainer):
+class PPOTrainer(SealedCheckpoints):
     """Proximal policy optimisation of `model.policy` against `reward`, held near `reference`.
 
     Args:

@@ -213,14 +213,19 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str
         return pair
     room = limit - tokenizer.num_special_tokens_to_add(pair=True)
     # only_first refuses to leave nothing of the prompt
-    if len(tokenizer(completion, add_special_tokens=False, verbose=False)["input_ids"]) < room:
+    alone = tokenizer(completion, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    if len(alone["input_ids"]) < room:
         return _tokenize(tokenizer, prompt, completion, truncation="only_first", max_length=limit)
     return _tokenize(tokenizer, "", completion, truncation="only_second", max_length=limit)
 
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, **options: Any) -> dict[str, list[int]]:
-    """A pair as a batch of one: outside a batch, transformers takes an empty second text for none."""
-    return {key: rows[0] for key, rows in tokenizer([prompt], [completion], **options).items()}
+    """A pair as a batch of one: outside a batch, transformers takes an empty second text for none.
+
+    A special token that a text spells out, such as [SEP], is read as text: the tokenizer puts in its own.
+    """
+    pairs = tokenizer([prompt], [completion], split_special_tokens=True, **options)
+    return {key: rows[0] for key, rows in pairs.items()}
 
 
 def _load_classifier(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

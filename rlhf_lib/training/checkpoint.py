@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pathspec import GitIgnoreSpec
 from rlhf_lib.common import environment
 from rlhf_lib.common.schema import PARAMS_FILE, setting
 from rlhf_lib.common.yaml import ParamsError, load_yaml
+from rlhf_lib.training.whole import delete, fault, sweep
 
 
 def fingerprint(stage: str) -> str:
@@ -58,14 +58,6 @@ def _ignore_patterns() -> list[str]:
         return ["__pycache__/"]
 
 
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
-
-
 class CheckpointDir:
     """The directory in which one run of a stage keeps its checkpoints, locked while it runs.
 
@@ -77,6 +69,8 @@ class CheckpointDir:
         base = environment.project() / "checkpoints" / stage
         self.path = base / fingerprint(stage)
         self.path.mkdir(parents=True, exist_ok=True)
+        sweep(base)
+        sweep(self.path)
         if int(os.environ.get("RANK", "0")) > 0:
             return  # the first of several processes holds the lock for all
         self._lock: Any = open(self.path / ".lock", "w")  # noqa: SIM115 -- held open for the lock's life
@@ -89,14 +83,16 @@ class CheckpointDir:
             self.path = Path(tempfile.mkdtemp(prefix=f"{self.path.name}-", dir=base))
 
     def latest(self) -> str | None:
-        """The newest complete `checkpoint-<step>`, or None.
-
-        transformers writes trainer_state.json last: a checkpoint without a whole one was cut short by a kill.
-        """
-        complete = [path.parent for path in self.path.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-        return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+        """The newest whole `checkpoint-<step>`, or None; a line on each newer one that is not whole."""
+        for path in sorted(self.path.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+            told = fault(path)
+            if told is None:
+                return str(path)
+            if os.environ.get("RANK", "0") == "0":
+                print(f"{self.path}: {told}: it is not taken up again")
+        return None
 
     def remove(self) -> None:
         """Delete the directory; call it once the stage has written its outs."""
-        shutil.rmtree(self.path)
+        delete(self.path)
         self._lock.close()

@@ -20,6 +20,7 @@ from rlhf_lib.models.unpadded import skip_padding
 from rlhf_lib.training import guard, memory, optimizer_check
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.params import TrainerParams
+from rlhf_lib.training.sealing import SealedCheckpoints
 from rlhf_lib.training.weights import Model, base_model
 
 Log = list[dict[str, float]]
@@ -44,7 +45,6 @@ def trainer_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:
     return {
         "output_dir": str(checkpoints.path),
         "save_strategy": "steps",
-        "save_total_limit": 1,
         "report_to": "none",
         "logging_nan_inf_filter": False,  # it would log the loss before in place of one that is not finite
         # Every parameter takes part in every step, also behind the models' own forwards.
@@ -111,7 +111,7 @@ class EpochOrder(Sampler[int]):
         return iter([row for batch in [*(batches[i] for i in shuffled), *short] for row in batch])
 
 
-class Unpadded(Trainer):
+class Unpadded(SealedCheckpoints):
     """A trainer whose model computes nothing on padding, and whose batches are `EpochOrder`'s; a base of others."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,5 +1,6 @@
 """`python -m rlhf_lib.data.show` on what the demo's data stages wrote."""
 
+import json
 import os
 import shutil
 import signal
@@ -122,3 +123,13 @@ def test_a_reader_that_leaves_early_ends_it_quietly(made):
     )
     os.close(write)
     assert ended.returncode == -signal.SIGPIPE and b"Error" not in ended.stderr
+
+
+def test_what_would_steer_a_terminal_is_replaced(made, capsys, monkeypatch):
+    """Rows come from anywhere, and may hold any byte."""
+    file = made / "data/splits/test.jsonl"
+    row = json.loads(file.read_text().splitlines()[0])
+    row["prompt"][0]["content"] = "a\x1b[2Jb\x07"
+    write_jsonl(file, [row])
+    out = shown(capsys, monkeypatch)
+    assert "user: a�[2Jb�" in out and "\x1b" not in out and "\x07" not in out

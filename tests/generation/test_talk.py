@@ -11,6 +11,7 @@ from project import DEMO, ROOT
 
 from rlhf_lib import talk
 from rlhf_lib.common import environment
+from rlhf_lib.common.terminal import visible
 from rlhf_lib.talk import Answer
 
 
@@ -112,11 +113,11 @@ def test_streaming_says_what_the_pipelines_own_sampling_says_greedily(policy, to
     ids = encode_prompts(tokenizer, [messages], 12, 64, "x")
     (own,) = generate(policy, tokenizer, ids, sampling, random_numbers(1, sampling, 0), 1)
     assert said == response_text(tokenizer, own)
-    assert capsys.readouterr().out == talk.visible(said) + "\n"
+    assert capsys.readouterr().out == visible(said) + "\n"
 
 
 def test_what_would_steer_a_terminal_is_not_printed():
-    assert talk.visible("a\x1b[2Jb\rc\x07\n\td é") == "a�[2Jb�c�\n\td é"
+    assert visible("a\x1b[2Jb\rc\x07\n\td é") == "a�[2Jb�c�\n\td é"
 
 
 @pytest.mark.parametrize(

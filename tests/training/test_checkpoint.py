@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.training import whole
 from rlhf_lib.training.checkpoint import CheckpointDir, fingerprint
 
 DVC = """\
@@ -25,6 +28,17 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "models/base/config.json").write_text("{}")
     (tmp_path / "models/base/deep/weights").write_bytes(b"\x00\x01")
     return tmp_path
+
+
+def checkpoint(folder, step, **state):
+    """A whole checkpoint, of files that only a test can tell from a trainer's."""
+    path = folder / f"checkpoint-{step}"
+    (path / "deep").mkdir(parents=True)
+    for name in ("model.safetensors", "optimizer.pt", "deep/shard.bin"):
+        (path / name).write_bytes(b"x" * step)
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step, "loss": 0.123456789, **state}))
+    whole.seal(path)
+    return path
 
 
 def edit(path, old, new):
@@ -83,8 +97,7 @@ def test_the_fingerprint_does_not_depend_on_where_the_project_is(project, monkey
 def test_the_same_inputs_find_their_checkpoints_again(project):
     first = CheckpointDir("sft")
     path = first.path
-    (path / "checkpoint-1").mkdir()
-    (path / "checkpoint-1/trainer_state.json").write_text("{}")
+    checkpoint(path, 1)
     del first  # the process ends, and with it the lock
     again = CheckpointDir("sft")
     assert again.path == path == project / "checkpoints/sft" / fingerprint("sft")
@@ -99,8 +112,7 @@ def test_other_inputs_do_not(project):
 
 def test_a_second_run_keeps_its_checkpoints_apart_while_the_first_is_on(project, capsys):
     first = CheckpointDir("sft")
-    (first.path / "checkpoint-1").mkdir()
-    (first.path / "checkpoint-1/trainer_state.json").write_text("{}")
+    checkpoint(first.path, 1)
     second = CheckpointDir("sft")
     assert second.path != first.path and second.path.is_dir() and second.latest() is None
     assert str(first.path) in capsys.readouterr().out
@@ -113,25 +125,82 @@ def test_there_is_no_newest_checkpoint_at_first(project):
     assert CheckpointDir("sft").latest() is None
 
 
-def test_the_newest_checkpoint_is_the_largest_step_that_is_whole(project):
+def test_the_newest_checkpoint_is_the_largest_step_that_is_whole(project, capsys):
     checkpoints = CheckpointDir("sft")
-    for step in (2, 9, 10, 100):
-        (checkpoints.path / f"checkpoint-{step}").mkdir()
-        if step != 100:  # killed while it was written
-            (checkpoints.path / f"checkpoint-{step}/trainer_state.json").write_text("{}")
+    for step in (2, 9, 10):
+        checkpoint(checkpoints.path, step)
     (checkpoints.path / "runs").mkdir()
     assert checkpoints.latest() == str(checkpoints.path / "checkpoint-10")
-
-
-@pytest.mark.parametrize("content", ["", '{"global_step": 100, "log_his', "\x00" * 40], ids=["empty", "cut", "zeros"])
-def test_a_checkpoint_whose_state_is_not_whole_is_left_out(project, content):
-    checkpoints = CheckpointDir("sft")
-    for step, text in ((10, '{"global_step": 10}'), (100, content)):
-        (checkpoints.path / f"checkpoint-{step}").mkdir()
-        (checkpoints.path / f"checkpoint-{step}/trainer_state.json").write_text(text)
+    assert capsys.readouterr().out == ""
+    (checkpoints.path / "checkpoint-100").mkdir()  # killed while it was written
     assert checkpoints.latest() == str(checkpoints.path / "checkpoint-10")
-    (checkpoints.path / "checkpoint-10/trainer_state.json").write_text(content)
-    assert checkpoints.latest() is None
+    assert capsys.readouterr().out == f"{checkpoints.path}: checkpoint-100 was cut short: it is not taken up again\n"
+
+
+BROKEN = {
+    "a lost file": (lambda path: (path / "optimizer.pt").unlink(), "checkpoint-9 lacks optimizer.pt"),
+    "a lost file in a folder": (lambda path: (path / "deep/shard.bin").unlink(), "checkpoint-9 lacks deep/shard.bin"),
+    "a cut file": (
+        lambda path: (path / "model.safetensors").write_bytes(b"x"),
+        "checkpoint-9 has only a part of model.safetensors",
+    ),
+    "an empty state": (lambda path: (path / "trainer_state.json").write_text(""), "checkpoint-9 was cut short"),
+    "a state of zeros": (
+        lambda path: (path / "trainer_state.json").write_text("\0" * 40),
+        "checkpoint-9 was cut short",
+    ),
+    "no list": (lambda path: (path / "files.json").unlink(), "checkpoint-9 was cut short"),
+    "a cut list": (lambda path: (path / "files.json").write_text('{"optimizer.pt": 9, "mod'), "was cut short"),
+    "a list of something else": (lambda path: (path / "files.json").write_text("[]\n"), "was cut short"),
+    "no best": (lambda path: whole.delete(path.with_name("checkpoint-3")), "checkpoint-3 was cut short"),
+    "a best that is not whole": (
+        lambda path: (path.with_name("checkpoint-3") / "model.safetensors").unlink(),
+        "checkpoint-3 lacks model.safetensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_checkpoint_that_is_not_whole_is_left_out_and_told(project, capsys, name):
+    checkpoints = CheckpointDir("sft")
+    checkpoint(checkpoints.path, 2)
+    checkpoint(checkpoints.path, 3)
+    path = checkpoint(checkpoints.path, 9, best_model_checkpoint=str(checkpoints.path / "checkpoint-3"))
+    assert checkpoints.latest() == str(path)
+    break_it, told = BROKEN[name]
+    break_it(path)
+    left = "checkpoint-2" if "best" in name else "checkpoint-3"
+    assert checkpoints.latest() == str(checkpoints.path / left)
+    assert told in capsys.readouterr().out
+
+
+def test_no_place_of_a_machine_is_in_a_checkpoint(project):
+    path = checkpoint(project, 5, best_model_checkpoint=str(project / "checkpoint-5"))
+    state = json.loads((path / "trainer_state.json").read_text())
+    assert state == {"global_step": 5, "loss": 0.123456789, "best_model_checkpoint": "checkpoint-5"}
+    assert whole.fault(path) is None
+
+
+def test_what_is_deleted_loses_its_name_first(project, monkeypatch):
+    """A kill within the deletion leaves nothing that looks like a checkpoint, and the next run sweeps it away."""
+    checkpoints = CheckpointDir("sft")
+    path = checkpoint(checkpoints.path, 5)
+
+    def killed(doomed, **options):
+        (doomed / "model.safetensors").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(whole.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            whole.delete(path)
+        assert checkpoints.latest() is None
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.remove()
+    base = project / "checkpoints/sft"
+    assert [left.name.startswith(".deleted-") for left in base.iterdir()] == [True]
+    again = CheckpointDir("sft")
+    assert again.latest() is None and list(base.iterdir()) == [again.path]
 
 
 def test_every_process_of_a_run_has_the_same_directory(project, monkeypatch):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from rlhf_lib.common.files import replacing, write_json
 from rlhf_lib.common.rows import EXCERPT, Row
 from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.terminal import visible
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load import columns, files, hub
 from rlhf_lib.data.load.demo import build_rows
@@ -151,7 +152,7 @@ def _load_source(
     tested = f"; for the test: {held_out:,}" if held_out else ""
     print(f"{source.name}: {kept:,} rows{tested}" + (f"; rejected: {lost}" if lost else ""))
     if unused := unused_columns(layouts, source, where):
-        print(f"{source.name}: columns not used: {unused}")
+        print(visible(f"{source.name}: columns not used: {unused}"))
     good = {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
     return {**good, "roles": [*good["roles"], "test"]} if source.test else good
 

@@ -1,0 +1,147 @@
+"""How a stage's process begins and ends: alone at its work, with its DVC, and in one line whatever ends it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO, NoReturn
+
+import psutil
+
+LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are
+PATIENCE = 5.0  # seconds: an orphan needs one to see that its DVC is gone
+LOOK = 0.5  # seconds between two looks at DVC
+GO_ON = "dvc repro goes on where it stopped"
+# What ends a stage for a reason that is none of its own.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BARRED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")  # of libraries that have no errno
+_CUT_OFF = ("PytorchStreamWriter", "unexpected pos")  # what PyTorch says where a file could not be written whole
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's `main`, and end the process.
+
+    Exit code 130 after Ctrl-C, 143 after SIGTERM, 1 where the disk is full or may not be written, each with one line.
+    Only one process at a time runs a stage in a workspace; where DVC is killed, the stages that it started end too.
+    """
+    name = _name()
+    lock = _alone(name)
+    signal.signal(signal.SIGTERM, _terminate)
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with, args=(_up_to_dvc(), name), daemon=True).start()
+    try:
+        main()
+    except KeyboardInterrupt:
+        _end(f"{name}: interrupted; {GO_ON}", 130)
+    except Terminated:
+        _end(f"{name}: ended by SIGTERM; {GO_ON}", 143)
+    except Exception as error:
+        if (told := outer_fault(error)) is None:
+            raise
+        _end(f"{name}: {told}", 1)
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def outer_fault(error: BaseException) -> str | None:
+    """What to say of an error that comes from the disk and not from the code; None for any other."""
+    seen: BaseException | None = error
+    while seen is not None:
+        number, text = getattr(seen, "errno", None), str(seen)
+        is_cut_off = any(words in text for words in _CUT_OFF) and shutil.disk_usage(".").free < 1 << 20
+        if number in _FULL or is_cut_off or any(words in text for words in _FULL_IN_WORDS):
+            return f"the disk is full; free some space: {GO_ON}"
+        if isinstance(seen, OSError) and number in _BARRED and seen.filename is not None:
+            return f"{seen.filename}: {seen.strerror}; give this user the right to write there"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _name() -> str:
+    """Such as sft, or evaluate@ppo: as DVC calls the stage, by the command that runs here."""
+    module = sys.modules["__main__"].__spec__
+    stage = module.name.rpartition(".")[2] if module else Path(sys.argv[0]).stem
+    return "@".join([stage, *(word for word in sys.argv[1:] if not word.startswith("-"))])
+
+
+def _alone(name: str) -> IO[str] | None:
+    """A lock that this process holds for its life, by the first of several processes for all; a `SystemExit` where
+    another process has it. None outside a DVC project."""
+    if not Path(".dvc").is_dir() or os.environ.get("RANK", "0") != "0":
+        return None
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    lock = open(LOCKS / f"{name.replace('/', '_')}.lock", "a+", encoding="utf-8")  # noqa: SIM115 -- held open
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                lock.seek(0)
+                pid = lock.read().strip()
+                raise SystemExit(
+                    f"{name}: process {pid}, of an earlier run, is still at work here; wait for it, or kill {pid}"
+                ) from None
+            time.sleep(0.1)
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _up_to_dvc() -> list[psutil.Process]:
+    """The processes from this one's parent up to DVC; none where no DVC is above."""
+    above = psutil.Process().parents()
+    for place, process in enumerate(above):
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if any(Path(word).name == "dvc" for word in words):
+            return above[: place + 1]
+    return []
+
+
+def _end_with(processes: Sequence[psutil.Process], name: str) -> None:
+    """End this process as soon as one of those is gone: what it would write, nobody waits for any more."""
+    while processes:
+        if not all(_lives(process) for process in processes):
+            print(f"{name}: DVC was killed, and this ends with it; {GO_ON}", file=sys.stderr, flush=True)
+            os._exit(128 + signal.SIGTERM)
+        time.sleep(LOOK)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _end(line: str, code: int) -> NoReturn:
+    """Say a line, behind whatever progress bar stands there, and end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would be told in a traceback
+    with suppress(OSError):
+        print(f"\n{line}", file=sys.stderr, flush=True)
+    raise SystemExit(code)

@@ -1,0 +1,105 @@
+"""Put right what a kill left half-written: `python -m rlhf_lib.repair`, which `make repro` runs first.
+
+DVC writes dvc.lock and its own lock files in place. A kill within that moment cuts them short, and then every DVC
+command fails. A broken file is kept beside the repaired one; what it had recorded since the last commit, the next
+`dvc repro` finds again in DVC's run cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LOCK = Path("dvc.lock")
+RWLOCK = Path(".dvc/tmp/rwlock")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def repair() -> list[str]:
+    """Repair dvc.lock and DVC's record of who reads and writes what; a line on each file that was broken."""
+    told = []
+    if LOCK.is_file() and not _holds(LOCK, is_lock):
+        kept = _keep(LOCK)
+        told.append(f"{LOCK}: it was cut short (kept as {kept}); {_restore(LOCK)}")
+    if RWLOCK.is_file() and not _holds(RWLOCK, is_rwlock):
+        kept = _keep(RWLOCK)
+        told.append(f"{RWLOCK}: it was cut short (kept as {kept}); DVC makes it anew")
+    return told
+
+
+def is_lock(text: str) -> bool:
+    """Whether a text is a whole dvc.lock: stages, each with its command and with the hashes of its files."""
+    try:
+        data = yaml.load(text, _LOADER)  # noqa: S506
+    except yaml.YAMLError:
+        return False
+    if not isinstance(data, Mapping) or data.get("schema") != "2.0" or not isinstance(data.get("stages"), Mapping):
+        return False
+    return text.endswith("\n") and all(_is_stage(stage) for stage in data["stages"].values())
+
+
+def _is_stage(stage: Any) -> bool:
+    if not isinstance(stage, Mapping) or not isinstance(stage.get("cmd"), str | list):
+        return False
+    files, params = [stage.get(key, []) for key in ("deps", "outs")], stage.get("params", {})
+    if not all(isinstance(part, list) for part in files) or not isinstance(params, Mapping):
+        return False
+    return all(isinstance(values, Mapping) for values in params.values()) and all(
+        isinstance(file, Mapping) and isinstance(file.get("path"), str) and len(file) > 1
+        for part in files
+        for file in part
+    )
+
+
+def is_rwlock(text: str) -> bool:
+    """Whether a text is what DVC writes of the processes that read and write in the project."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(data, Mapping) and all(isinstance(data.get(mode, {}), Mapping) for mode in ("read", "write"))
+
+
+def _holds(file: Path, is_whole: Callable[[str], bool]) -> bool:
+    try:
+        return is_whole(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return False
+
+
+def _keep(file: Path) -> Path:
+    """Move a broken file aside, under the first name that is free."""
+    number = 1
+    while (kept := file.with_name(f"{file.name}.broken-{number}")).exists():
+        number += 1
+    return file.rename(kept)
+
+
+def _restore(file: Path) -> str:
+    """Bring the last commit's file back, where it has a whole one; what was done."""
+    try:
+        found = subprocess.run(["git", "show", f"HEAD:./{file}"], capture_output=True, text=True, check=False)
+    except OSError:
+        return "dvc repro writes it anew"
+    if found.returncode or not is_lock(found.stdout):
+        return "dvc repro writes it anew"
+    file.write_text(found.stdout, encoding="utf-8")
+    return "the last commit's is back, and dvc repro brings it up to date"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m rlhf_lib.repair", description=__doc__)
+    parser.parse_args(arguments)
+    for line in repair():
+        print(f"repaired: {line}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What a kill left half-written is put right: dvc.lock, and DVC's record of who reads and writes what."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from project import ROOT
+from voluptuous import Invalid
+from yaml import YAMLError, safe_load
+
+from rlhf_lib import repair
+
+WHOLE = """\
+schema: '2.0'
+stages:
+  load:
+    cmd: python -m stages.load
+    deps:
+    - path: stages/load.py
+      hash: md5
+      md5: 46e9928fcc5c03f61947ad6ff6a19769
+      size: 474
+    params:
+      params.yaml:
+        load:
+          sources:
+          - reader: demo
+    outs:
+    - path: data/raw
+      hash: md5
+      md5: 6e7c14f5c99711b49d8dc15c3ed09fe5.dir
+      size: 2529828
+      nfiles: 3
+"""
+MORE = WHOLE + WHOLE.partition("stages:\n")[2].replace("  load:\n    cmd", "  again:\n    cmd")
+RWLOCK = json.dumps({"write": {"/p/dvc.lock": {"pid": 7, "cmd": "dvc repro"}}, "read": {}})
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository whose last commit has a dvc.lock of one stage."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    (tmp_path / "dvc.lock").write_text(WHOLE)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "dvc.lock")
+    git(tmp_path, "commit", "-qm", "a run")
+    return tmp_path
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "rlhf_lib.repair", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"})
+
+
+def test_whole_files_are_left_alone(project):
+    (project / "dvc.lock").write_text(MORE)
+    (project / ".dvc/tmp/rwlock").write_text(RWLOCK)
+    done = run()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (project / "dvc.lock").read_text() == MORE and (project / ".dvc/tmp/rwlock").read_text() == RWLOCK
+    assert sorted(path.name for path in project.iterdir() if path.is_file()) == ["dvc.lock"]
+
+
+def test_a_project_without_them_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert repair.repair() == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", ["", "schema: '2.0'\nstages:\n", MORE[:-3], MORE[: MORE.rindex("    outs:") + 10]])
+def test_a_cut_dvc_lock_is_kept_beside_the_last_commits(project, cut):
+    (project / "dvc.lock").write_text(cut)
+    done = run()
+    assert done.returncode == 0 and done.stdout.count("\n") == 1
+    assert done.stdout.startswith("repaired: dvc.lock: it was cut short (kept as dvc.lock.broken-1); the last commit's")
+    assert (project / "dvc.lock").read_text() == WHOLE and (project / "dvc.lock.broken-1").read_text() == cut
+    (project / "dvc.lock").write_text(cut)
+    run()
+    assert (project / "dvc.lock.broken-2").read_text() == cut
+    assert run().stdout == ""
+
+
+def test_bytes_that_are_no_text(project):
+    (project / "dvc.lock").write_bytes(b"schema: '2.0'\nstages: \xff")
+    assert len(repair.repair()) == 1 and (project / "dvc.lock").read_text() == WHOLE
+
+
+def test_without_a_commit_dvc_writes_it_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.lock").write_text("stages: {")
+    assert repair.repair() == ["dvc.lock: it was cut short (kept as dvc.lock.broken-1); dvc repro writes it anew"]
+    assert not (tmp_path / "dvc.lock").exists()
+
+
+@pytest.mark.parametrize("cut", ["", RWLOCK[:-5], "[]", '{"write": 3}'])
+def test_a_cut_record_of_processes_is_kept_and_made_anew(project, cut):
+    (project / ".dvc/tmp/rwlock").write_text(cut)
+    assert repair.repair() == [
+        ".dvc/tmp/rwlock: it was cut short (kept as .dvc/tmp/rwlock.broken-1); DVC makes it anew"
+    ]
+    assert not (project / ".dvc/tmp/rwlock").exists()
+
+
+def dvc_takes(text):
+    try:
+        COMPILED_LOCKFILE_SCHEMA(safe_load(text))
+    except (YAMLError, Invalid):
+        return False
+    return True
+
+
+def test_whatever_dvc_would_not_take_is_seen():
+    """Wherever dvc.lock is cut, at every byte: what passes here, DVC takes too."""
+    assert repair.is_lock(MORE) and dvc_takes(MORE)
+    unseen = [end for end in range(len(MORE)) if repair.is_lock(MORE[:end]) and not dvc_takes(MORE[:end])]
+    assert unseen == []
+
+
+def test_the_projects_own_dvc_lock_is_whole():
+    assert repair.is_lock((ROOT / "dvc.lock").read_text(encoding="utf-8"))
