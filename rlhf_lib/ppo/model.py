@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
+from rlhf_lib.models.forward import trunk
 from rlhf_lib.models.logprobs import Batch, Distribution, response_logits, response_logprobs
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training.weights import Model, base_model, with_lora
@@ -66,7 +67,7 @@ def last_hidden_state(model: Model) -> Iterator[list[Tensor]]:
     those of all layers.
     """
     kept: list[Tensor] = []
-    hook = base_model(model).base_model.register_forward_hook(lambda module, inputs, output: kept.append(output[0]))
+    hook = trunk(base_model(model)).register_forward_hook(lambda module, inputs, output: kept.append(output[0]))
     try:
         yield kept
     finally:
@@ -92,7 +93,8 @@ def adapter_off(policy: PeftModel) -> Reference:
 
 def with_shared_critic(policy: Model) -> ActorCritic:
     """The critic is a linear head on the policy's trunk, zero at first."""
-    head = nn.Linear(policy.config.get_text_config().hidden_size, 1)
+    # as wide as what the output layer reads: an OPT's may be narrower than its hidden size
+    head = nn.Linear(policy.get_output_embeddings().in_features, 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return ActorCritic(policy, None, head.to(policy.device))
