@@ -8,7 +8,6 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, set_seed
 from trl import DPOConfig, DPOTrainer
-from trl.trainer.utils import disable_dropout_in_model
 
 from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.dpo.data import encode
@@ -20,6 +19,7 @@ from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights
 from rlhf_lib.training.adapters import check_targets
 from rlhf_lib.training.checkpoint import CheckpointDir
+from rlhf_lib.training.dropout import disable_dropout
 
 
 class PrecomputedDPOTrainer(training.Unpadded, DPOTrainer):
@@ -73,7 +73,7 @@ def build(
     )
     policy = load_policy(model, **weights.quantization("dpo", params))
     tokenizer = load_tokenizer(model)
-    disable_dropout_in_model(policy)
+    disable_dropout(policy)
     rows, held_out = (encoded(part, tokenizer, split) for part, split in ((train, "train"), (validation, "validation")))
     set_seed(params.seed)  # adapters are drawn
     weights.freeze("dpo", policy, params.freeze)

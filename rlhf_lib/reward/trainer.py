@@ -6,7 +6,6 @@ from typing import Any
 
 from transformers import Trainer
 from trl import RewardConfig, RewardTrainer
-from trl.trainer.utils import disable_dropout_in_model
 
 from rlhf_lib.models.lengths import or_none
 from rlhf_lib.reward import base as reward_base
@@ -17,6 +16,7 @@ from rlhf_lib.scoring.reward_model import Bounds
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights
 from rlhf_lib.training.checkpoint import CheckpointDir
+from rlhf_lib.training.dropout import disable_dropout
 
 
 class UnpaddedRewardTrainer(training.Unpadded, RewardTrainer):
@@ -41,7 +41,7 @@ def build(
         **params.config(),
         **training.trl_kwargs(params, checkpoints, validation is not None),
     )
-    disable_dropout_in_model(scorer.model)
+    disable_dropout(scorer.model)
     scorer.model = weights.choose(section, scorer.model, params, "SEQ_CLS")
     rows = 2 * params.per_device_train_batch_size
     training.set_checkpointing(config, scorer.model, rows, params.max_length)
