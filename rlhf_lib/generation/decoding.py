@@ -8,18 +8,18 @@ drawing by the inverse of the distribution function costs a tenth of `torch.mult
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import NoRepeatNGramLogitsProcessor, StopStringCriteria
 
 from rlhf_lib.generation.beams import beam_search
 from rlhf_lib.generation.sampling import Sampling, draw, restrict
+from rlhf_lib.models.forward import Steps
 from rlhf_lib.models.logprobs import Response, by_length
+from rlhf_lib.models.proof import takes_cache, takes_left_padding
 from rlhf_lib.models.stops import stop_ids
 
 
@@ -35,14 +35,15 @@ def generate(
 ) -> list[Response]:
     """One response to each prompt, in the given order. `noise` is (len(prompts), max_new_tokens), uniform in [0, 1).
 
-    Batches hold prompts of similar length. The modules' modes are put back after. `progress` names a progress bar.
-    Beam search draws nothing, and is transformers' own.
+    Batches hold prompts of similar length, or of one, where the model cannot read padding. The modules' modes are put
+    back after. `progress` names a progress bar. Beam search draws nothing, and is transformers' own.
     """
     # each module's own: adapters around a model in eval mode are in training mode, which must not become the model's
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     responses: dict[int, Response] = {}
-    for rows in tqdm(list(by_length(map(len, prompts), batch_size)), desc=progress, disable=progress is None):
+    batches = _batches(model, [len(prompt) for prompt in prompts], batch_size)
+    for rows in tqdm(batches, desc=progress, disable=progress is None):
         of_rows = [prompts[i] for i in rows]
         if sampling.is_beam_search:
             batch = beam_search(model, tokenizer, of_rows, sampling)
@@ -54,36 +55,15 @@ def generate(
     return [responses[i] for i in range(len(prompts))]
 
 
-class _BufferLayer(DynamicLayer):
-    """A layer's keys and values in room for all tokens to come: a plain dynamic layer copies them at every step."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room, self.length = room, 0
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.buffers = [x.new_empty(*x.shape[:2], self.room, x.size(3)) for x in (key_states, value_states)]
-        first, self.length = self.length, self.length + key_states.size(2)
-        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:, :, first : self.length] = new
-        return self._show()
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        self.buffers = [buffer[indices] for buffer in self.buffers]
-        self._show()
-
-    def _show(self) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
-        return self.keys, self.values
-
-
-def _cache(model: PreTrainedModel, room: int) -> DynamicCache:
-    """The model's cache, whose plain layers have `room` tokens of room; sliding windows, say, keep their own kind."""
-    cache = DynamicCache(config=model.config)
-    cache.layers = [_BufferLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+def _batches(model: PreTrainedModel, lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Rows that are sampled together."""
+    batches = by_length(lengths, batch_size)
+    if len(set(lengths)) > 1 and not takes_left_padding(model):
+        of_one_length = (
+            [row for row, length in enumerate(lengths) if length == wanted] for wanted in sorted(set(lengths))
+        )
+        return [rows[k : k + batch_size] for rows in of_one_length for k in range(0, len(rows), batch_size)]
+    return list(batches)
 
 
 class _Decoding:
@@ -113,20 +93,11 @@ class _Decoding:
         self.stop = StopStringCriteria(tokenizer, list(sampling.stop_strings)) if sampling.stop_strings else None
 
     def run(self) -> list[Response]:
-        cache = _cache(self.model, self.input_ids.size(1) + self.sampling.max_new_tokens)
+        room = self.input_ids.size(1) + self.sampling.max_new_tokens
+        steps = Steps(self.model, room, takes_cache(self.model))
         step_ids, positions = self.input_ids, (self.mask.cumsum(dim=1) - 1).clamp(min=0)
-        # An index, not a number: of a slice of the hidden states PyTorch makes a batch of products, for which it
-        # copies the output layer once a row.
-        last = torch.tensor([-1], device=self.input_ids.device)
         for step in range(self.sampling.max_new_tokens):
-            logits = self.model(
-                input_ids=step_ids,
-                attention_mask=self.mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=last,
-            ).logits[:, -1]
+            logits = steps(step_ids, self.mask, positions)
             tokens = self._choose(logits.float(), step)
             self._record(tokens)
             going_on = [k for k, row in enumerate(self.rows) if not self.finished[row]]
@@ -136,7 +107,7 @@ class _Decoding:
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], dim=1)
             if len(going_on) <= 0.875 * len(self.rows):  # to leave costs a copy of the cache
                 kept = torch.tensor(going_on, device=logits.device)
-                cache.batch_select_indices(kept)
+                steps.keep(kept)
                 step_ids, positions, self.mask, self.noise = (
                     x[kept] for x in (step_ids, positions, self.mask, self.noise)
                 )

@@ -113,8 +113,9 @@ def packed_inputs(tokens: Tensor, positions: Tensor, lengths: Sequence[int]) -> 
     return {
         "input_ids": tokens.unsqueeze(0),
         "position_ids": positions.unsqueeze(0),
-        # The packing says who attends to whom; a mask of four dimensions keeps transformers from making one.
-        "attention_mask": torch.zeros(1, 1, 1, 1, device=tokens.device),
+        # The packing says who attends to whom; a mask of four dimensions keeps transformers from making one. Where the
+        # packing does not arrive, all attention is NaN.
+        "attention_mask": torch.full((1, 1, 1, 1), torch.nan, device=tokens.device),
         "packing": Packing(lengths, tokens.device),
         "use_cache": False,
     }
@@ -219,7 +220,8 @@ class _BlockedAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None, dropout: float
     ) -> Tensor:
         query, key, value = (x.contiguous() for x in (query, key, value))
-        outputs, kept = torch.zeros_like(query), []
+        # Values may be of another size than queries and keys [arXiv:2405.04434].
+        outputs, kept = value.new_zeros(*query.shape[:3], value.size(3)), []
         mask = packing.causal_mask(query.dtype, window)
         for block in packing.blocks:
             keys = _keys_seen(block, window)
@@ -278,13 +280,5 @@ AttentionMaskInterface.register(IMPLEMENTATION, eager_mask)
 
 
 def takes_packing(model: PreTrainedModel) -> bool:
-    """Whether rows that lie end to end stay apart: all the model's layers are attention that goes to `attention` above.
-
-    A convolution or a recurrence would run on from one row into the next.
-    """
-    layers = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
-    return (
-        model.config._attn_implementation == IMPLEMENTATION
-        and layers <= {"full_attention", "sliding_attention"}
-        and not model._is_stateful
-    )
+    """Whether rows may lie end to end: `loading.run_fast` gave the model the attention above, for that was proven."""
+    return model.config._attn_implementation == IMPLEMENTATION

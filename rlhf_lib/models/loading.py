@@ -17,6 +17,7 @@ from transformers.utils import logging
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import attention, contract, directory, hardware
+from rlhf_lib.models.proof import prove_packing
 from rlhf_lib.models.settled import settle
 
 # Keys that transformers writes with the machine's or the moment's values: they would change the hash of the out.
@@ -26,9 +27,10 @@ _UNSTABLE_TOKENIZER_KEYS = ("is_local", "local_files_only", "name_or_path")
 def init_kwargs() -> dict[str, Any]:
     """Arguments of `from_pretrained`: fp32 weights, no remote code, no pickles.
 
-    On a CPU the backward pass of PyTorch's fused attention is slower than plain matrix products.
+    On a CPU the backward pass of PyTorch's fused attention is slower than plain matrix products. Elsewhere None lets
+    transformers take that one where the architecture has it; GPT-Neo and DeBERTa, say, have none.
     """
-    automatic = "eager" if hardware.device().type == "cpu" else "sdpa"
+    automatic = "eager" if hardware.device().type == "cpu" else None
     return {
         "dtype": torch.float32,
         "attn_implementation": hardware.attn_implementation() or automatic,
@@ -67,8 +69,19 @@ def explaining(fault: str, name: str, revision: str | None, instead: str, wanted
     except Unfit as unfit:
         raise ParamsError(f"{fault}: {unfit}") from None
     except Exception as error:  # whatever a broken file makes the libraries raise
+        if told := attention_fault(error):
+            raise ParamsError(told) from None
         reason = directory.library_fault(error) or explain(error, name, revision, "model", instead)
         raise ParamsError(f"{fault}: {reason or f'{one_line(error)}; {wanted}'}") from None
+
+
+def attention_fault(error: Exception) -> str | None:
+    """What to say where loading failed for the attention that `compute.attn_implementation` names: the architecture has
+    none of that kind, or its package is missing. None where it failed for something else."""
+    named, said = hardware.attn_implementation(), one_line(error).partition(". ")[0].rstrip(".")
+    if named is None or not isinstance(error, ValueError | ImportError) or "attention" not in said.lower():
+        return None
+    return f"params.yaml: compute.attn_implementation: {named}: {said}; set it to auto"
 
 
 def fetch_causal(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -133,7 +146,12 @@ def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
 
     `quantization`: `quantization()` of `rlhf_lib.training`, which says how weights are rounded and where they are put.
     """
-    model = AutoModelForCausalLM.from_pretrained(path, **init_kwargs(), **quantization)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, **init_kwargs(), **quantization)
+    except (ValueError, ImportError) as error:
+        if told := attention_fault(error):
+            raise ParamsError(told) from None
+        raise
     if not quantization:
         model = model.to(hardware.device())
     run_fast(model)
@@ -141,12 +159,16 @@ def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
 
 
 def run_fast(model: PreTrainedModel) -> None:
-    """Let a model take rows without padding between them, and compute the same function in fewer steps.
+    """Let a model take rows without padding between them, where that is proven, and compute the same function in fewer
+    steps.
 
-    Where `compute.attn_implementation` names an attention, the model keeps that, and rows are padded.
+    The proof is in its contract; a model without one is tried. Where `compute.attn_implementation` names an attention,
+    the model keeps that, and rows are padded.
     """
-    if model._supports_attention_backend and hardware.attn_implementation() is None:
-        model.set_attn_implementation(attention.IMPLEMENTATION)
+    if hardware.attn_implementation() is None:
+        known = contract.of(model)
+        if prove_packing(model).packs if known is None else known.packs:
+            model.set_attn_implementation(attention.IMPLEMENTATION)
     fuse_gelu(model)
 
 
@@ -168,7 +190,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     config = json.loads(config_file.read_text(encoding="utf-8"))
     stable = {key: value for key, value in config.items() if key not in _UNSTABLE_TOKENIZER_KEYS}
     config_file.write_text(json.dumps(stable, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if model.name_or_path and (known := contract.read(model.name_or_path)) is not None:
+    if (known := contract.of(model)) is not None:
         known.write(path)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_lib.models.attention import packed_inputs, takes_packing
+from rlhf_lib.models.forward import logits_where
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,16 @@ def _packed(
 def _padded(
     prompts: Sequence[list[int]], responses: Sequence[Response], lengths: list[int], pad_id: int, device: torch.device
 ) -> tuple[dict[str, Any], Tensor]:
-    """Prompts padded on the left and responses on the right; a row's first real token has position 0."""
-    prompt_width = max(map(len, prompts))
-    width = prompt_width + max(len(response.ids) for response in responses)
-    input_ids = torch.full((len(prompts), width), pad_id)
+    """Rows padded on the right: what comes before a token is then the same for every architecture."""
+    input_ids = torch.full((len(prompts), max(lengths)), pad_id)
     attention_mask = torch.zeros_like(input_ids)
     predictors = torch.zeros_like(input_ids, dtype=torch.bool)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        first = prompt_width - len(prompt)
-        input_ids[row, first : first + lengths[row]] = torch.tensor(prompt + response.ids)
-        attention_mask[row, first : first + lengths[row]] = 1
-        predictors[row, prompt_width - 1 : prompt_width - 1 + len(response.ids)] = True
+        input_ids[row, : lengths[row]] = torch.tensor(prompt + response.ids)
+        attention_mask[row, : lengths[row]] = 1
+        predictors[row, len(prompt) - 1 : lengths[row] - 1] = True
     inputs = {
         "input_ids": input_ids.to(device),
-        "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0).to(device),
         "attention_mask": attention_mask.to(device),
         "use_cache": False,
     }
@@ -186,7 +183,7 @@ class _LogProbs(torch.autograd.Function):
 
 def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """(n, V) logits of the response tokens' predecessors; none are computed for the rest of the prompts."""
-    return model(**batch.inputs, logits_to_keep=batch.predictors).logits
+    return logits_where(model, batch.predictors, batch.inputs)
 
 
 def response_logprobs(model: PreTrainedModel, batch: Batch, distribution: Distribution = Distribution()) -> Tensor:

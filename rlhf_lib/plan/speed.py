@@ -19,11 +19,14 @@ from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common.schema import check
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
+from rlhf_lib.models.forward import Steps
 from rlhf_lib.models.logprobs import Response, collate, response_logprobs
+from rlhf_lib.models.proof import takes_cache
 from rlhf_lib.plan import memory, shapes
 from rlhf_lib.training.memory import Compute, ForwardPass, ModelShape
 
 SECONDS = 3.0  # of each measurement, less its first step
+TIMED = 20  # steps of a measurement at most
 # Measured on a server CPU (benchmarks/README.md)
 STARTUP = 4.0  # seconds, of a stage that trains
 TRAINER = 0.02  # seconds, that Trainer and TRL take for an optimizer step beside the model's passes
@@ -90,7 +93,7 @@ def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Forwar
         if seconds <= SECONDS:
             rate, seconds = _training_rate(model, of, batch, compute)
         rates[stage] = rate
-    prompt = max(1, batches["ppo"].width - ppo["response_length"])
+    prompt = max(1, min(batches["ppo"].width - ppo["response_length"], context - TIMED - 1))
     return Rates(rates, _sampling_rate(model, ppo["rollout_batch_size"], prompt))
 
 
@@ -116,27 +119,28 @@ def _training_rate(model: Any, of: ModelShape, batch: ForwardPass, compute: Comp
 
 def _sampling_rate(model: Any, rows: int, prompt: int) -> float:
     """Tokens per second of decoding this many rows after prompts of this many tokens."""
-    ids = torch.ones(rows, prompt, dtype=torch.long, device=model.device)
-    model.eval()
+    ids, mask = (torch.ones(rows, prompt, dtype=torch.long, device=model.device) for _ in range(2))
+    steps = Steps(model.eval(), prompt + TIMED + 1, takes_cache(model))
+
+    def step() -> None:
+        nonlocal mask
+        mask = torch.cat([mask, mask[:, :1]], dim=1)
+        logits = steps(ids[:, :1], mask, mask.sum(dim=1, keepdim=True) - 1)
+        logits.float().softmax(-1).cumsum(-1)[0, -1].item()
+
     with torch.no_grad(), hardware.autocast():
-        cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-
-        def step() -> None:
-            logits = model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True).logits[:, -1]
-            logits.float().softmax(-1).cumsum(-1)[0, -1].item()
-            cache.crop(-1)
-
+        steps(ids, mask, mask.cumsum(dim=1) - 1)
         return rows / _seconds(step)
 
 
 def _seconds(step: Any) -> float:
-    """Of one step: the mean of those that fit into `SECONDS`, at most 20, after one that is not counted."""
+    """Of one step: the mean of those that fit into `SECONDS`, at most `TIMED`, after one that is not counted."""
     start = time.perf_counter()
     step()
     if time.perf_counter() - start > SECONDS:
         return time.perf_counter() - start
     start, steps = time.perf_counter(), 0
-    while steps < 20 and (steps == 0 or time.perf_counter() - start < SECONDS):
+    while steps < TIMED and (steps == 0 or time.perf_counter() - start < SECONDS):
         step()
         steps += 1
     return (time.perf_counter() - start) / steps

@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
 from rlhf_lib.models.attention import takes_packing
+from rlhf_lib.models.forward import trunk
 from rlhf_lib.models.heads import in_fp32
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Batch, Distribution, Response, collate, response_logits, response_logprobs
@@ -93,7 +94,7 @@ def last_hidden_state(model: Model) -> Iterator[list[Tensor]]:
     those of all layers.
     """
     kept: list[Tensor] = []
-    hook = base_model(model).base_model.register_forward_hook(lambda module, inputs, output: kept.append(output[0]))
+    hook = trunk(base_model(model)).register_forward_hook(lambda module, inputs, output: kept.append(output[0]))
     try:
         yield kept
     finally:
@@ -119,7 +120,8 @@ def adapter_off(policy: PeftModel) -> Reference:
 
 def with_shared_critic(policy: Model) -> ActorCritic:
     """The critic is a linear head on the policy's trunk, zero at first."""
-    head = nn.Linear(policy.config.get_text_config().hidden_size, 1)
+    # as wide as what the output layer reads: an OPT's may be narrower than its hidden size
+    head = nn.Linear(policy.get_output_embeddings().in_features, 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return ActorCritic(policy, None, head.to(policy.device))

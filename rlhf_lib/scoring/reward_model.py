@@ -246,12 +246,16 @@ def read_classifier(
     from_pretrained() gives a checkpoint that has no head a random one, and with `num_labels=1` fails on another
     number of outputs with a table; so both are to be looked up in what it says.
     """
-    # Left to itself, transformers takes SDPA where the architecture has it; DeBERTa, for one, does not.
+    # SDPA, named for the policy, is no command to a reward model that has none.
     kwargs = {**{key: value for key, value in init_kwargs().items() if value != "sdpa"}, **quantization}
     must_be = f"it must be a {wanted} with config.json, safetensors and tokenizer"
     with explaining(fault, name, revision, "name a directory", must_be):
         tokenizer = fetch_tokenizer(name, revision)
         config = fetch(AutoConfig, name, revision)
+        if type(config) not in AutoModelForSequenceClassification._model_mapping:
+            raise Unfit(
+                f"transformers has no sequence classifier of architecture {config.model_type}; name another model"
+            )
         # Set here: as an argument, it is refused by a config of problem type single_label_classification.
         config.num_labels = 1
         options = {"config": config, "ignore_mismatched_sizes": True, "output_loading_info": True}

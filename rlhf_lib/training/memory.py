@@ -79,7 +79,7 @@ def shape(model: Model) -> ModelShape:
     plain = base_model(model)
     config = plain.config.get_text_config()
     block = blocks(plain)[0]
-    heads, hidden = config.num_attention_heads, config.hidden_size
+    heads, hidden = getattr(config, "num_attention_heads", 0), config.hidden_size  # state-space models have none
     inner = getattr(config, "n_inner", None) or getattr(config, "intermediate_size", None) or 4 * hidden
     embedding = plain.get_input_embeddings().weight
     parameters = list(model.parameters())
@@ -96,7 +96,7 @@ def shape(model: Model) -> ModelShape:
         hidden=hidden,
         heads=heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_size=getattr(config, "head_dim", None) or hidden // heads,
+        head_size=getattr(config, "head_dim", None) or hidden // max(heads, 1),
         inner=inner,
         vocab=config.vocab_size,
         gated=any("gate" in name for name, _ in block.named_modules()),

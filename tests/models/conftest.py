@@ -1,5 +1,5 @@
 """Fixtures of the tests here."""
 
-from tiny_models import checkpoints, in_fp32, policy, tiny, tokenizer
+from tiny_models import checkpoints, compute, in_fp32, policy, tiny, tokenizer
 
-__all__ = ["checkpoints", "in_fp32", "policy", "tiny", "tokenizer"]
+__all__ = ["checkpoints", "compute", "in_fp32", "policy", "tiny", "tokenizer"]

@@ -2,7 +2,8 @@ import json
 
 import pytest
 import torch
-from architectures import KINDS, MIXING, make
+from architectures import MIXING, make
+from model_table import TABLE
 from transformers import AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
@@ -10,7 +11,7 @@ from rlhf_lib.models import attention
 from rlhf_lib.models.attention import Packing, takes_packing
 from rlhf_lib.models.logprobs import Response, collate, response_logits
 
-PACKED = [kind for kind in KINDS if kind != "gpt_neo"]
+PACKED = [kind for kind, cells in TABLE.items() if cells.rows == "packed"]
 # lengths of prompts and responses
 SHAPES = {
     "one row": ([5], [7]),
@@ -20,7 +21,7 @@ SHAPES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(KINDS))
+@pytest.fixture(scope="module", params=list(TABLE))
 def pair(request):
     return make(request.param)
 
@@ -46,15 +47,13 @@ def logits_of(model, prompts, responses):
     return response_logits(model, collate(model, prompts, responses, pad_id=0))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TABLE)
 def test_who_takes_rows_without_padding(kind):
     plain, fast = make(kind)
     assert not takes_packing(plain)
     assert takes_packing(fast) == (kind in PACKED)
-    prompts, responses = texts("different")
-    width = 9 + 12 if kind == "gpt_neo" else None
-    shape = collate(fast, prompts, responses, 0).inputs["input_ids"].shape
-    assert shape == ((4, width) if width else (1, 35))
+    shape = collate(fast, *texts("different"), 0).inputs["input_ids"].shape
+    assert shape == ((1, 35) if kind in PACKED else (4, 13))
 
 
 @pytest.fixture(params=["one block", "blocks", "fused"])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from architectures import config
 from project import DEMO, ROOT
 from transformers import GPT2Config
 
@@ -119,6 +120,17 @@ def test_rates_are_measured_of_what_fits(project, monkeypatch):
     assert speed.measure(params, 0.0, batches) == speed.NO_RATES
     beyond_the_context = {"ppo": ForwardPass(2, 1000, 1000)}
     assert speed.measure(params, 8e9, beyond_the_context).flops.keys() == {"ppo"}
+
+
+@pytest.mark.parametrize("kind", ["mistral", "lfm2", "mamba", "openai-gpt"])
+def test_rates_are_measured_with_every_kind_of_cache(project, monkeypatch, kind):
+    """Windows that are full, states of convolutions and recurrences, and none."""
+    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    config(kind).save_pretrained(project / "base")
+    params = load_yaml(project / "params.yaml")
+    params["base"]["model_name_or_path"] = "base"
+    rates = speed.measure(params, 8e9, {"ppo": ForwardPass(2, 64, 64)})
+    assert rates.flops["ppo"] > 0 and rates.sampled > 0
 
 
 @pytest.fixture

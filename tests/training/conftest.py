@@ -1,5 +1,6 @@
 """Fixtures of the tests here."""
 
-from tiny_models import checkpoints, compute, in_fp32, tiny
+from ppo_trainers import build
+from tiny_models import checkpoints, compute, ending, in_fp32, tiny
 
-__all__ = ["checkpoints", "compute", "in_fp32", "tiny"]
+__all__ = ["build", "checkpoints", "compute", "ending", "in_fp32", "tiny"]
