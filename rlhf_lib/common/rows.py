@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypedDict, TypeGuard
+from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from rlhf_lib.common.files import replacing
 
@@ -40,6 +40,9 @@ class Row(TypedDict):
     split: str  # "test" where the source has it in a test split of its own, else "train"
     prompt: list[Message]
     responses: list[ScoredResponse]
+    columns: NotRequired[
+        dict[str, Any]
+    ]  # what reward functions get beside it, as JSON has it; None where it is not there
 
 
 def make_row(source: str, prompt: list[Message], responses: list[ScoredResponse]) -> Row:
@@ -120,13 +123,16 @@ def parse_row(line: bytes | str, place: str) -> Row:
         raise SystemExit(f"{place}: not a line of JSON: {error}") from None
     if not isinstance(value, dict) or not _is_row(value):
         raise SystemExit(f"{place}: not a row of id, source, split, prompt and responses; run dvc repro load")
-    return Row(
+    row = Row(
         id=value["id"],
         source=value["source"],
         split=value["split"],
         prompt=value["prompt"],
         responses=value["responses"],
     )
+    if "columns" in value:
+        row["columns"] = value["columns"]
+    return row
 
 
 def stream_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
@@ -180,6 +186,7 @@ def _is_row(value: dict[str, Any]) -> bool:
         and is_text(value.get("source"))
         and value.get("split") in ("train", "test")
         and is_messages(value.get("prompt"))
+        and isinstance(value.get("columns", {}), dict)
         and isinstance(responses, list)
         and all(
             isinstance(r, dict)

@@ -16,6 +16,7 @@ from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.lengths import Limit, no_rows, say, tell_long_answers
 from rlhf_lib.models.templates import check_rows
+from rlhf_lib.ppo.data import columns_of
 from rlhf_lib.ppo.model import (
     ActorCritic,
     Reference,
@@ -57,6 +58,7 @@ def build(
     rewards = RewardFunctions.load(
         params.reward_funcs, params.reward_weights, params.normalize_rewards, params.per_device_train_batch_size
     )
+    rewards.check(columns_of(train_rows))
     for model_of_reward in (model for model in rewards.functions.values() if isinstance(model, RewardModel)):
         for rows, name in ((train_rows, "prompts_train"), (eval_rows, "prompts_validation")):
             check_rows(model_of_reward.tokenizer, (row["prompt"] for row in rows), paths.split(name))

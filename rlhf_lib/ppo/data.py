@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +24,7 @@ class Prompts:
 
     def __init__(self, rows: Sequence[JsonObject], ids: Sequence[list[int]]) -> None:
         self.rows, self.ids = list(rows), list(ids)
+        self.names = columns_of(self.rows)
 
     @classmethod
     def encode(
@@ -55,12 +56,18 @@ class Prompts:
 
     def pick(self, indices: Sequence[int]) -> Prompts:
         """The prompts at these places."""
-        return Prompts([self.rows[i] for i in indices], [self.ids[i] for i in indices])
+        picked = Prompts([self.rows[i] for i in indices], [self.ids[i] for i in indices])
+        picked.names = self.names
+        return picked
 
     def columns(self) -> dict[str, list[Any]]:
-        """The rows' columns but the prompt."""
-        names = self.rows[0] if self.rows else {}
-        return {name: [row[name] for row in self.rows] for name in names if name != "prompt"}
+        """The rows' columns but the prompt; None where a row lacks one that others have."""
+        return {name: [row.get(name) for row in self.rows] for name in self.names}
+
+
+def columns_of(rows: Iterable[JsonObject]) -> list[str]:
+    """The columns that any of the rows has, but the prompt."""
+    return list(dict.fromkeys(name for row in rows for name in row if name != "prompt"))
 
 
 def walk(total: int, size: int, index: int, seed: int) -> list[int]:

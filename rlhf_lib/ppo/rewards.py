@@ -9,12 +9,15 @@ import inspect
 import math
 import numbers
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
+from transformers import TrainerState
+
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.ppo import arguments
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.scoring.source import RewardSource, parse
 
@@ -93,12 +96,24 @@ class RewardFunctions:
             functions[_unused_name(source.name, functions)] = _load(source, normalize_rewards, batch_size)
         return cls(functions, [1.0] * len(functions) if reward_weights is None else reward_weights)
 
+    def check(self, columns: Collection[str]) -> None:
+        """A `ParamsError` where a function asks for an argument that rows with these columns do not give."""
+        for name, function in self.functions.items():
+            asked = None if isinstance(function, RewardModel) else arguments.of_function(function)
+            if asked and (fault := arguments.fault(asked, columns)):
+                raise ParamsError(f"params.yaml: ppo.reward_funcs: {name} {fault}")
+
     def __call__(
-        self, prompts: Sequence[list[Message]], completions: Sequence[str], columns: Mapping[str, Sequence[Any]]
+        self,
+        prompts: Sequence[list[Message]],
+        completions: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+        trainer_state: TrainerState | None = None,
     ) -> Rewards:
         """The rewards of rows, in the given order. `columns` are the rows' other columns, one value a row in each."""
         by_name = {
-            name: _rewards(name, function, prompts, completions, columns) for name, function in self.functions.items()
+            name: _rewards(name, function, prompts, completions, columns, trainer_state)
+            for name, function in self.functions.items()
         }
         for name, rewards in by_name.items():
             self.seen[name].add(rewards)
@@ -163,6 +178,7 @@ def _rewards(
     prompts: Sequence[list[Message]],
     completions: Sequence[str],
     columns: Mapping[str, Sequence[Any]],
+    trainer_state: TrainerState | None,
 ) -> list[float | None]:
     """One function's rewards, checked. What a user's function raises passes, with a note of which function it was."""
     if not prompts:
@@ -170,11 +186,14 @@ def _rewards(
     if isinstance(function, RewardModel):
         return _checked(name, function(prompts, completions), len(prompts))
     # prompt and completion would be the singular columns of the same; GRPOTrainer leaves them out too
-    arguments = {key: list(values) for key, values in columns.items() if key not in ("prompt", "completion")}
-    arguments["prompts"] = list(prompts)
-    arguments["completions"] = [[{"role": "assistant", "content": text}] for text in completions]
+    keywords: dict[str, Any] = {
+        key: list(values) for key, values in columns.items() if key not in ("prompt", "completion")
+    }
+    keywords["prompts"] = list(prompts)
+    keywords["completions"] = [[{"role": "assistant", "content": text}] for text in completions]
+    keywords["trainer_state"] = trainer_state
     try:
-        given = function(**arguments)
+        given = function(**keywords)
         if inspect.iscoroutine(given):
             given = asyncio.run(given)
     except Exception as error:

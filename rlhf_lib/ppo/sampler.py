@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerState
 
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation.decoding import generate
@@ -59,6 +60,7 @@ class Answers:
 class Sampler:
     """Samples from a policy and measures what it said. Every process does its share, and gets everything.
 
+    state: gives the trainer's state, which reward functions may ask for.
     seed: of the draws. batch_size: responses sampled at once. forward_batch_size: responses to a forward pass.
     """
 
@@ -69,12 +71,13 @@ class Sampler:
         reward: RewardFunctions,
         tokenizer: PreTrainedTokenizerBase,
         accelerator: Accelerator,
+        state: Callable[[], TrainerState],
         seed: int,
         batch_size: int,
         forward_batch_size: int,
     ) -> None:
         self.policy, self.reference, self.reward, self.tokenizer = policy, reference, reward, tokenizer
-        self.accelerator, self.seed = accelerator, seed
+        self.accelerator, self.state, self.seed = accelerator, state, seed
         self.batch_size, self.forward_batch_size = batch_size, forward_batch_size
 
     @property
@@ -94,9 +97,11 @@ class Sampler:
             mine = prompts.pick(rows)
             with self.accelerator.autocast():
                 responses = generate(self.policy, self.tokenizer, mine.ids, sampling, noise[rows], self.batch_size)
-            rewards = self.reward([row["prompt"] for row in mine.rows], self.texts(responses), mine.columns())
-            columns = zip(*rewards.by_name.values(), strict=True)
-            named = [dict(zip(rewards.by_name, values, strict=True)) for values in columns]
+            columns = {**mine.columns(), "completion_ids": [response.ids for response in responses]}
+            asked = [row["prompt"] for row in mine.rows]
+            rewards = self.reward(asked, self.texts(responses), columns, self.state())
+            by_row = zip(*rewards.by_name.values(), strict=True)
+            named = [dict(zip(rewards.by_name, values, strict=True)) for values in by_row]
             return list(zip(responses, rewards.total, named, strict=True))
 
         responses, total, named = zip(*shared_out(range(len(prompts)), rewarded), strict=True)

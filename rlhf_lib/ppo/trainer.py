@@ -102,7 +102,8 @@ class PPOTrainer(SealedCheckpoints):
         self.ppo_state, self.measures = PPOState(params.kl_coef), Measures()
         super().__init__(model=model, args=args, eval_dataset=eval_rows, processing_class=tokenizer)
         batch_sizes = (params.rollout_batch_size, params.per_device_train_batch_size)
-        self.sampler = Sampler(model.policy, reference, reward, tokenizer, self.accelerator, params.seed, *batch_sizes)
+        models = (model.policy, reference, reward, tokenizer)
+        self.sampler = Sampler(*models, self.accelerator, lambda: self.state, params.seed, *batch_sizes)
         self.remove_callback(DefaultFlowCallback)  # which would log, evaluate and save by the number of steps
         self.add_callback(RolloutEnd(params, self.ppo_state, self.measures, self.finish_step))
         if self.pop_callback(ProgressCallback) is not None:

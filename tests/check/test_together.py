@@ -173,7 +173,7 @@ BRING = "or bring it here (what `dvc add` tracks comes with `dvc pull PATH`)"
             {"ppo.reward_funcs": ["rewards.gone:score"]},
             ["ppo.reward_funcs[0]: rewards.gone: no such module; rewards/gone.py is looked for in the project's root"],
         ),
-        ({"ppo.reward_funcs": ["rewards.examples:brevity", "math:sqrt"]}, []),
+        ({"ppo.reward_funcs": ["rewards.examples:brevity", "rewards.examples:demo_gold"]}, []),
         ({"llm_judge.rubric": "rubrics/gone.md"}, None),
     ],
 )
@@ -185,7 +185,7 @@ def test_what_is_not_there_is_told(changes, expected):
 
 
 def test_a_reward_function_is_looked_for_without_running_its_module(folder: Path):
-    (folder / "mine.py").write_text("raise SystemExit('run')\n\ndef score(): ...\n")
+    (folder / "mine.py").write_text("raise SystemExit('run')\n\ndef score(**columns): ...\n")
     (folder / "odd.py").write_text("def score(:\n")
     (folder / "all.py").write_text("from mine import *\n")
     entries = ["mine:score", "mine:scores", "odd:score", "all:score"]

@@ -64,6 +64,7 @@ def test_a_function_gets_conversations_and_columns_by_keyword():
             "completions": [[{"role": "assistant", "content": text}] for text in TEXTS],
             "source": ["a", "b", "c"],
             "completion_ids": [[1], [2], []],
+            "trainer_state": None,
         }
     ]
 

@@ -20,8 +20,10 @@ from doc_pages import COMMAND_PAGES, blocks, commands
 # before any stage has run
 ON_A_FRESH_COPY = {
     "make data",
+    "python -m examples.arithmetic",
     "python -m rlhf_lib.data.show --examples --split preference_train",
     "python -m rlhf_lib.preset",
+    "python -m rlhf_lib.preset arithmetic",
     "python -m rlhf_lib.preset demo",
     "python -m rlhf_lib.preset gpt2",
     "python -m rlhf_lib.preset gpt2 sft.seed=1",
@@ -101,6 +103,11 @@ NOT_RUN = {
     "dvc exp run --queue -n hot $monitor -S ppo.learning_rate=0.01": MINUTES,
     "dvc exp run --queue -n blind-critic $monitor -S ppo.vf_coef=0": MINUTES,
     "python docs/plot_ppo_runs.py healthy separate-critic no-kl hot blind-critic": "draws what the lines above train",
+    "python -m examples.arithmetic --share": "reads what the line before it trains",
+    "dvc exp run --queue -n exact-0": MINUTES,
+    "dvc exp run --queue -n exact-1 -S{prepare,base,sft,ppo,evaluate}.seed=1": MINUTES,
+    "dvc exp run --queue -n exact-2 -S{prepare,base,sft,ppo,evaluate}.seed=2": MINUTES,
+    "python docs/plot_exact.py exact-0 exact-1 exact-2": "draws what the lines above train",
     "dvc exp run --queue -n lr -S policy=dpo -S 'dpo.learning_rate=5e-5,2e-4' select": SWEEP,
     "dvc exp run --queue -n pipeline-1 "
     "-S{load,prepare,base,sft,negatives,reward,dpo,ppo,evaluate}.seed=1 -S judge.seed=2": MINUTES,

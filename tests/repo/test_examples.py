@@ -1,6 +1,7 @@
 """The examples, as a user runs them."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,13 +11,14 @@ from reward_trainers import load
 from tiny_models import TEXTS
 from transformers import AutoTokenizer
 
-from rlhf_lib.common.rows import write_jsonl
+from rlhf_lib.common.rows import read_jsonl, write_jsonl
 
+SUM = re.compile(r"What is ((\d) ([+-]) (\d) ([+-]) (\d) ([+-]) (\d))\?")
 FLAGS = ("--width", "16", "--layers", "1", "--vocab-size", "120")
 
 
-def run(folder, *flags):
-    command = (sys.executable, "-m", "examples.encoder_reward", *flags)
+def run(folder, *flags, example="encoder_reward"):
+    command = (sys.executable, "-m", f"examples.{example}", *flags)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
@@ -66,3 +68,44 @@ def test_missing_pairs_are_told_in_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "data/splits/reward_train.jsonl" in done.stderr and "dvc repro" in done.stderr
+
+
+# ---- sums
+
+
+def test_the_sums_are_right_and_no_two_have_the_same_terms(tmp_path):
+    done = run(tmp_path, example="arithmetic")
+    assert (done.returncode, done.stdout) == (0, "arithmetic.jsonl: 3,778 sums\n")
+    terms = []
+    for row in read_jsonl(tmp_path / "arithmetic.jsonl"):
+        found = SUM.fullmatch(row["prompt"])
+        assert row == {"prompt": row["prompt"], "completion": str(row["solution"]), "solution": eval(found[1])}
+        assert row["solution"] >= 0
+        terms.append(
+            tuple(
+                sorted(
+                    int(sign + digit)
+                    for sign, digit in zip("+" + found[3] + found[5] + found[7], found.group(2, 4, 6, 8), strict=True)
+                )
+            )
+        )
+    assert len(set(terms)) == 3778
+    first = (tmp_path / "arithmetic.jsonl").read_bytes()
+    assert run(tmp_path, "--output", "again.jsonl", example="arithmetic").returncode == 0
+    assert (tmp_path / "again.jsonl").read_bytes() == first
+
+
+def test_the_share_of_right_answers_is_told(tmp_path):
+    write_jsonl(tmp_path / "data/splits/test.jsonl", [{"id": "a", "solution": 7}, {"id": "b", "solution": 12}])
+    for policy, said in (("sft", {"a": ["7", "8"], "b": ["12", "12"]}), ("ppo", {"a": ["7", "7"], "b": ["12", "12"]})):
+        answers = [("a", "dataset", "7")] + [(key, "t1", text) for key, texts in said.items() for text in texts]
+        rows = [{"id": key, "mode": mode, "response": text} for key, mode, text in answers]
+        write_jsonl(tmp_path / f"data/samples/{policy}.jsonl", rows)
+    done = run(tmp_path, "--share", example="arithmetic")
+    # of two prompts the shares are a half and 1: their mean is 3/4, and its standard error a quarter
+    assert done.stdout == "sft  t1       0.750 ± 0.250 right\nppo  t1       1.000 ± 0.000 right\n", done.stderr
+
+
+def test_missing_samples_are_told_in_one_line(tmp_path):
+    done = run(tmp_path, "--share", example="arithmetic")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "dvc repro" in done.stderr

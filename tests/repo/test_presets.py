@@ -180,7 +180,7 @@ def project(checkpoints, tmp_path, monkeypatch):
     groups = [{**row, "responses": [{"content": a, **best}, {"content": b, **worst}]} for row, a, b in answers]
     files = {
         "sft": [{**row, "completion": assistant(a)} for row, a, _ in answers],
-        "prompts": ids,
+        "prompts": [{**row, "solution": "7"} for row in ids],  # arithmetic's reward asks for it
         "groups": groups,
         **dict.fromkeys(("reward", "preference", "judge"), pairs),
     }

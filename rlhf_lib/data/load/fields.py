@@ -29,6 +29,11 @@ def values(raw: Mapping[Any, Any], columns: Columns) -> dict[str, Any]:
     return {name: _as_list(value) if name in LISTS else value for name, value in found.items() if value is not ABSENT}
 
 
+def at_path(raw: Mapping[Any, Any], column: str) -> Any:
+    """What a record has in a column, or at the path of that name; `ABSENT` where it has neither."""
+    return raw[column] if column in raw else _at(raw, column.split("."))
+
+
 def roots(column: Column | None, present: Collection[str]) -> list[str]:
     """The columns of a record of which a mapped column is made."""
     return [root for root in _roots(column) if root in present]
@@ -42,7 +47,7 @@ def _roots(column: Column | None) -> list[str]:
 
 def _value(raw: Mapping[Any, Any], column: Column) -> Any:
     if isinstance(column, str):
-        value = raw[column] if column in raw else _at(raw, column.split("."))
+        value = at_path(raw, column)
         return "" if value is None else value
     items = [_value(raw, one) for one in column]
     return ABSENT if any(item is ABSENT for item in items) else items

@@ -20,11 +20,12 @@ from rlhf_lib.common.rows import EXCERPT, Row
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.data.load import columns, files, hub
+from rlhf_lib.data.load import columns, files, hub, reward_columns
 from rlhf_lib.data.load.demo import build_rows
 from rlhf_lib.data.load.params import LoadParams, SourceParams
 from rlhf_lib.data.load.reader import Reader, Record, Rejected
 from rlhf_lib.data.load.readers import READERS, score_range
+from rlhf_lib.data.load.roles import Fault
 from rlhf_lib.data.parallel import chunks, ordered_map
 
 CHUNK = 64  # records that go to a worker process at once
@@ -72,9 +73,9 @@ def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
     layouts: dict[Layout, None] = {}
     for record in records:
         value = files.parse_line(record.place, record.value) if isinstance(record.value, bytes) else record.value
-        if source.reader == "file" and isinstance(value, dict):
+        if (source.reader == "file" or source.reward_columns) and isinstance(value, dict):
             layouts[tuple(value)] = None  # JSON has texts as keys, and so has Parquet
-        for item in READERS[source.reader].parse(value, source):
+        for item in _with_columns(READERS[source.reader].parse(value, source), value, source):
             if isinstance(item, Rejected):
                 rejected.append(
                     {
@@ -93,6 +94,18 @@ def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
             has |= _has(item)
             rows.append(json.dumps(item, ensure_ascii=False, allow_nan=False))
     return Parsed(rows, rejected, has, held_out, list(layouts))
+
+
+def _with_columns(items: Iterable[Row | Rejected], value: Any, source: SourceParams) -> Iterator[Row | Rejected]:
+    """What a record gave, its rows with the columns that reward functions get."""
+    columns = reward_columns.read(value, source) if source.reward_columns else {}
+    for item in items:
+        if isinstance(item, Rejected) or not source.reward_columns:
+            yield item
+        elif isinstance(columns, Fault):
+            yield Rejected(columns.reason, item["source"], columns.text)
+        else:
+            yield {**item, "columns": columns}
 
 
 def _has(row: Row) -> Has:
@@ -151,19 +164,23 @@ def _load_source(
         )
     tested = f"; for the test: {held_out:,}" if held_out else ""
     print(f"{source.name}: {kept:,} rows{tested}" + (f"; rejected: {lost}" if lost else ""))
-    if unused := unused_columns(layouts, source, where):
+    if (unused := unused_columns(layouts, source, where)) and source.reader == "file":
         print(visible(f"{source.name}: columns not used: {unused}"))
     good = {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
+    if source.reward_columns:
+        good["reward_columns"] = list(source.columns_of_reward)
     return {**good, "roles": [*good["roles"], "test"]} if source.test else good
 
 
 def unused_columns(layouts: Collection[Layout], source: SourceParams, where: str) -> str:
     """The columns of which nothing is read, to be printed; a `ParamsError` for one of the map that no record has."""
     seen = dict.fromkeys(column for layout in layouts for column in layout)
-    for name, column in source.columns.items():
+    maps = (("columns", source.columns), ("reward_columns", source.columns_of_reward))
+    for option, name, column in ((option, *entry) for option, given in maps for entry in given.items()):
         if seen and column and not columns.roots(column, seen):
-            raise ParamsError(f"{where}.columns.{name}: no record has {column!r}; there are: {_listed(seen)}")
+            raise ParamsError(f"{where}.{option}.{name}: no record has {column!r}; there are: {_listed(seen)}")
     read = {column for layout in layouts for column in columns.used(layout, source)}
+    read |= {root for column in source.columns_of_reward.values() for root in columns.roots(column, seen)}
     return _listed(column for column in seen if column not in read)
 
 

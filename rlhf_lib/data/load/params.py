@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import Annotated, Literal
 
 from rlhf_lib.common.rows import ROLES
@@ -46,6 +47,10 @@ COLUMNS = (  # our names for the columns of a user's file
     "split",
 )
 SEVERAL = ("responses", "scores", "ranks")  # may each be made of several columns
+OURS = (  # what the splits, the trainer or TRL's GRPOTrainer call their own: no column of a reward can have the name
+    *("id", "source", "prompt", "prompts", "responses", "completion", "completions", "completion_ids"),
+    *("trainer_state", "log_extra", "log_metric", "environments"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class SourceParams:
     columns: dict[str, str | list[str] | None] = field(default_factory=dict)  # file only: our name -> the file's
     choices: list[str | int | float | bool] = field(default_factory=list)  # file only: values of the column `choice`
     role_map: dict[str, str] = field(default_factory=dict)  # file only: roles of the file's messages -> ours
+    # what reward functions get of each record: names of columns, or their name for it -> the file's
+    reward_columns: list[str] | dict[str, str] = field(default_factory=list)
     test: bool = False  # whether all of it is for the test split
     max_records: Annotated[int, AtLeast(1)] | None = None  # of each file or hub split, from its beginning
 
@@ -82,6 +89,7 @@ class SourceParams:
             # a branch name moves, and with it every number downstream
             raise ValueError(f"revision: must be a commit of the hub dataset, 40 hex digits, got {self.revision!r}")
         self._check_file_options()
+        self._check_reward_columns()
         if self.score != "overall" and self.reader != "ultrafeedback":
             raise ValueError(f"score: only for reader ultrafeedback, which {self.reader} is not")
 
@@ -97,6 +105,26 @@ class SourceParams:
         for role, ours in self.role_map.items():
             if ours not in ROLES:
                 raise ValueError(f"role_map: {role} must become one of {', '.join(ROLES)}, not {ours!r}")
+
+    @property
+    def columns_of_reward(self) -> dict[str, str]:
+        """The columns that reward functions get: their name for it -> the file's."""
+        given = self.reward_columns
+        return dict(given) if isinstance(given, dict) else {name: name for name in given}
+
+    def _check_reward_columns(self) -> None:
+        if self.reward_columns and self.reader == "demo":
+            raise ValueError("reward_columns: the demo has no other columns; remove it")
+        for name in self.columns_of_reward:
+            if not name.isidentifier() or iskeyword(name):  # it becomes the name of an argument
+                raise ValueError(
+                    f"reward_columns: {name!r} can be no argument of a function; map a name to it, such as "
+                    f"{{solution: {name!r}}}"
+                )
+            if name in OURS:
+                raise ValueError(
+                    f"reward_columns: {name} is taken; map another name to the column, such as {{my_{name}: {name}}}"
+                )
 
 
 @dataclass(frozen=True)

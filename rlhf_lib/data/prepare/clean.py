@@ -37,6 +37,8 @@ class Cleaned:
     answers: bool = False  # whether it has any
     scores: tuple[float, float] | None = None  # the least and the greatest
     key: bytes = b""  # equal for prompts that count as the same
+    columns: bytes = b""  # equal for rows of which reward functions get the same; empty where that is nothing
+    asked: bytes = b""  # equal for prompts of the same letters; empty where the source has no columns for functions
     signature: Any = None  # for near-duplicates
 
 
@@ -69,9 +71,18 @@ def clean(row: Row, params: PrepareParams) -> Cleaned:
             cleaned.scores = (min(scores), max(scores)) if scores else None
             normalised = normalise(prompt)
             cleaned.key = digest(normalised, params.seed)
+            if "columns" in row:
+                cleaned.asked = digest(json.dumps(prompt), params.seed)
+            if has_columns(row):
+                cleaned.columns = digest(json.dumps(row["columns"], sort_keys=True), params.seed)
             if params.minhash_threshold is not None:
                 cleaned.signature = minhash(normalised)
     return cleaned
+
+
+def has_columns(row: Row) -> bool:
+    """Whether the row has anything for reward functions."""
+    return any(value is not None for value in row.get("columns", {}).values())
 
 
 def question(prompt: Sequence[Message]) -> str:

@@ -23,6 +23,7 @@ class SourceInfo:
     labels: bool  # scores only say which answer was preferred (1 or 0): their differences mean nothing
     merges: bool  # several rows of one prompt are one
     score_range: Sequence[float] | None
+    reward_columns: Sequence[str] = ()  # what reward functions get of its rows
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Entry:
     key: bytes
     scores: tuple[float, float] | None  # the least and the greatest
     answers: bool = False  # whether it has any
+    columns: bytes = b""  # equal for rows of which reward functions get the same; empty where that is nothing
+    asked: bytes = b""  # equal for prompts of the same letters; empty where the source has no columns for functions
     roles: Sequence[Role] = ()  # of its source, less those that an earlier source has for the same prompt
     signature: NDArray[uint32] | None = None
     merged: list[Entry] = field(default_factory=list)  # later rows of the same prompt, whose responses it gets

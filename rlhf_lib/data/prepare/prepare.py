@@ -24,7 +24,7 @@ from rlhf_lib.common.rows import EXCERPT, Row
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.parallel import chunks, ordered_map
-from rlhf_lib.data.prepare.clean import Dropped, clean_lines, question
+from rlhf_lib.data.prepare.clean import Dropped, clean_lines, has_columns, question
 from rlhf_lib.data.prepare.derive import why_no_pair
 from rlhf_lib.data.prepare.entries import Entry, SourceInfo
 from rlhf_lib.data.prepare.length import tokenizer_file
@@ -107,6 +107,8 @@ def clean_rows(
             key=item.key,
             scores=item.scores,
             answers=item.answers,
+            columns=item.columns,
+            asked=item.asked,
             signature=item.signature,
         )
         scratch.write(line)
@@ -159,7 +161,9 @@ def _read(scratch: IO[bytes], entry: Entry) -> Row:
 
 
 def _merge(row: Row, other: Row) -> None:
-    """Add the responses of `other` that `row` does not have."""
+    """Add what `other` has and `row` has not: responses, and the columns for reward functions."""
+    if has_columns(other):  # those of `row` are the same, or it has none
+        row["columns"] = other["columns"]
     known = {response["content"] for response in row["responses"]}
     row["responses"].extend(response for response in other["responses"] if response["content"] not in known)
 

@@ -39,12 +39,14 @@ class Recipe:
     labels: bool  # scores are 1 (preferred) and 0
     scores: Range  # becomes the target range
     params: PrepareParams
+    columns: Sequence[str] = ()  # of all sources, for reward functions: a file has the same columns in every record
 
 
 def recipes(sources: Sequence[SourceInfo], entries: Sequence[Entry], params: PrepareParams) -> dict[str, Recipe]:
     """The recipe of each source, by its name."""
     measured = _measured_ranges(entries)
-    return {source.name: _recipe(source, measured.get(source.name, (0.0, 0.0)), params) for source in sources}
+    columns = list(dict.fromkeys(name for source in sources for name in source.reward_columns))
+    return {source.name: _recipe(source, measured.get(source.name, (0.0, 0.0)), params, columns) for source in sources}
 
 
 def records(row: Row, split: str, roles: Sequence[Role], recipe: Recipe) -> Iterator[tuple[str, JsonObject]]:
@@ -52,7 +54,8 @@ def records(row: Row, split: str, roles: Sequence[Role], recipe: Recipe) -> Iter
     part, _, half = split.partition("_")
     if split == "test":
         # a prompt without scored responses is tested on too; its answers are what it is compared with
-        yield split, {**_head(row), "responses": _with_targets(scored_in_order(row) or row["responses"], recipe)}
+        responses = _with_targets(scored_in_order(row) or row["responses"], recipe)
+        yield split, {**_head(row), **_columns(row, recipe), "responses": responses}
         return
     wanted = [use for use in uses(roles) if part in parts_of(use, recipe.params)]
     found = pairs(row["responses"], recipe.pairs) if {*wanted} & {*PREFERENCES} else []
@@ -69,7 +72,7 @@ def _records(
         for number, response in enumerate(_sft_responses(row, recipe)):
             yield f"sft_{half}", {**_head(row, number), "completion": _said(response)}
     elif use == "prompts":
-        yield f"prompts_{half}", _head(row)
+        yield f"prompts_{half}", {**_head(row), **_columns(row, recipe)}
     else:
         name = "preference" if use == "dpo" else use
         yield from ((f"{name}_{half}", record) for record in of_pairs)
@@ -115,14 +118,19 @@ def _head(row: Row, number: int | None = None) -> JsonObject:
     return {"id": record_id, "source": row["source"], "prompt": row["prompt"]}
 
 
+def _columns(row: Row, recipe: Recipe) -> JsonObject:
+    """What reward functions get of the row; None where its source, or the row, has no such column."""
+    return {name: row.get("columns", {}).get(name) for name in recipe.columns}
+
+
 def _said(response: ScoredResponse) -> list[Message]:
     return [{"role": "assistant", "content": response["content"]}]
 
 
-def _recipe(source: SourceInfo, measured: Range, params: PrepareParams) -> Recipe:
+def _recipe(source: SourceInfo, measured: Range, params: PrepareParams, columns: Sequence[str]) -> Recipe:
     own = params.mixture.get(source.name, MixtureParams())
     low, high = own.score_range or source.score_range or measured
-    return Recipe(source.roles, pair_rule(source, params), source.labels, (low, high), params)
+    return Recipe(source.roles, pair_rule(source, params), source.labels, (low, high), params, columns)
 
 
 def _measured_ranges(entries: Sequence[Entry]) -> Mapping[str, Range]:

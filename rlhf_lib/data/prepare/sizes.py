@@ -34,6 +34,11 @@ def remarks(report: Report) -> Iterator[str]:
                 f"{name}: {count} of {source['rows_in']} rows repeat a prompt and are not used; list it before "
                 "the other source, or give the two different roles in prepare.mixture"
             )
+    if differ := sum(report["dropped_rows"].get("columns_differ", {}).values()):
+        yield (
+            f"{differ} rows repeat a prompt with other values in the reward_columns and are not used "
+            "(columns_differ in data/rejected.jsonl)"
+        )
     idle: dict[str, list[str]] = {}
     for file, stage in STAGES.items():
         if f"{file}_train" not in names:

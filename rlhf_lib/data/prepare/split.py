@@ -89,20 +89,30 @@ def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
     first: dict[bytes, list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.source.rank):
         earlier = first.setdefault(entry.key, [])
-        own = next((other for other in earlier if other.source is entry.source), None)
-        if own is None:
-            entry.roles = left_of(entry.source.roles, [role for other in earlier for role in other.roles])
+        own = [other for other in earlier if other.source is entry.source]
+        if all(_asks_another(entry, other) for other in own):
+            taken = [role for other in earlier if other.source is not entry.source for role in other.roles]
+            entry.roles = left_of(entry.source.roles, taken)
             if entry.roles:
                 earlier.append(entry)
                 continue
-        leader = own or earlier[0]
+        leader = next((other for other in own if other.columns == entry.columns), (own or earlier)[0])
         leader.test |= entry.test
-        entry.dropped = "merged" if own and entry.source.merges else "duplicate_prompt"
+        if leader.columns and entry.columns and leader.columns != entry.columns:
+            entry.dropped = "columns_differ"  # which of them holds, nobody can know
+        else:
+            entry.dropped = "merged" if own and entry.source.merges else "duplicate_prompt"
         if entry.dropped == "merged":
+            leader.columns = leader.columns or entry.columns
             leader.merged.append(entry)
             leader.answers |= entry.answers
             leader.scores = spread(leader.scores, entry.scores)
     return [entry for of_prompt in first.values() for entry in of_prompt]
+
+
+def _asks_another(entry: Entry, other: Entry) -> bool:
+    """Whether two rows that count as one prompt are two: 7 - 3 and 7 * 3 differ in punctuation, and in solutions."""
+    return bool(entry.columns and other.columns) and entry.columns != other.columns and entry.asked != other.asked
 
 
 def spread(one: tuple[float, float] | None, other: tuple[float, float] | None) -> tuple[float, float] | None:
