@@ -10,6 +10,7 @@ def main() -> None:
     params = read("base", BaseParams)
     environment.prepare(offline=params.model_name_or_path is None)
     with environment.importing():
+        from rlhf_lib.base import contract
         from rlhf_lib.base import model as base
         from rlhf_lib.common.rows import read_jsonl
         from rlhf_lib.models import loading as models
@@ -27,10 +28,14 @@ def main() -> None:
         model = base.fresh_model(params, tokenizer)
     else:
         model, tokenizer = base.pretrained(params)
-    base.complete(model, tokenizer, params.seed)
+    had_template = tokenizer.chat_template is not None
+    new_tokens = base.complete(model, tokenizer, params.seed)
+    found = contract.examine(model, tokenizer, had_template, new_tokens)
     check_file(paths.split("sft_train"), tokenizer)
     models.save(model, tokenizer, paths.BASE)
+    found.write(paths.BASE)
     print(f"base: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
+    print(*(f"  {part}: {told}" for part, told in found.told()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rlhf_lib.check.sections import check_all, valid_sections
+from rlhf_lib.common import paths
 from rlhf_lib.common.few import FEW
 from rlhf_lib.common.rows import stream_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE
@@ -25,6 +26,7 @@ from rlhf_lib.data import lengths
 from rlhf_lib.data.prepare import sizes
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES
+from rlhf_lib.models import contract
 
 SPLITS = Path("data/splits")
 METRICS = Path("metrics/data.json")
@@ -139,6 +141,9 @@ def main() -> None:
     told = "Not used (see data/rejected.jsonl):" if lost else "Nothing of them was left out."
     print(f"\nOf {metrics['rows_in']:,} rows, {metrics['rows_kept']:,} were kept. {told}")
     print(*lost, sep="\n", end="\n" if lost else "")
+    if known := contract.read(paths.BASE):
+        print("\nThe model (models/base/contract.json):")
+        print(*(f"  {part:24}{told}" for part, told in known.told()), sep="\n")
     print("", *lengths.told(sections, measured), sep="\n")
     print("", *sizes_told(metrics, sections["prepare"]), sep="\n")
 

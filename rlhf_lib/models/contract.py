@@ -10,6 +10,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FILE = "contract.json"
 
@@ -53,6 +57,11 @@ class Contract:
         new = "; ".join(f"{token}: {how}" for token, how in self.new_tokens.items())
         yield "new tokens", new or "none"
         yield "rows", "end to end" if self.packs else f"padded: {self.padded_because}"
+
+
+def of(model: PreTrainedModel) -> Contract | None:
+    """The contract beside the directory that a model was loaded from; None where there is none."""
+    return read(model.name_or_path) if model.name_or_path else None
 
 
 def read(folder: str | Path) -> Contract | None:

@@ -15,6 +15,7 @@ from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE, POLICIES
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.evaluation.samples import DATASET, mode_name
+from rlhf_lib.models import contract
 
 Metrics = Mapping[str, Any]
 Sample = dict[str, Any]
@@ -37,6 +38,7 @@ class Inputs:
     reward_models, scores: metrics/<stage>/summary.json and data/scores/<stage>.jsonl of the reward model and the judge.
     hashes: (stage, path, md5) of every out in dvc.lock.
     left_out: why stages that train, or best_of_n, left themselves out, by stage.
+    model: what stage base found out about the model, part by part, in words.
     """
 
     params: Metrics
@@ -52,6 +54,7 @@ class Inputs:
     data: Metrics
     hashes: list[tuple[str, str, str]]
     left_out: dict[str, str] = field(default_factory=dict)
+    model: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def headline(self) -> str:
@@ -104,6 +107,7 @@ def load() -> Inputs:
         data=_json(paths.DATA_METRICS),
         hashes=_hashes(),
         left_out={stage: why for stage, path in summaries.items() if (why := left_out.reason(path))},
+        model=list(known.told()) if (known := contract.read(paths.BASE)) else [],
     )
 
 

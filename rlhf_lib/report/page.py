@@ -158,6 +158,7 @@ def _provenance(inputs: Inputs) -> dict[str, Any]:
         "data": inputs.data,
         "splits": tables.split_table(inputs.data),
         "dropped": tables.dropped(inputs.data),
+        "model": inputs.model,
         # less the top-level `policy`, on which nothing here depends: a page is the same for dvc exp run -S policy=...
         "params": {n: _params(section) for n, section in inputs.params.items() if isinstance(section, Mapping)},
         "versions": versions(Path("requirements.txt")),

@@ -107,6 +107,11 @@ def test_the_page_says_what_was_measured(project, text, monkeypatch):
         assert words in text, words
 
 
+def test_the_page_says_what_the_model_is(text):
+    assert "qwen2: 24 layers (model.layers)" in text and "32,768 tokens" in text
+    assert "&lt;|im_end|&gt; or &lt;|endoftext|&gt;" in text
+
+
 def test_pictures_have_the_colours_of_the_page_and_words(project, monkeypatch):
     monkeypatch.chdir(project)
     (panel, *_) = figures.frontier(inputs.load())

@@ -16,11 +16,25 @@ from rlhf_lib.common.files import write_curve, write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 from rlhf_lib.measure.comparison import by_prompt
 from rlhf_lib.measure.estimates import mean_and_se
+from rlhf_lib.models.contract import Contract
 
 MODES = {"t1": 2, "t0_7": 2, "greedy": 1}  # draws
 SHIFT = {"sft": 0.0, "ppo": 0.5, "dpo": 0.25}  # in reward; true quality moves by a fifth of it
 SOURCES = ("demo/facts", "demo/lists", "other")
 WORDS = ("the", "leaf", "turns", "slowly", "over", "a", "river", "of", "small", "bright", "stones", "while", "evening")
+CONTRACT = Contract(
+    architecture="qwen2",
+    layers="model.layers",
+    num_layers=24,
+    context=32_768,
+    bos_token=None,
+    stop_tokens=["<|im_end|>", "<|endoftext|>"],
+    template="the model's own",
+    template_date=None,
+    new_tokens={},
+    packs=True,
+    padded_because=None,
+)
 Sample = dict[str, Any]
 
 NASTY = '</script><script>window.hacked = 1</script><img src="x" onerror="window.hacked = 1">\u2028<!-- & {{ 7 * 7 }}'
@@ -47,6 +61,8 @@ def make_project(
     write_training(root)
     write_json(root / "metrics/llm_judge.json", {"llm_judge": LLM_JUDGE})
     write_json(root / "metrics/data.json", DATA)
+    (root / "models/base").mkdir(parents=True)
+    CONTRACT.write(root / "models/base")
     return root
 
 
