@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import difflib
 import importlib
 import inspect
@@ -193,7 +194,7 @@ def _rewards(
     keywords["completions"] = [[{"role": "assistant", "content": text}] for text in completions]
     keywords["trainer_state"] = trainer_state
     try:
-        given = function(**keywords)
+        given = function(**copy.deepcopy(keywords))  # what it edits, no other function and no trainer sees
         if inspect.iscoroutine(given):
             given = asyncio.run(given)
     except Exception as error:

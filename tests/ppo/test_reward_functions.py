@@ -69,6 +69,25 @@ def test_a_function_gets_conversations_and_columns_by_keyword():
     ]
 
 
+def test_what_a_function_edits_no_other_sees():
+    """Not even one of weight 0 changes what the others are given, or the rows of the trainer."""
+    rows = {"solution": [["1"], ["2"], ["3"]]}
+
+    def vandal(prompts, completions, solution, **columns):
+        prompts[0][0]["content"] = completions[0][0]["content"] = "mine"
+        solution[0].append("mine")
+        solution.clear()
+        return [1.0] * 3
+
+    def seen(prompts, completions, solution, **columns):
+        assert next(prompt[0]["content"] for prompt in prompts) == "Name the cat."
+        assert completions[0][0]["content"] == "Cat." and solution == [["1"], ["2"], ["3"]]
+        return [2.0] * 3
+
+    assert rewards({"vandal": vandal, "seen": seen}, [0.0, 1.0], rows).total == [2.0] * 3
+    assert rows == {"solution": [["1"], ["2"], ["3"]]} and PROMPTS[0][0]["content"] == "Name the cat."
+
+
 def test_the_total_is_the_weighted_sum():
     got = rewards({"letters": letters, "first": lambda completions, **columns: [1, 2, 3]}, [0.5, -2.0])
     assert got.by_name == {"letters": [4.0, 7.0, 0.0], "first": [1.0, 2.0, 3.0]}
