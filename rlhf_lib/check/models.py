@@ -17,6 +17,7 @@ from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
 from rlhf_lib.common.hub import one_line
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.stops import NeverEnds, answer_ends
 from rlhf_lib.plan.shapes import base_config
 from rlhf_lib.training import weights
 
@@ -147,6 +148,11 @@ def _tokenizer(where: str, name: str, revision: str | None, texts: Sequence[str]
     if policy and where.startswith("base.") and tokenizer.eos_token is None:
         way = "write one of its tokens as eos_token into tokenizer_config.json"
         yield f"{where}: the tokenizer of {name} has no EOS token, with which answers end; {way}"
+    elif policy and where.startswith("base."):
+        try:
+            answer_ends(tokenizer, None)
+        except NeverEnds as fault:
+            yield f"{where}: {fault}"
     yield from _losses(where, name, tokenizer, texts, policy)
 
 

@@ -56,6 +56,13 @@ def test_parts_that_cannot_be_trained_are_told(changes, words):
     assert all(word in fault for word in words), fault
 
 
+def test_a_template_that_ends_no_answer_is_told():
+    path = save_model("mine")
+    (Path(path) / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    (fault,) = told({"base.model_name_or_path": f"./{path}"})
+    assert fault.startswith("base.model_name_or_path: the chat template of") and "never ends an answer" in fault
+
+
 def test_lengths_above_the_models_context_are_told():
     assert told({"base.model_name_or_path": f"./{save_model('mine', n_positions=100)}"}) == [
         f"{name}.max_length: 128 tokens, but the model attends to 100; lower it"
