@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from chat_standins import FAMILIES
 from doc_pages import prose
 from model_table import TABLE, Cells
 from project import ROOT
@@ -21,6 +22,20 @@ def test_the_pages_table_is_the_tests_table():
     head, *of_architectures = rows("Architectures")
     assert [name.lower().replace(" ", "_") for name in head] == ["architecture", *Cells._fields]
     assert {name: Cells(*cells) for name, *cells in of_architectures} == TABLE
+
+
+def tokens(cell):
+    """The tokens in a cell; a bar in one is escaped, or it would end the cell."""
+    return [token.replace("\\|", "|") for token in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_the_table_of_templates_is_that_of_the_stand_ins():
+    (_, *_), *of_families = rows("Templates")
+    assert len(of_families) == len(FAMILIES)
+    for (name, begins, ends, template), family in zip(of_families, FAMILIES.values(), strict=True):
+        assert tokens(ends) == sorted(set(family.stops)), name
+        assert tokens(begins) in ([], [family.bos]) and (tokens(begins) or not family.adds_bos), name
+        assert template == ("its own" if family.template else "the project's"), name
 
 
 def test_the_lines_that_the_page_quotes_are_in_the_code():
