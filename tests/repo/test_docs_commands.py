@@ -104,9 +104,9 @@ NOT_RUN = {
     "dvc exp run --queue -n blind-critic $monitor -S ppo.vf_coef=0": MINUTES,
     "python docs/plot_ppo_runs.py healthy separate-critic no-kl hot blind-critic": "draws what the lines above train",
     "python -m examples.arithmetic --share": "reads what the line before it trains",
-    "dvc exp run --queue -n exact-0": MINUTES,
-    "dvc exp run --queue -n exact-1 -S{prepare,base,sft,ppo,evaluate}.seed=1": MINUTES,
-    "dvc exp run --queue -n exact-2 -S{prepare,base,sft,ppo,evaluate}.seed=2": MINUTES,
+    "dvc exp run --temp -n exact-0": MINUTES,
+    "dvc exp run --temp -n exact-1 -S{prepare,base,sft,ppo,evaluate}.seed=1": MINUTES,
+    "dvc exp run --temp -n exact-2 -S{prepare,base,sft,ppo,evaluate}.seed=2": MINUTES,
     "python docs/plot_exact.py exact-0 exact-1 exact-2": "draws what the lines above train",
     "dvc exp run --queue -n lr -S policy=dpo -S 'dpo.learning_rate=5e-5,2e-4' select": SWEEP,
     "dvc exp run --queue -n pipeline-1 "
