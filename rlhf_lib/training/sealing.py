@@ -8,7 +8,7 @@ from typing import Any
 from transformers import Trainer
 
 from rlhf_lib.models.processes import is_main
-from rlhf_lib.training.whole import delete, seal
+from rlhf_lib.training.whole import best, delete, seal
 
 
 class SealedCheckpoints(Trainer):
@@ -28,7 +28,10 @@ class SealedCheckpoints(Trainer):
             if path.name not in kept:
                 delete(path)
 
-    def _load_best_model(self) -> None:
-        name = Path(self.state.best_model_checkpoint or "").name
-        self.state.best_model_checkpoint = str(Path(self.args.output_dir or "") / name)
-        super()._load_best_model()
+    def _init_training_state(
+        self, max_steps: int, steps_per_epoch: int, epochs: int, resume_from_checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        begun = super()._init_training_state(max_steps, steps_per_epoch, epochs, resume_from_checkpoint, trial)
+        if resume_from_checkpoint is not None and (found := best(Path(resume_from_checkpoint))) is not None:
+            self.state.best_model_checkpoint = str(found)
+        return begun

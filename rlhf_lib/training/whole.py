@@ -21,30 +21,38 @@ _DELETED = ".deleted-"
 
 
 def seal(path: Path) -> None:
-    """Write the list of a checkpoint's files. What it says of places becomes relative: a project can be moved."""
+    """Write the list of a checkpoint's files. The place of the best one goes out of its state, and its name into the
+    list: a project can be moved, and transformers forgets a best one that is not where the state says."""
     (path / ARGUMENTS).unlink(missing_ok=True)  # a pickle that nothing reads
     state_file = path / STATE
-    state = json.loads(state_file.read_text(encoding="utf-8"))
-    if state.get("best_model_checkpoint"):
-        state["best_model_checkpoint"] = Path(state["best_model_checkpoint"]).name
+    state, name = json.loads(state_file.read_text(encoding="utf-8")), None
+    if place := state.get("best_model_checkpoint"):
+        state["best_model_checkpoint"], name = None, Path(place).name
         with replacing(state_file) as file:
             file.write(json.dumps(state, indent=2, sort_keys=True) + "\n")
-    write_json(path / MANIFEST, {str(file.relative_to(path)): file.stat().st_size for file in _files(path)})
+    sizes = {str(file.relative_to(path)): file.stat().st_size for file in _files(path)}
+    write_json(path / MANIFEST, {"best": name, "files": sizes})
+
+
+def best(path: Path) -> Path | None:
+    """The best checkpoint that a whole one names; None where it names none."""
+    name = _json(path / MANIFEST)["best"]
+    return None if name is None else path.with_name(name)
 
 
 def fault(path: Path) -> str | None:
     """What is missing of a checkpoint, or of the best one that it names; None where both are whole."""
     if told := _fault(path):
         return told
-    best = _json(path / STATE).get("best_model_checkpoint")
-    return None if best in (None, path.name) else _fault(path.with_name(best))
+    other = best(path)
+    return None if other in (None, path) else _fault(other)
 
 
 def _fault(path: Path) -> str | None:
-    sizes = _json(path / MANIFEST)
-    if not isinstance(sizes, dict) or not isinstance(_json(path / STATE), dict):
+    listed = _json(path / MANIFEST)
+    if not isinstance(listed, dict) or {*listed} != {"best", "files"} or not isinstance(_json(path / STATE), dict):
         return f"{path.name} was cut short"
-    for name, size in sizes.items():
+    for name, size in listed["files"].items():
         file = path / name
         if not file.is_file():
             return f"{path.name} lacks {name}"

@@ -91,3 +91,14 @@ def test_logged_means_are_over_the_steps_that_were_made(build):
     for row in rows(trainer):
         assert row["loss"] == pytest.approx(row["policy_loss"] + 0.1 * row["value_loss"], abs=1e-4)
         assert row["ratio"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_best_policy_is_found_by_a_run_that_was_killed_after_its_last_checkpoint(build, checkpoints):
+    """A checkpoint names the best one without its place."""
+    changes = {"total_rollouts": 3, "save_rollouts": 1, **BEST}
+    whole = build(functions={"r": bad_after(3)}, **changes)
+    training.run(whole, checkpoints)
+    resumed = build(functions={"r": bad_after(3)}, **changes)
+    training.run(resumed, checkpoints)
+    assert resumed.state.global_step == whole.state.global_step
+    assert same(weights(resumed.model), weights(whole.model))

@@ -152,6 +152,7 @@ BROKEN = {
     "no list": (lambda path: (path / "files.json").unlink(), "checkpoint-9 was cut short"),
     "a cut list": (lambda path: (path / "files.json").write_text('{"optimizer.pt": 9, "mod'), "was cut short"),
     "a list of something else": (lambda path: (path / "files.json").write_text("[]\n"), "was cut short"),
+    "a list of another form": (lambda path: (path / "files.json").write_text('{"optimizer.pt": 9}'), "was cut short"),
     "no best": (lambda path: whole.delete(path.with_name("checkpoint-3")), "checkpoint-3 was cut short"),
     "a best that is not whole": (
         lambda path: (path.with_name("checkpoint-3") / "model.safetensors").unlink(),
@@ -177,8 +178,9 @@ def test_a_checkpoint_that_is_not_whole_is_left_out_and_told(project, capsys, na
 def test_no_place_of_a_machine_is_in_a_checkpoint(project):
     path = checkpoint(project, 5, best_model_checkpoint=str(project / "checkpoint-5"))
     state = json.loads((path / "trainer_state.json").read_text())
-    assert state == {"global_step": 5, "loss": 0.123456789, "best_model_checkpoint": "checkpoint-5"}
-    assert whole.fault(path) is None
+    assert state == {"global_step": 5, "loss": 0.123456789, "best_model_checkpoint": None}
+    assert whole.fault(path) is None and whole.best(path) == path
+    assert whole.best(checkpoint(project, 6)) is None
 
 
 def test_what_is_deleted_loses_its_name_first(project, monkeypatch):
