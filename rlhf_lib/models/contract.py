@@ -60,13 +60,16 @@ class Contract:
 
 
 def of(model: PreTrainedModel) -> Contract | None:
-    """The contract beside the directory that a model was loaded from; None where there is none."""
-    return read(model.name_or_path) if model.name_or_path else None
+    """The contract beside the directory that a model was loaded from; None where there is none, or where it is that of
+    another architecture, whose files once lay there."""
+    known = read(model.name_or_path) if model.name_or_path else None
+    return known if known is not None and known.architecture == model.config.model_type else None
 
 
 def read(folder: str | Path) -> Contract | None:
-    """The contract beside the model in a directory; None where there is none, as of a model of somebody else."""
-    file = Path(folder) / FILE
-    if not file.is_file():
+    """The contract beside the model in a directory; None where there is none, as of a model of somebody else, who may
+    call something else so."""
+    try:
+        return Contract(**json.loads((Path(folder) / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
-    return Contract(**json.loads(file.read_text(encoding="utf-8")))

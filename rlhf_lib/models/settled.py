@@ -70,12 +70,19 @@ def guard(template: str, tokens: Collection[str]) -> str:
 def _structure(tokenizer: PreTrainedTokenizerBase) -> set[str]:
     """The tokens that no message may spell out: special ones, and others that the template writes around messages.
 
-    Tags that come in pairs, such as <think> and </think>, are parts of what a model says.
+    Tags that come in pairs, such as <think> and </think>, are parts of what a model says, and so are blank lines, for
+    which some vocabularies have added tokens.
     """
-    added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
+    entries = tokenizer.added_tokens_decoder.values()
+    added = {token.content: token.special for token in entries if not is_blank(token.content)}
     written = _rendered(tokenizer, add_generation_prompt=False) or ""
     pairs = {name for name in added if name.startswith("</") or f"</{name[1:]}" in added}
     return {name for name, special in added.items() if special or (name in written and name not in pairs)}
+
+
+def is_blank(token: str) -> bool:
+    """Whether a token is white space alone, which SentencePiece writes as U+2581."""
+    return not token.replace("\u2581", " ").strip()
 
 
 def asks_for_the_day(template: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.settled import is_blank
 from rlhf_lib.models.templates import TemplateFault, render
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     if behind is None:
         return None
     added = tokenizer.added_tokens_decoder
-    # some vocabularies have runs of white space among the added tokens
-    blank = {token for token, entry in added.items() if not entry.content.replace("▁", " ").strip()}
+    blank = {token for token, entry in added.items() if is_blank(entry.content)}
     special = {token for token, entry in added.items() if entry.special} | {tokenizer.eos_token_id}
     ids = tokenizer(behind, add_special_tokens=False)["input_ids"]
     for ends in (special - blank, added.keys() - blank):

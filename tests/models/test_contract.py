@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rlhf_lib.models import contract
 from rlhf_lib.models import loading as models
+from rlhf_lib.models.attention import takes_packing
 
 CONTRACT = contract.Contract(
     architecture="gpt2",
@@ -71,3 +72,19 @@ def test_it_goes_with_the_model(tiny, tmp_path, auto_class):
     OTHER.write(first)
     models.save(auto_class.from_pretrained(first, num_labels=1), tokenizer, second)
     assert contract.read(second) == OTHER
+
+
+def test_that_of_another_architecture_is_not_the_models(tiny, tmp_path):
+    """Somebody put another model's files over the old ones."""
+    models.save(AutoModelForCausalLM.from_pretrained(tiny.policy), models.load_tokenizer(tiny.policy), tmp_path)
+    dataclasses.replace(CONTRACT, architecture="opt", packs=False).write(tmp_path)
+    loaded = models.load_policy(tmp_path)
+    assert contract.of(loaded) is None and takes_packing(loaded)
+    CONTRACT.write(tmp_path)
+    assert contract.of(loaded) == CONTRACT
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"terms": "of a licence"}', '{"architecture": "gpt2"}', "\xff"])
+def test_a_file_of_that_name_that_is_none(tmp_path, text):
+    (tmp_path / contract.FILE).write_text(text, encoding="latin-1")
+    assert contract.read(tmp_path) is None

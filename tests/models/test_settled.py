@@ -249,6 +249,16 @@ def test_tags_of_what_a_model_says_stay_tokens():
     assert tokenizer.convert_tokens_to_ids("<|turn|>") in ids  # which the template does not write
 
 
+def test_blank_lines_of_messages_stay_as_they_are():
+    """Some vocabularies have added tokens of white space, which templates write as well, as Gemma's."""
+    spaced = PLAIN.replace("{{ m.content }}", "{{ '\n\n' + m.content }}")
+    tokenizer = tokenizer_of("<s>", False, spaced)
+    tokenizer.add_tokens(["\n\n", "\u2581\u2581"])
+    blank, before = tokenizer.convert_tokens_to_ids("\n\n"), prompt_ids(tokenizer, user("One.\n\nTwo."))
+    settle(tokenizer)
+    assert prompt_ids(tokenizer, user("One.\n\nTwo.")) == before and before.count(blank) == 2
+
+
 def test_a_token_that_comes_later_is_broken_up_too():
     tokenizer = tokenizer_of("<s>", False, PLAIN)
     settle(tokenizer)
