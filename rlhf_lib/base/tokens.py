@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from rlhf_lib.common.rows import Message
-from rlhf_lib.models.templates import TemplateFault, render
+from rlhf_lib.models.stops import as_list, plain_dialogues
 
 Started: TypeAlias = dict[str, str]  # by token, what its row was made from
 
 # Rows that are closer than this share of their spread say the same to the model.
 _APART = 0.01
 _SOME = 4096  # rows by which the spread is estimated
-_ANSWER = "answer"
 
 
 def add_special_tokens(
@@ -59,14 +57,9 @@ def _written(tokenizer: PreTrainedTokenizerBase) -> tuple[set[int], set[int]]:
     added = set(tokenizer.added_tokens_decoder)
     written: set[int] = set()
     ends: set[int] = set()
-    turns = [Message(role="user", content="question"), Message(role="assistant", content=_ANSWER)]
-    for dialogue in (turns, [Message(role="system", content="rule"), *turns]):
-        try:
-            asked, whole = render(tokenizer, dialogue[:-1], add_generation_prompt=True), render(tokenizer, dialogue)
-        except TemplateFault:
-            continue  # it takes no turn of the system
-        written |= added.intersection(_ids(tokenizer, asked) + _ids(tokenizer, whole))
-        ends |= added.intersection(_ids(tokenizer, whole.rpartition(_ANSWER)[2]))
+    for dialogue in plain_dialogues(tokenizer):
+        written |= added.intersection(_ids(tokenizer, dialogue.asked) + _ids(tokenizer, dialogue.whole))
+        ends |= added.intersection(_ids(tokenizer, dialogue.behind))
     return written, ends
 
 
@@ -142,6 +135,6 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def _eos(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, but: Sequence[int]) -> int | None:
     """A token that ended the texts on which the model was trained; None where it never read one."""
-    given = [getattr(config, "eos_token_id", None) for config in (model.generation_config, model.config, tokenizer)]
-    numbers = [number for ids in given for number in (ids if isinstance(ids, list) else [ids]) if number is not None]
+    holders = (getattr(model, "generation_config", None), model.config, tokenizer)  # a classifier has none of the first
+    numbers = [number for holder in holders for number in as_list(getattr(holder, "eos_token_id", None))]
     return next((number for number in numbers if number not in but), None)

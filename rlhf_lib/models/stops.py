@@ -7,8 +7,8 @@ Stage base finds them and writes them down; all else reads them there, as transf
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
@@ -25,13 +25,21 @@ _TRIED: tuple[list[Message], ...] = (
 )
 
 
+class Rendered(NamedTuple):
+    """A dialogue as a chat template writes it: up to where the answer begins, whole, and what stands behind the answer."""
+
+    asked: str
+    whole: str
+    behind: str
+
+
 class NeverEnds(ParamsError):
     """A chat template that ends no answer; whoever knows where the model was named puts it before this."""
 
 
 def stop_ids(model: PreTrainedModel) -> tuple[int, ...]:
     """The ids of the tokens each of which ends an answer of `model`, which may have adapters around it."""
-    return tuple(_as_list(model.generation_config.eos_token_id))
+    return tuple(as_list(model.generation_config.eos_token_id))
 
 
 def up_to_stop(ids: Sequence[int], stops: Collection[int]) -> tuple[list[int], bool]:
@@ -46,7 +54,7 @@ def answer_ends(tokenizer: PreTrainedTokenizerBase, generation_config: Generatio
 
     A `NeverEnds` where the template writes no such token: a policy that learns from it would go on for ever.
     """
-    listed = _as_list(getattr(generation_config, "eos_token_id", None))
+    listed = as_list(getattr(generation_config, "eos_token_id", None))
     ends = {*listed, tokenizer.eos_token_id, _turn_end(tokenizer)}
     return sorted(token for token in ends if token is not None and 0 <= token < len(tokenizer))
 
@@ -61,7 +69,8 @@ def as_config(ends: list[int]) -> int | list[int]:
     return ends[0] if len(ends) == 1 else ends
 
 
-def _as_list(ids: int | Iterable[int] | None) -> list[int]:
+def as_list(ids: int | Iterable[int] | None) -> list[int]:
+    """The ids that a config gives as one, as a list, or not at all."""
     if ids is None:
         return []
     return [ids] if isinstance(ids, int) else list(ids)
@@ -70,9 +79,10 @@ def _as_list(ids: int | Iterable[int] | None) -> list[int]:
 def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The first token behind an answer that no text is made of; None without a template, or where it refuses a plain
     question with its answer, of which the rows tell."""
-    behind = _behind_an_answer(tokenizer) if tokenizer.chat_template is not None else None
-    if behind is None:
+    plain = None if tokenizer.chat_template is None else next(plain_dialogues(tokenizer), None)
+    if plain is None:
         return None
+    behind = plain.behind
     added = tokenizer.added_tokens_decoder
     blank = {token for token, entry in added.items() if is_blank(entry.content)}
     special = {token for token, entry in added.items() if entry.special} | {tokenizer.eos_token_id}
@@ -87,11 +97,12 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     )
 
 
-def _behind_an_answer(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """What the template writes behind the last answer."""
+def plain_dialogues(tokenizer: PreTrainedTokenizerBase) -> Iterator[Rendered]:
+    """A question with its answer, alone and after a turn of the system, as the template writes them; those that it
+    refuses are left out."""
     for messages in _TRIED:
         try:
-            return render(tokenizer, messages).rpartition(_ANSWER)[2]
+            asked, whole = render(tokenizer, messages[:-1], add_generation_prompt=True), render(tokenizer, messages)
         except TemplateFault:
             continue
-    return None
+        yield Rendered(asked, whole, whole.rpartition(_ANSWER)[2])
