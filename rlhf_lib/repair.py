@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,17 @@ import yaml
 
 LOCK = Path("dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")
+PATIENCE = 1.0  # seconds; DVC needs a quarter of one to write either file
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def repair() -> list[str]:
     """Repair dvc.lock and DVC's record of who reads and writes what; a line on each file that was broken."""
     told = []
-    if LOCK.is_file() and not _holds(LOCK, is_lock):
+    if _is_broken(LOCK, is_lock):
         kept = _keep(LOCK)
         told.append(f"{LOCK}: it was cut short (kept as {kept}); {_restore(LOCK)}")
-    if RWLOCK.is_file() and not _holds(RWLOCK, is_rwlock):
+    if _is_broken(RWLOCK, is_rwlock):
         kept = _keep(RWLOCK)
         told.append(f"{RWLOCK}: it was cut short (kept as {kept}); DVC makes it anew")
     return told
@@ -64,6 +66,16 @@ def is_rwlock(text: str) -> bool:
     except ValueError:
         return False
     return isinstance(data, Mapping) and all(isinstance(data.get(mode, {}), Mapping) for mode in ("read", "write"))
+
+
+def _is_broken(file: Path, is_whole: Callable[[str], bool]) -> bool:
+    """Whether a file is there, is not whole, and stays so: a DVC that is at work here may be writing it just now."""
+    while file.is_file() and not _holds(file, is_whole):
+        found = file.stat()
+        time.sleep(PATIENCE)
+        if file.is_file() and (file.stat().st_size, file.stat().st_mtime_ns) == (found.st_size, found.st_mtime_ns):
+            return True
+    return False
 
 
 def _holds(file: Path, is_whole: Callable[[str], bool]) -> bool:

@@ -26,7 +26,7 @@ _TRIED: tuple[list[Message], ...] = (
 
 
 class Rendered(NamedTuple):
-    """A dialogue as a chat template writes it: up to where the answer begins, whole, and what stands behind the answer."""
+    """A dialogue as a chat template writes it: up to where the answer begins, whole, and what stands behind that."""
 
     asked: str
     whole: str

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from threading import Timer
 
 import pytest
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
@@ -85,6 +86,17 @@ def test_a_cut_dvc_lock_is_kept_beside_the_last_commits(project, cut):
     run()
     assert (project / "dvc.lock.broken-2").read_text() == cut
     assert run().stdout == ""
+
+
+def test_a_dvc_that_is_writing_is_not_disturbed(project):
+    """A second terminal's `make data`, while the first one's run writes dvc.lock in place."""
+    file = project / "dvc.lock"
+    file.write_text(MORE[:40])
+    writing = Timer(repair.PATIENCE / 4, file.write_text, [MORE])
+    writing.start()
+    assert repair.repair() == []
+    writing.join()
+    assert file.read_text() == MORE and not (project / "dvc.lock.broken-1").exists()
 
 
 def test_bytes_that_are_no_text(project):
