@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation import StopStringCriteria
 
 from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.logprobs import Response
@@ -34,5 +36,16 @@ def beam_search(
         )
     finally:
         model.generation_config = own
-    responses = (up_to_stop(ids, stops) for ids in sequences[:, batch["input_ids"].size(1) :].tolist())
-    return [Response(ids, stopped, stopped=stopped) for ids, stopped in responses]
+    answers = sequences[:, batch["input_ids"].size(1) :].tolist()
+    if not sampling.stop_strings:
+        return [Response(ids, stopped, stopped=stopped) for ids, stopped in (up_to_stop(ids, stops) for ids in answers)]
+    text_ends = StopStringCriteria(tokenizer, list(sampling.stop_strings))
+    return [_ended_by_text(ids, stops, tokenizer.pad_token_id, text_ends) for ids in answers]
+
+
+def _ended_by_text(ids: list[int], stops: tuple[int, ...], pad_id: int, text_ends: StopStringCriteria) -> Response:
+    """A response that a text may have ended, behind which `generate()` fills up with padding."""
+    said, stopped = up_to_stop(ids, stops)
+    while not stopped and len(said) > 1 and said[-1] == pad_id:
+        said.pop()
+    return Response(said, stopped or bool(text_ends(torch.tensor([said]), None)[0]), stopped=stopped)

@@ -105,6 +105,17 @@ def test_beams_end_with_any_of_the_stops(over):
     assert ended and not any(OVER in response_text(tokenizer, response) for response in ended)
 
 
+def test_beams_that_a_text_ends_are_finished_and_hold_no_padding(over):
+    policy, tokenizer, _ = over
+    texts = tuple("aeiou")
+    _, responses = sample(policy, tokenizer, Sampling(LENGTH, 0.0, num_beams=2, stop_strings=texts))
+    ended = [response for response in responses if response_text(tokenizer, response).endswith(texts)]
+    assert ended and all(response.finished and not response.stopped for response in ended)
+    assert len({len(response.ids) for response in responses}) > 1
+    assert not any(tokenizer.pad_token_id in response.ids for response in responses)
+    assert all(response.finished or len(response.ids) == LENGTH for response in responses)
+
+
 def test_a_streamed_answer_ends_there_and_does_not_show_it(over):
     policy, tokenizer, end = over
     prompts, responses = sample(policy, tokenizer, Sampling(LENGTH, 0.0))
