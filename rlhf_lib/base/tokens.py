@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from rlhf_lib.models.loading import only_errors
 from rlhf_lib.models.stops import as_list, plain_dialogues
 
 Started: TypeAlias = dict[str, str]  # by token, what its row was made from
@@ -36,7 +37,8 @@ def add_special_tokens(
     tokenizer.add_special_tokens(dict(tokens))
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         set_seed(seed)
-        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+        with only_errors():  # it tells how it draws the rows, which is not how those of tokens start here
+            model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
     new = sorted(number for token, number in tokenizer.get_added_vocab().items() if token not in known)
     return _start(model, tokenizer, new, new, set())
 

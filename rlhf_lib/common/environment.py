@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from warnings import filterwarnings
 
 
 @contextmanager
@@ -29,6 +30,8 @@ def prepare(offline: bool = True) -> None:
     """
     if "huggingface_hub" in sys.modules:
         raise RuntimeError("environment.prepare() must run before huggingface_hub is imported")
+    # peft reads a name of transformers that will go
+    filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -91,7 +91,7 @@ def fetch_causal(name: str, revision: str | None) -> tuple[PreTrainedModel, PreT
     """
     tokenizer = fetch_tokenizer(name, revision)
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    with without_load_report():
+    with only_errors():
         model, info = fetch(AutoModelForCausalLM, name, revision, **options, **init_kwargs())
     if told := directory.weights_fault(info) or nonfinite_fault(model):
         raise Unfit(told)
@@ -126,8 +126,9 @@ def nonfinite_fault(model: torch.nn.Module) -> str | None:
 
 
 @contextmanager
-def without_load_report() -> Iterator[None]:
-    """A context in which transformers prints no table of missing weights: whoever loads looks at them."""
+def only_errors() -> Iterator[None]:
+    """A context in which transformers prints no warnings, such as its table of missing weights: whoever calls looks at
+    what they are of."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

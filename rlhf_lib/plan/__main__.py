@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import filterwarnings
 
 from rlhf_lib.check.sections import check_all, valid_sections
 from rlhf_lib.common import environment
@@ -119,8 +118,6 @@ def main() -> None:
     check_all(params)
     sections = valid_sections(params)
     environment.prepare()
-    # peft reads a name of transformers that will go
-    filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
     from rlhf_lib.models import hardware
     from rlhf_lib.plan import data, estimate, memory, speed
 

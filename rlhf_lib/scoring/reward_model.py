@@ -32,8 +32,8 @@ from rlhf_lib.models.loading import (
     fetch_tokenizer,
     fuse_gelu,
     init_kwargs,
+    only_errors,
     run_fast,
-    without_load_report,
 )
 from rlhf_lib.models.logprobs import by_length
 from rlhf_lib.models.processes import shared_out
@@ -259,7 +259,7 @@ def read_classifier(
         # Set here: as an argument, it is refused by a config of problem type single_label_classification.
         config.num_labels = 1
         options = {"config": config, "ignore_mismatched_sizes": True, "output_loading_info": True}
-        with without_load_report():
+        with only_errors():
             model, info = fetch(AutoModelForSequenceClassification, name, revision, **options, **kwargs)
         of_trunk = [misfit for misfit in info["mismatched_keys"] if misfit[0].startswith(f"{model.base_model_prefix}.")]
         if told := directory.weights_fault({"mismatched_keys": of_trunk, "missing_keys": []}):

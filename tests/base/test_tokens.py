@@ -1,5 +1,7 @@
 """Special tokens that a model never saw: what their rows start from, and that LoRA can learn with them."""
 
+import logging
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
@@ -101,6 +103,13 @@ def test_added_roles_start_near_their_words_and_are_not_said(config, rows):
     for token, number in ids.items():
         likely, count = most_likely(model, number)
         assert likely < (count**-0.5 if len(before) == 1 else 1 / count), token
+
+
+def test_that_rows_are_added_is_told_by_what_they_start_from_alone(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    model, tokenizer = pretrained(UNTIED)
+    base.complete(model, tokenizer, seed=0)
+    assert len(tables(model)[0]) > len(pretrained(UNTIED)[1]) and not caplog.records
 
 
 def sft_rows():
