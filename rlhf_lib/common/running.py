@@ -68,7 +68,7 @@ def outer_fault(error: BaseException) -> str | None:
         if number in _FULL or is_cut_off or any(words in text for words in _FULL_IN_WORDS):
             return f"the disk is full; free some space: {GO_ON}"
         if isinstance(seen, OSError) and number in _BARRED and seen.filename is not None:
-            return f"{seen.filename}: {seen.strerror}; give this user the right to write there"
+            return f"{seen.filename}: {seen.strerror}; give this user the right to read and write there"
         seen = seen.__cause__ or seen.__context__
     return None
 

@@ -97,7 +97,7 @@ def test_a_full_disk_is_told_in_one_line(project, work):
 
 def test_a_place_that_may_not_be_written_is_told_in_one_line(project):
     work = "raise PermissionError(13, 'Permission denied', 'models/sft')"
-    told = "work: models/sft: Permission denied; give this user the right to write there"
+    told = "work: models/sft: Permission denied; give this user the right to read and write there"
     assert ended(start(project, work)) == (1, [told])
 
 
