@@ -52,6 +52,35 @@ def faults(sections: Mapping[str, Any], texts: Sequence[str] = ()) -> Iterator[s
     for name in ("reward", "judge"):
         if name in sections:
             yield from _reward_model(name, sections[name], config, texts)
+    if {"base", "reward", "ppo"} <= set(sections) and sections["ppo"].critic != "shared":
+        yield from _critic(base, sections["reward"], sections["ppo"].critic)
+
+
+def _critic(base: Any, reward: Any, critic: str) -> Iterator[str]:
+    """A critic that would read other tokens than the policy's; what stages add to a vocabulary is left out."""
+    named = base.model_name_or_path
+    source = reward.source
+    if named is None or source.location in START or (named, base.model_revision) == (source.location, source.revision):
+        return
+    of_policy, of_reward = _vocabulary(named, base.model_revision), _vocabulary(source.location, source.revision)
+    if of_policy and of_reward and of_policy != of_reward:
+        yield (
+            f"ppo.critic: {critic} starts from the reward model, and {source.location} has another tokenizer than "
+            f"{named}; set it to shared"
+        )
+
+
+def _vocabulary(name: str, revision: str | None) -> dict[str, int] | None:
+    """The tokens of a model at hand, less those that were added; None where there is no tokenizer that can be read."""
+    place = folder(name, revision, "tokenizer_config.json") or folder(name, revision)
+    try:
+        tokenizer = place and AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+    except Exception:  # the check of the tokenizers tells
+        return None
+    if not tokenizer:
+        return None
+    added = tokenizer.get_added_vocab()
+    return {token: number for token, number in tokenizer.get_vocab().items() if token not in added}
 
 
 def _policies(sections: Mapping[str, Any], config: Any) -> Iterator[str]:

@@ -16,7 +16,7 @@ from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.roles import possible_roles
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.ppo.params import PPOParams
-from rlhf_lib.reward.params import JudgeParams
+from rlhf_lib.reward.params import JudgeParams, RewardParams
 
 # What stages write, and which stage reads of it what params name; anything else would be a circle, or an input that
 # DVC does not see change.
@@ -69,6 +69,15 @@ def candidates(best_of_n: BestOfNParams, evaluate: EvaluateParams) -> Iterator[s
         yield (
             "best_of_n.n: the answers are drawn at the first of evaluate.temperatures, which is 0, so that all of a "
             "prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
+        )
+
+
+def critic(reward: RewardParams, ppo: PPOParams) -> Iterator[str]:
+    """A critic of its own that starts from rewards within bounds."""
+    if ppo.critic != "shared" and reward.is_bounded:
+        yield (
+            f"ppo.critic: {ppo.critic} starts from the reward model, whose rewards are bounded (reward.bounded), as "
+            "values are not; set it to shared"
         )
 
 
@@ -143,4 +152,5 @@ RULES: dict[Rule, tuple[str, ...]] = {
     lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "evaluate"),
     drop_patterns: ("prepare",),
     trackers: ("ppo",),
+    critic: ("reward", "ppo"),
 }

@@ -101,6 +101,20 @@ def test_an_encoder_is_a_reward_base_for_texts_that_it_knows():
 # ---- tokenizers
 
 
+def test_a_critic_that_reads_other_tokens_than_the_policy_is_told():
+    save_model("mine")
+    save_model("same")
+    save_model("other")
+    fresh_tokenizer(["quite other words, and no more of them"] * 9, 290).save_pretrained("other")
+    bases = {"base.model_name_or_path": "./mine", "ppo.critic": "separate"}
+    assert told({**bases, "reward.model_name_or_path": "./same"}) == []
+    assert told({**bases, "reward.model_name_or_path": "./other", "ppo.critic": "shared"}) == []
+    assert told({**bases, "reward.model_name_or_path": "./other"}) == [
+        "ppo.critic: separate starts from the reward model, and ./other has another tokenizer than ./mine; set it to "
+        "shared"
+    ]
+
+
 def test_a_model_without_a_tokenizer_is_told():
     save_model("mine")
     for file in Path("mine").glob("*token*"):

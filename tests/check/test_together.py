@@ -84,6 +84,13 @@ FILE = {"reader": "file", "path": "rows.jsonl"}
             ],
         ),
         (
+            {"reward.loss_type": "mse", "reward.bounded": True, "ppo.critic": "separate"},
+            [
+                "ppo.critic: separate starts from the reward model, whose rewards are bounded (reward.bounded), as "
+                "values are not; set it to shared"
+            ],
+        ),
+        (
             {"ppo.report_to": ["wandb", "wandbb"]},
             ["ppo.report_to: 'wandbb' is none that transformers reports to; those are " + ", ".join(together.TRACKERS)],
         ),
