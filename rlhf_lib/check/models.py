@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
 from rlhf_lib.common.hub import one_line
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.loading import attention_fault
 from rlhf_lib.models.stops import NeverEnds, answer_ends
 from rlhf_lib.plan.shapes import base_config
 from rlhf_lib.training import weights
@@ -45,6 +47,8 @@ def faults(sections: Mapping[str, Any], texts: Sequence[str] = ()) -> Iterator[s
         config = None
     if config is not None:
         yield from _policies(sections, config)
+        if (compute := sections.get("compute")) is not None:
+            yield from _attention(compute.attn_implementation, config)
     if (prepare := sections.get("prepare")) is not None and prepare.tokenizer_name_or_path is not None:
         name, revision = prepare.tokenizer_name_or_path, prepare.tokenizer_revision
         if base is None or name != base.model_name_or_path:
@@ -90,6 +94,20 @@ def _policies(sections: Mapping[str, Any], config: Any) -> Iterator[str]:
     for name in POLICIES:
         if name in sections:
             yield from _weights(name, AutoModelForCausalLM, config, sections[name], "CAUSAL_LM")
+
+
+def _attention(named: str, config: Any) -> Iterator[str]:
+    """An attention that the architecture has not; those that need a package are the stages' to try."""
+    if named not in ("eager", "sdpa"):
+        return
+    try:
+        with torch.device("meta"):
+            # a config keeps the attention that was tried
+            of_its_own = deepcopy(config)
+            AutoModelForCausalLM.from_config(of_its_own, trust_remote_code=False, attn_implementation=named)
+    except ValueError as error:
+        if told := attention_fault(error, named):
+            yield told.removeprefix("params.yaml: ")
 
 
 def _context(name: str, section: Any, config: Any) -> Iterator[str]:

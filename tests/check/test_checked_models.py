@@ -13,7 +13,7 @@ from checked import TEXTS, save_model, told, with_values, write_rows
 from encoders import CONTEXT, save_encoder
 from project import ROOT
 from tiny_models import TEXTS as KNOWN
-from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration, ViTConfig
+from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM, T5Config, T5ForConditionalGeneration, ViTConfig
 
 from rlhf_lib.base.model import fresh_tokenizer
 from rlhf_lib.check import models
@@ -68,6 +68,17 @@ def test_lengths_above_the_models_context_are_told():
         f"{name}.max_length: 128 tokens, but the model attends to 100; lower it"
         for name in ("sft", "reference", "reward", "judge")
     ]
+
+
+def test_an_attention_that_the_model_has_not_is_told():
+    tokenizer = fresh_tokenizer(TEXTS, 300)
+    BloomForCausalLM(BloomConfig(hidden_size=8, n_head=2, n_layer=1, vocab_size=len(tokenizer))).save_pretrained("mine")
+    tokenizer.save_pretrained("mine")
+    bloom = {"base.model_name_or_path": "./mine", "compute.attn_implementation": "sdpa"}
+    (fault,) = told(bloom)
+    assert fault.startswith("compute.attn_implementation: sdpa: BloomForCausalLM does not support an attention")
+    assert told({**bloom, "compute.attn_implementation": "eager"}) == []
+    assert told({"base.model_name_or_path": f"./{save_model('other')}", "compute.attn_implementation": "sdpa"}) == []
 
 
 def test_reward_bases_that_cannot_read_pairs_are_told():
