@@ -21,6 +21,8 @@ ESTIMATED = f"estimated, at {BYTES} bytes a token (a word of English is about 1.
 PENALISED = " and penalised"
 ANSWERS = "answers"
 ROWS = "rows"  # prompt and answer, the longest of several
+END = 1  # the token that ends an answer
+OURS = 3  # what the project's template puts around a question and its answer: two roles and the end
 
 
 class Lengths:
@@ -34,6 +36,7 @@ class Lengths:
         )
         self.tokenizer: Any = None
         self.told = ESTIMATED
+        self.named = folder(base.model_name_or_path, base.model_revision) if base.model_name_or_path else None
         for name, revision in named:
             place = folder(name, revision, "tokenizer.json") if name else None
             if place and self._read(place / "tokenizer.json"):
@@ -45,6 +48,31 @@ class Lengths:
         if self.tokenizer is None:
             return [-(-len(text.encode(errors="replace")) // BYTES) for text in texts]
         return [len(one.ids) for one in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def around(self) -> int:
+        """The tokens that the base model's chat template puts around a question and its answer, with what it says of
+        itself, such as a system turn; those of the project's template where the model's is not at hand."""
+        if self.named is None:
+            return OURS
+        from transformers import AutoTokenizer
+
+        from rlhf_lib.models.settled import adds_bos, settle
+        from rlhf_lib.models.stops import plain_dialogues
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.named, trust_remote_code=False, local_files_only=True)
+        except Exception:  # the libraries raise whatever they like; stage base says what is wrong with the files
+            return OURS
+        if tokenizer.chat_template is None:
+            return OURS + adds_bos(tokenizer)
+        settle(tokenizer)
+        plain = next(plain_dialogues(tokenizer), None)
+        if plain is None:
+            return OURS
+        asked, behind = (
+            len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (plain.asked, plain.behind)
+        )
+        return asked - 1 + behind  # less the question, a digit
 
     def _read(self, file: Path) -> bool:
         if not file.is_file():
@@ -106,21 +134,27 @@ def limits(sections: Mapping[str, Any]) -> Iterator[Limit]:
 Measured = Mapping[str, Mapping[str, Sequence[int]]]  # of each split, the lengths of its answers and its rows
 
 
-def fits(sections: Mapping[str, Any], measured: Measured) -> list[tuple[Limit, Fit]]:
-    """What each limit does to the lengths of its split, in so far as they were measured."""
+def fits(sections: Mapping[str, Any], measured: Measured, around: int = END) -> list[tuple[Limit, Fit]]:
+    """What each limit does to the lengths of its split, in so far as they were measured.
+
+    around: what the chat template adds to a row (`Lengths.around`); to an answer, it is the token that ends it.
+    """
     found = []
     for limit in limits(sections):
         if lengths := measured.get(limit.split, {}).get(limit.what):
-            # with the token that ends an answer
-            found.append((limit, Fit.of((length + 1 for length in lengths), limit.tokens)))
+            more = around if limit.what == ROWS else END
+            found.append((limit, Fit.of((length + more for length in lengths), limit.tokens)))
     return found
 
 
-def told(sections: Mapping[str, Any], measured: Measured) -> Iterator[str]:
-    """The lines on what the params hold, and on what to do where that is less than 95 %; none without rows."""
-    found = fits(sections, measured)
+def told(sections: Mapping[str, Any], measured: Measured, around: int = END) -> Iterator[str]:
+    """The lines on what the params hold, and on what to do where that is less than 95 %; none without rows.
+
+    around: as in `fits`.
+    """
+    found = fits(sections, measured, around)
     if found:
-        yield "What the params hold, in tokens; the few of the chat template are not counted:"
+        yield f"What the params hold, in tokens; {around} of a row are the chat template's:"
         yield f"  {'':26}{'tokens':>8}{'longer':>9}{f'{100 * MOST:.0f} % need':>11}   of"
     for limit, fit in found:
         of = f"{fit.rows:,} {limit.what} of {limit.split}" + (f": {limit.lost}" if fit.longer else "")

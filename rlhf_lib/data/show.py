@@ -144,7 +144,7 @@ def main() -> None:
     if known := contract.read(paths.BASE):
         print("\nThe model (models/base/contract.json):")
         print(*(f"  {part:24}{told}" for part, told in known.told()), sep="\n")
-    print("", *lengths.told(sections, measured), sep="\n")
+    print("", *lengths.told(sections, measured, length.around()), sep="\n")
     print("", *sizes_told(metrics, sections["prepare"]), sep="\n")
 
 

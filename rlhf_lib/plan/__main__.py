@@ -137,7 +137,7 @@ def main() -> None:
     print(f"On one {device.type}, {hardware.precision()}, {free / GIB:.1f} GiB free; memory at the peak in MiB:\n")
     print(table(planned, seconds) + "\n")
     lines = notes(planned, sections, seconds, rates)
-    held = list(lengths.told(sections, data.measured(length)))
+    held = list(lengths.told(sections, data.measured(length), length.around()))
     print(*lines, *(["", *held, ""] if held else []), *warnings(planned, free), sep="\n")
 
 
