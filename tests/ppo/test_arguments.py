@@ -141,7 +141,8 @@ def test_functions_get_the_columns_token_ids_and_the_state_of_the_trainer(build)
     answers = {row["prompt"][0]["content"]: row["answer"] for row in TRAIN_ROWS}
     assert columns["answer"] == [answers[prompt[0]["content"]] for prompt in prompts]
     assert columns["completion_ids"] == [response.ids for response in rollout.responses]
-    assert columns["trainer_state"] is trainer.state and isinstance(trainer.state, TrainerState)
+    state = columns["trainer_state"]  # a copy: a function cannot change the trainer's
+    assert isinstance(state, TrainerState) and state is not trainer.state and state.global_step == 0
     trainer.train()
     trainer.evaluate()
     prompts, columns = calls[-1]

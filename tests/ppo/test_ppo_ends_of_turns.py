@@ -44,7 +44,7 @@ def test_ppo_goes_by_the_ends_of_turns(build, over, adapters, tmp_path):
 
 def test_evaluation_counts_them_too(build, over):
     trainer = build(policy=over, functions={"none": nothing}, response_length=16)
-    means, rows = trainer.sampler.measure(trainer.eval_prompts, trainer.sampling, trainer.distribution)
-    responses, _ = trainer.sampler.respond(trainer.eval_prompts, trainer.sampling)
-    assert means["eos_rate"] == sum(response.ids[-1] in trainer.distribution.stop_ids for response in responses) / 3
-    assert means["eos_rate"] > 0 and not any(OVER in row["completion"] for row in rows)
+    answers = trainer.sampler.measure(trainer.eval_prompts, trainer.sampling, trainer.distribution)
+    rate, stops = answers.means()["eos_rate"], trainer.distribution.stop_ids
+    assert rate == sum(response.ids[-1] in stops for response in answers.responses) / 3
+    assert rate > 0 and not any(OVER in row["completion"] for row in answers.rows())

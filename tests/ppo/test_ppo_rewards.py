@@ -37,6 +37,8 @@ def test_a_function_by_name_gets_the_rows_columns(build, tmp_path, monkeypatch):
     assert prompts == [row["prompt"] for row in asked]
     assert completions == [[{"role": "assistant", "content": text}] for text in texts(trainer, rollout)]
     assert (answer, source) == ([row["answer"] for row in asked], ["demo/facts"] * 8)
+    assert columns.pop("completion_ids") == [response.ids for response in rollout.responses]
+    assert columns.pop("trainer_state").global_step == 0
     assert columns == {"id": [row["id"] for row in asked]}
     assert any(response.finished for response in rollout.responses)
     assert all(trainer.processing_class.eos_token not in completion[0]["content"] for completion in completions)
