@@ -18,7 +18,6 @@ from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
 from rlhf_lib.common.hub import one_line
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models.loading import attention_fault
 from rlhf_lib.models.stops import NeverEnds, answer_ends
 from rlhf_lib.plan.shapes import base_config
 from rlhf_lib.training import weights
@@ -106,8 +105,9 @@ def _attention(named: str, config: Any) -> Iterator[str]:
             of_its_own = deepcopy(config)
             AutoModelForCausalLM.from_config(of_its_own, trust_remote_code=False, attn_implementation=named)
     except ValueError as error:
-        if told := attention_fault(error, named):
-            yield told.removeprefix("params.yaml: ")
+        said = one_line(error).partition(". ")[0].rstrip(".")
+        if "attention" in said.lower():
+            yield f"compute.attn_implementation: {named}: {said}; set it to auto"
 
 
 def _context(name: str, section: Any, config: Any) -> Iterator[str]:

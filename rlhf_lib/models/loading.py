@@ -69,16 +69,16 @@ def explaining(fault: str, name: str, revision: str | None, instead: str, wanted
     except Unfit as unfit:
         raise ParamsError(f"{fault}: {unfit}") from None
     except Exception as error:  # whatever a broken file makes the libraries raise
-        if told := attention_fault(error, hardware.attn_implementation()):
+        if told := attention_fault(error):
             raise ParamsError(told) from None
         reason = directory.library_fault(error) or explain(error, name, revision, "model", instead)
         raise ParamsError(f"{fault}: {reason or f'{one_line(error)}; {wanted}'}") from None
 
 
-def attention_fault(error: Exception, named: str | None) -> str | None:
+def attention_fault(error: Exception) -> str | None:
     """What to say where loading failed for the attention that `compute.attn_implementation` names: the architecture has
     none of that kind, or its package is missing. None where it failed for something else."""
-    said = one_line(error).partition(". ")[0].rstrip(".")
+    named, said = hardware.attn_implementation(), one_line(error).partition(". ")[0].rstrip(".")
     if named is None or not isinstance(error, ValueError | ImportError) or "attention" not in said.lower():
         return None
     return f"params.yaml: compute.attn_implementation: {named}: {said}; set it to auto"
@@ -150,7 +150,7 @@ def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **init_kwargs(), **quantization)
     except (ValueError, ImportError) as error:
-        if told := attention_fault(error, hardware.attn_implementation()):
+        if told := attention_fault(error):
             raise ParamsError(told) from None
         raise
     if not quantization:
