@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data plan report sweep experiments chat compare test test-slow lint format bench clean
+.PHONY: help repro data plan report sweep experiments chat compare test test-slow test-faults lint format bench clean
 
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
@@ -62,7 +62,10 @@ test: $(VENV)/dev.stamp ## run the tests, less the slow ones
 	python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/dev.stamp ## run the slow tests
-	python -m pytest -m slow -n auto --dist loadfile
+	python -m pytest -m "slow and not faults" -n auto --dist loadfile
+
+test-faults: $(VENV)/dev.stamp ## kill it, fill its disk, feed it what is broken or hostile, and count what held; an hour
+	python -m pytest tests/faults -m faults -n auto --dist loadfile
 
 lint: $(VENV)/dev.stamp ## check format, style and types
 	ruff format --check .

@@ -1,6 +1,11 @@
-"""Text of a user's rows, or of a model, on a terminal."""
+"""Text of a user's rows, or of a model, before someone's eyes."""
+
+# Control characters, which steer a terminal; those that turn the direction of what follows; halves of pairs, which no
+# encoding has.
+_STEERING = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
+_SHOWN = {code: "�" for code in _STEERING if chr(code) not in "\n\t"}
 
 
 def visible(text: str) -> str:
-    """`text` with what would steer a terminal replaced: rows and models may say any byte."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
+    """`text` with what would steer a terminal or a page replaced: rows and models may say any character."""
+    return text.translate(_SHOWN)

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rlhf_lib.common.files import replacing
+from rlhf_lib.common.terminal import visible
 from rlhf_lib.measure.comparison import order_accuracy
 from rlhf_lib.report import figures, samples, tables
 from rlhf_lib.report.columns import QUALITY, TEXT
@@ -49,7 +50,13 @@ def write(inputs: Inputs, out: Path, max_prompts: int) -> Path:
 
 def render(inputs: Inputs, max_prompts: int) -> str:
     """The page as HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # what is Markup is made here
+    )
     template = environment.from_string(HERE.with_suffix(".jinja").read_text(encoding="utf-8"))
     return template.render(
         **_frame(inputs),

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from rlhf_lib.common.terminal import visible
 from rlhf_lib.report.inputs import Inputs, Sample, is_number
 from rlhf_lib.report.verdict import LABELS, mode_label
 
@@ -47,13 +48,13 @@ def browser_data(inputs: Inputs, max_prompts: int) -> dict[str, Any]:
 
 
 def _card(sample: Sample) -> dict[str, Any]:
-    prompt = [[message["role"], message["content"]] for message in sample["prompt"]]
+    prompt = [[message["role"], visible(message["content"])] for message in sample["prompt"]]
     return {"id": sample["id"], "source": sample["source"], "prompt": prompt, "answers": {}}
 
 
 def _answer(sample: Sample) -> dict[str, Any]:
     numbers = {key: round(sample[key], 4) for key in NUMBERS if is_number(sample.get(key))}
-    return {"text": sample["response"], "finished": sample.get("finished", True), **numbers}
+    return {"text": visible(sample["response"]), "finished": sample.get("finished", True), **numbers}
 
 
 def embedded(data: Mapping[str, Any]) -> Markup:

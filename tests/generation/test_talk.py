@@ -116,10 +116,6 @@ def test_streaming_says_what_the_pipelines_own_sampling_says_greedily(policy, to
     assert capsys.readouterr().out == visible(said) + "\n"
 
 
-def test_what_would_steer_a_terminal_is_not_printed():
-    assert visible("a\x1b[2Jb\rc\x07\n\td é") == "a�[2Jb�c�\n\td é"
-
-
 @pytest.mark.parametrize(
     ("model", "complaint"),
     [

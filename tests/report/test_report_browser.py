@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from project import DEMO, ROOT
-from report_project import NASTY, make_nasty, make_project
+from report_project import NASTY_SHOWN, make_nasty, make_project
 
 from rlhf_lib.report import figures, inputs, page
 
@@ -170,7 +170,7 @@ def test_a_nasty_text_is_shown_and_does_nothing(visit, project):
     seen.tab.fill("#samples-search", "window.hacked")
     assert seen.ids() == [project[1].drawn("sft")[0]["id"]]
     card = seen.tab.locator("#samples-list > article")
-    assert card.locator(".answer.ppo .text").text_content() == NASTY
+    assert card.locator(".answer.ppo .text").text_content() == NASTY_SHOWN
     assert card.locator(".prompt .text").nth(0).text_content() == "systemBe <i>brief</i>."
     assert card.locator("img, script, i").count() == 0 and seen.tab.evaluate("window.hacked") is None
 

@@ -8,8 +8,9 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-from report_project import NASTY, make_nasty, make_project, run_report
+from report_project import NASTY_SHOWN, make_nasty, make_project, run_report
 
+from rlhf_lib.common.terminal import visible
 from rlhf_lib.report import drawing, figures, inputs, page, samples
 from rlhf_lib.report.drawing import COLOURS, svg
 
@@ -128,8 +129,9 @@ def test_no_two_names_share_a_colour_but_ppo_and_its_reward():
 
 def test_texts_are_data_and_never_page(text):
     data = data_of(text)
-    card = next(card for card in data["prompts"] if card["prompt"][-1][1] == NASTY)
-    assert card["answers"]["t1"]["ppo"]["text"] == NASTY and card["prompt"][0] == ["system", "Be <i>brief</i>."]
+    card = next(card for card in data["prompts"] if card["prompt"][-1][1] == NASTY_SHOWN)
+    assert visible(text) == text
+    assert card["answers"]["t1"]["ppo"]["text"] == NASTY_SHOWN and card["prompt"][0] == ["system", "Be <i>brief</i>."]
     assert "<img" not in text and "\u2028" not in text
 
 

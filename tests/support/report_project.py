@@ -37,7 +37,9 @@ CONTRACT = Contract(
 )
 Sample = dict[str, Any]
 
-NASTY = '</script><script>window.hacked = 1</script><img src="x" onerror="window.hacked = 1">\u2028<!-- & {{ 7 * 7 }}'
+_MARKUP = '</script><script>window.hacked = 1</script><img src="x" onerror="window.hacked = 1">\u2028<!-- & {{ 7 * 7 }}'
+# What steers a terminal, or the direction of a text, is not shown.
+NASTY, NASTY_SHOWN = _MARKUP + "\x1b]0;hacked\x07\x9b2J\x00\u202e", _MARKUP + "�]0;hacked��2J��"
 
 
 def make_project(
