@@ -105,3 +105,16 @@ def test_kills_while_dvc_writes_its_lock_file_change_nothing(whole, tmp_path, is
     assert cut > AIMED // 10, "few kills came while the file was written"
     tally("kill -9 while DVC writes dvc.lock", AIMED // 2, AIMED // 2 - len(wrong))
     assert not wrong
+
+
+def test_a_few_kills_while_dvc_writes_its_lock_file_change_nothing(tmp_path):
+    project, again = copy_of_project(tmp_path), ("sh", "-c", "python -m rlhf_lib.repair && dvc repro prepare")
+    repro(project, *again)
+    expected, cut = results(project), 0
+    (project / "dvc.lock").unlink()
+    for _ in range(3):
+        assert struck(project, WhileTheLockIsWritten(project, 1, 0), *again)
+        cut += not is_lock((project / "dvc.lock").read_text())
+    assert cut
+    repro(project, *again)
+    assert not differences(project, expected)
