@@ -101,6 +101,12 @@ def test_a_place_that_may_not_be_written_is_told_in_one_line(project):
     assert ended(start(project, work)) == (1, [told])
 
 
+def test_a_lock_that_may_not_be_written_is_told_in_one_line(project):
+    (project / ".dvc/tmp").symlink_to("/sys/kernel")  # where not even root can make a folder
+    code, (told,) = ended(start(project, "pass"))
+    assert code == 1 and told.startswith("work: .dvc/tmp/stages: ") and told.endswith("right to read and write there")
+
+
 def test_a_fault_of_the_code_keeps_its_traceback(project):
     code, lines = ended(start(project, "raise KeyError('mine')"))
     assert code == 1 and lines[0].startswith("Traceback") and lines[-1] == "KeyError: 'mine'"
