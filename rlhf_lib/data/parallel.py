@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -33,7 +34,7 @@ def ordered_map(
         yield from map(function, items)
         return
     # not forked: a library that was imported here may have threads, and their locks would be copied as they are
-    with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         waiting: deque[Future[Result]] = deque(pool.submit(function, item) for item in first)
         try:
             for item in items:
@@ -54,6 +55,18 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     items = iter(items)
     while chunk := list(islice(items, size)):
         yield chunk
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as its parent is gone, which may be killed: else it would wait for work for ever."""
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _cores() -> int:

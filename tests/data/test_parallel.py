@@ -1,8 +1,12 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from itertools import count
+from pathlib import Path
 
+import psutil
 import pytest
 
 from rlhf_lib.data.parallel import WAITING, chunks, ordered_map
@@ -65,6 +69,23 @@ def test_what_a_worker_raises_is_raised_after_the_results_before_it(num_proc):
 def test_a_worker_that_the_system_kills_ends_in_one_line():
     with pytest.raises(SystemExit, match="lower num_proc$"):
         list(ordered_map(killed, range(9), 2))
+
+
+def test_workers_end_with_a_parent_that_is_killed():
+    code = (
+        "import os, itertools\n"
+        "from test_parallel import ordered_map, process\n"
+        "if __name__ == '__main__':\n"
+        "    pids = ordered_map(process, itertools.count(), 2)\n"
+        "    print(*{next(pids) for _ in range(4)}, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=Path(__file__).parent, stdout=subprocess.PIPE, timeout=60
+    )
+    workers = [psutil.Process(pid) for pid in map(int, done.stdout.split()) if psutil.pid_exists(pid)]
+    assert done.stdout and not psutil.wait_procs(workers, timeout=20)[1]
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
