@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from rlhf_lib.common.rows import Message
-from rlhf_lib.llm_judge.client import Reply
+from rlhf_lib.llm_judge.protocol import Reply
 from rlhf_lib.measure.estimates import mean_and_se
 
 INSTRUCTIONS = """\

@@ -7,8 +7,8 @@ from shipped_params import check, check_fault
 from standin_llm import answers
 
 from rlhf_lib.llm_judge import judge as llm_judge
-from rlhf_lib.llm_judge.client import Reply, cache_key, parse, request
 from rlhf_lib.llm_judge.judge import Pair
+from rlhf_lib.llm_judge.protocol import Reply, cache_key, parse, request
 
 URL = {"base_url": "http://127.0.0.1:1/v1", "model": "judge"}
 
