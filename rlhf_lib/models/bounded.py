@@ -30,10 +30,9 @@ class Unruly(ParamsError):
     """A chat template that no dialogue can go through; whoever knows where the model was named puts it before this."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, fault: str) -> None:
-        super().__init__(
-            f"the chat template of {tokenizer.name_or_path or 'the model'} {fault}; mend it (chat_template.jinja), take "
-            "it out of the model's files, or name another model"
-        )
+        name = tokenizer.name_or_path or "the model"
+        way_out = "mend it (chat_template.jinja), take it out of the model's files, or name another model"
+        super().__init__(f"the chat template of {name} {fault}; {way_out}")
 
 
 class _OutOfTime(BaseException):

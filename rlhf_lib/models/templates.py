@@ -61,7 +61,8 @@ def check_file(path: str | Path, *tokenizers: PreTrainedTokenizerBase) -> None:
 
 
 def fault(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Why the template serves no question with its answer, neither alone nor after a system's turn; None where it does."""
+    """Why the template serves no question with its answer, neither alone nor after a system's turn; None where it
+    does."""
     template, told = str(tokenizer.chat_template), None
     for first in (("system", "user"), ("user",)):
         asked = _refusal(tokenizer, template, first, True)

@@ -1,4 +1,4 @@
-"""Code of the user's at work: what it raises is told in one line, and what it sets for the whole process is set back."""
+"""Code of the user's at work: what it raises is told in one line, what it sets for the whole process is set back."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def index(weight_map: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         names = load_file(folder / WEIGHTS)
         os.rename(folder / WEIGHTS, folder / "model-00001-of-00002.safetensors")
-        mapped = {name: weight_map for name in names} if isinstance(weight_map, str) else weight_map
+        mapped = dict.fromkeys(names, weight_map) if isinstance(weight_map, str) else weight_map
         (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": mapped}))
 
     return change

@@ -8,8 +8,8 @@ LENGTHS = "[float(len(c[0]['content'])) for c in completions]"
 
 
 class Reward(NamedTuple):
-    """A module's text. told: a pattern of the line that stage ppo ends with; None where it does its work, and its policy
-    is that of the function that only does as it should. ends: whether it would end or stop the process that calls it."""
+    """A module's text. told: a pattern of the line that stage ppo ends with; None where it does its work, and its
+    policy is that of a function that only does as it should. ends: whether it would end the process that calls it."""
 
     text: str
     told: str | None
