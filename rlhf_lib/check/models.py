@@ -18,6 +18,8 @@ from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
 from rlhf_lib.common.hub import one_line
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import directory, templates
+from rlhf_lib.models.bounded import Unruly
 from rlhf_lib.models.stops import NeverEnds, answer_ends
 from rlhf_lib.plan.shapes import base_config
 from rlhf_lib.training import weights
@@ -34,6 +36,9 @@ def faults(sections: Mapping[str, Any], texts: Sequence[str] = ()) -> Iterator[s
     texts = texts or TEXTS
     base = sections.get("base")
     config = None
+    if base is not None and (told := _broken(base.model_name_or_path)):
+        yield f"base.model_name_or_path: {told}"
+        return
     if base is not None and base.model_name_or_path is not None:
         yield from _tokenizer("base.model_name_or_path", base.model_name_or_path, base.model_revision, texts)
     if base is not None and (base.model_name_or_path is None or folder(base.model_name_or_path, base.model_revision)):
@@ -57,6 +62,13 @@ def faults(sections: Mapping[str, Any], texts: Sequence[str] = ()) -> Iterator[s
             yield from _reward_model(name, sections[name], config, texts)
     if {"base", "reward", "ppo"} <= set(sections) and sections["ppo"].critic != "shared":
         yield from _critic(base, sections["reward"], sections["ppo"].critic)
+
+
+def _broken(name: str | None) -> str | None:
+    """What is wrong with the files of a model's directory; None of one of the hub, or of none."""
+    place = os.path.expanduser(name) if name is not None else ""
+    told = directory.fault(place) if os.path.isdir(place) else None
+    return told and f"{name}: {told}"
 
 
 def _critic(base: Any, reward: Any, critic: str) -> Iterator[str]:
@@ -129,6 +141,9 @@ def _reward_model(name: str, section: Any, base: Any, texts: Sequence[str]) -> I
         place = folder(source.location, source.revision)
         if place is None:
             return
+        if told := _broken(source.location):
+            yield f"{where}: {told}"
+            return
         yield from _tokenizer(where, source.location, source.revision, texts, policy=False)
         config = _config(place)
         if config is None:
@@ -158,9 +173,10 @@ def _weights(name: str, auto: Any, config: Any, params: Any, task: weights.Task)
 
 def _config(place: Path) -> Any:
     try:
-        return AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+    except Exception:  # whatever a broken file makes the libraries raise
         return None
+    return None if directory.config_fault(config) else config
 
 
 def _on_meta(auto: Any, config: Any) -> Any:
@@ -169,7 +185,7 @@ def _on_meta(auto: Any, config: Any) -> Any:
     try:
         with torch.device("meta"):
             return auto.from_config(config, trust_remote_code=False)
-    except (ValueError, KeyError, AttributeError, TypeError, RuntimeError, ImportError):
+    except Exception:  # whatever a broken config makes the libraries raise
         return None
 
 
@@ -184,6 +200,7 @@ def _tokenizer(where: str, name: str, revision: str | None, texts: Sequence[str]
     is_whole = os.path.isdir(os.path.expanduser(name))
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+        tokenizer("a")
     except Exception as error:  # the libraries raise whatever they like for a broken file
         told = f"has no tokenizer that can be read ({one_line(error)}); copy the tokenizer's files there"
         yield from [f"{where}: {name} {told}"] if is_whole else []
@@ -196,11 +213,18 @@ def _tokenizer(where: str, name: str, revision: str | None, texts: Sequence[str]
         way = "write one of its tokens as eos_token into tokenizer_config.json"
         yield f"{where}: the tokenizer of {name} has no EOS token, with which answers end; {way}"
     elif policy and where.startswith("base."):
-        try:
-            answer_ends(tokenizer, None)
-        except NeverEnds as fault:
-            yield f"{where}: {fault}"
+        yield from (f"{where}: {fault}" for fault in _template(tokenizer))
     yield from _losses(where, name, tokenizer, texts, policy)
+
+
+def _template(tokenizer: Any) -> Iterator[str]:
+    """A chat template that runs wild, ends no answer, or does not take a question."""
+    try:
+        answer_ends(tokenizer, None)
+        if tokenizer.chat_template is not None and (told := templates.fault(tokenizer)):
+            yield told
+    except (NeverEnds, Unruly) as fault:
+        yield str(fault)
 
 
 def _losses(where: str, name: str, tokenizer: Any, texts: Sequence[str], policy: bool) -> Iterator[str]:

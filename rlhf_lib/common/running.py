@@ -69,7 +69,7 @@ def outer_fault(error: BaseException) -> str | None:
             return f"the disk is full; free some space: {GO_ON}"
         if isinstance(seen, OSError) and number in _BARRED and seen.filename is not None:
             return f"{seen.filename}: {seen.strerror}; give this user the right to read and write there"
-        seen = seen.__cause__ or seen.__context__
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return None
 
 

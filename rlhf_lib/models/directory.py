@@ -7,6 +7,8 @@ tokenizer that knows no word.
 from __future__ import annotations
 
 import json
+import os
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,28 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerBase
 from transformers import __version__ as transformers_version
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_READ = (".json", ".safetensors", ".jinja", ".model", ".txt")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+_LARGEST = {"num_hidden_layers": 10_000, "hidden_size": 1_000_000, "vocab_size": 100_000_000}
 _COPY = "copy the model's directory again"
 
 
 def fault(path: str | Path) -> str | None:
     """What is wrong with the files of a model's directory, and the way out; None where nothing is seen to be."""
     folder = Path(path)
-    return _config_fault(folder) or _weights_fault(folder) or _tokenizer_fault(folder)
+    return _files_fault(folder) or _config_fault(folder) or _weights_fault(folder) or _tokenizer_fault(folder)
+
+
+def _files_fault(folder: Path) -> str | None:
+    """Files that cannot be read: pipes, whose readers wait for ever, links to nothing, and what this user may not."""
+    for file in sorted(folder.iterdir()):
+        if file.suffix not in _READ or file.is_dir():
+            continue
+        if not file.is_file():
+            return f"{file.name} in it is a link to nothing, or no regular file; {_COPY}"
+        if not os.access(file, os.R_OK):
+            return f"{file.name} in it may not be read; give this user the right to (chmod u+r)"
+    return None
 
 
 def _config_fault(folder: Path) -> str | None:
@@ -30,10 +46,16 @@ def _config_fault(folder: Path) -> str | None:
         if (folder / "adapter_config.json").is_file():
             return "adapters without the model that they belong to; merge them into it (peft's merge_and_unload)"
         return f"no config.json in it; {_COPY}"
+    if (folder / "adapter_config.json").is_file():  # transformers would load the model that it names
+        return (
+            "adapter_config.json in it, of adapters to another model; merge them into that (peft's merge_and_unload), "
+            "or take the file out"
+        )
     config = _json(folder / "config.json")
-    if not isinstance(config, dict) or not config.get("model_type"):
+    if not isinstance(config, dict) or not isinstance(kind := config.get("model_type"), str) or not kind:
         return f"config.json in it is cut short, or names no model_type; {_COPY}"
-    kind = config["model_type"]
+    if any("/" in str(config.get(name)) for name in ("_attn_implementation", "attn_implementation")):
+        return "config.json in it names code of the hub as its attention, which is never run here; take that out of it"
     if kind in CONFIG_MAPPING:
         return None
     if config.get("auto_map"):
@@ -58,8 +80,12 @@ def _weights_fault(folder: Path) -> str | None:
         shards = _json(index)
         if not isinstance(shards, dict) or not isinstance(shards.get("weight_map"), dict):
             return f"{_INDEX} in it is cut short; {_COPY}"
-        names = sorted(set(shards["weight_map"].values()))
+        names = sorted({str(name) for name in shards["weight_map"].values()})
+        if not names:
+            return f"{_INDEX} in it names no weights; {_COPY}"
     for name in names:
+        if os.path.isabs(name) or os.pardir in Path(name).parts:
+            return f"{name}, which {_INDEX} names, lies outside of it; {_COPY}"
         if not (folder / name).is_file():
             return f"{name}, which {_INDEX} names, is missing; {_COPY}"
         if not _is_whole(folder / name):
@@ -75,9 +101,9 @@ def _tokenizer_fault(folder: Path) -> str | None:
             return (
                 "no tokenizer in it (tokenizer.json); copy the files of the tokenizer that it was trained with into it"
             )
-    for file in (config, folder / "tokenizer.json"):
-        if file.is_file() and _json(file) is None:
-            return f"{file.name} in it is cut short; copy it again"
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
+        if (folder / name).is_file() and not isinstance(_json(folder / name), dict):
+            return f"{name} in it is cut short; copy it again"
     return None
 
 
@@ -109,12 +135,39 @@ def tokenizer_fault(tokenizer: PreTrainedTokenizerBase, embeddings: int) -> str 
             "its tokenizer knows no words: the vocabulary is missing; copy the files of the tokenizer that it was "
             "trained with into it"
         )
+    token, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if highest >= max(embeddings, len(tokenizer)):
+        return (
+            f"its tokenizer gives {token} the id {highest:,}, the model embeds {embeddings:,}; copy the files of the "
+            "tokenizer that it was trained with into it"
+        )
     if (size := tokenizer.vocab_size) > embeddings:
         return (
             f"its tokenizer has {size:,} tokens, the model {embeddings:,}: it is another model's; copy the files of "
             "the tokenizer that it was trained with into it"
         )
     return None
+
+
+def config_fault(config: Any) -> str | None:
+    """Which size in a config no model has; None where all are possible."""
+    sizes = config.get_text_config()
+    for name, most in _LARGEST.items():
+        value = getattr(sizes, name, None)
+        if isinstance(value, int | float | str) and not (isinstance(value, int) and 1 <= value <= most):
+            return f"its config.json gives {name} as {reprlib.repr(value)}; copy that of the model"
+    return None
+
+
+def size_fault(path: str | Path, parameters: int) -> str | None:
+    """Why the weights in a directory are not those of a model of so many parameters, each of which takes half a byte at
+    least; None where they may be."""
+    found = sum(file.stat().st_size for file in Path(path).glob("*.safetensors"))
+    if parameters <= 2 * found:
+        return None
+    return (
+        f"its config.json asks for {parameters:,} weights, and it has {found:,} bytes of them; give both of one model"
+    )
 
 
 def library_fault(error: Exception) -> str | None:

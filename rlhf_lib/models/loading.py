@@ -6,22 +6,28 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN, NewGELUActivation
 from transformers.utils import logging
 
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import attention, contract, directory, hardware
+from rlhf_lib.models.bounded import Unruly
 from rlhf_lib.models.proof import prove_packing
 from rlhf_lib.models.settled import settle
 
 # Keys that transformers writes with the machine's or the moment's values: they would change the hash of the out.
 _UNSTABLE_TOKENIZER_KEYS = ("is_local", "local_files_only", "name_or_path")
+
+
+class Unfit(Exception):
+    """A model that cannot serve: what is wrong with it, and what to do."""
 
 
 def init_kwargs() -> dict[str, Any]:
@@ -47,13 +53,24 @@ def fetch(auto_class: Any, name: str | Path, revision: str | None, **kwargs: Any
 
 def fetch_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer in a directory or of the hub, its chat template settled."""
-    tokenizer = fetch(AutoTokenizer, name, revision)
-    settle(tokenizer)
-    return tokenizer
+    try:
+        tokenizer = fetch(AutoTokenizer, name, revision)
+        settle(tokenizer)
+        return tokenizer
+    except Exception as error:  # whatever a broken file makes the libraries raise
+        if revision is None and os.path.isdir(name) and directory.library_fault(error) is None:
+            raise Unfit(
+                f"its tokenizer cannot be read ({one_line(error)}); copy the tokenizer's files again"
+            ) from error
+        raise
 
 
-class Unfit(Exception):
-    """A model that cannot serve: what is wrong with it, and what to do."""
+def fetch_config(name: str | Path, revision: str | None = None) -> Any:
+    """The config in a directory or of the hub; an `Unfit` where its sizes are those of no model."""
+    config = fetch(AutoConfig, name, revision)
+    if told := directory.config_fault(config):
+        raise Unfit(told)
+    return config
 
 
 @contextmanager
@@ -66,13 +83,14 @@ def explaining(fault: str, name: str, revision: str | None, instead: str, wanted
         if revision is None and os.path.isdir(name):
             check_directory(name)
         yield
-    except Unfit as unfit:
+    except (Unfit, Unruly) as unfit:
         raise ParamsError(f"{fault}: {unfit}") from None
     except Exception as error:  # whatever a broken file makes the libraries raise
         if told := attention_fault(error):
             raise ParamsError(told) from None
         reason = directory.library_fault(error) or explain(error, name, revision, "model", instead)
-        raise ParamsError(f"{fault}: {reason or f'{one_line(error)}; {wanted}'}") from None
+        said = one_line(error).removesuffix(".")
+        raise ParamsError(f"{fault}: {reason or f'{said} ({type(error).__name__}); {wanted}'}") from None
 
 
 def attention_fault(error: Exception) -> str | None:
@@ -90,6 +108,7 @@ def fetch_causal(name: str, revision: str | None) -> tuple[PreTrainedModel, PreT
     An `Unfit` where weights are missing or not finite, or where the tokenizer is not the model's.
     """
     tokenizer = fetch_tokenizer(name, revision)
+    check_size(name, AutoModelForCausalLM, fetch_config(name, revision))
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with only_errors():
         model, info = fetch(AutoModelForCausalLM, name, revision, **options, **init_kwargs())
@@ -103,6 +122,16 @@ def check_directory(path: str | Path) -> None:
     """An `Unfit` where the files of a model's directory show that it cannot be loaded."""
     if told := directory.fault(path):
         raise Unfit(told)
+
+
+def check_size(name: str | Path, auto_class: Any, config: Any) -> None:
+    """An `Unfit` where the weights in a directory are far too few for its config: the rest would be drawn at random,
+    and may not fit into the memory."""
+    if os.path.isdir(name):
+        with only_errors(), torch.device("meta"):
+            model = auto_class.from_config(deepcopy(config), trust_remote_code=False)
+        if told := directory.size_fault(name, model.num_parameters()):
+            raise Unfit(told)
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:

@@ -114,6 +114,8 @@ def unfit(model: PreTrainedModel) -> str | None:
             shows = _shows_hidden_states(model, rows[0])
     except Exception as error:  # whatever a model makes of inputs that it does not know
         return f"{name}: its forward pass fails: {type(error).__name__}: {one_line(error)}"
+    if not all(bool(logits.isfinite().all()) for logits in whole):
+        return f"{name}: its logits are not finite; name a model whose training went well"
     if _difference(cut, [logits[:-1] for logits in whole]) > _tolerance(model):
         return f"{name}: no causal language model: a token's logits change with the tokens that follow it"
     if not shows:

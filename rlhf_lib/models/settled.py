@@ -8,7 +8,10 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlhf_lib.common.rows import Message
+from rlhf_lib.models.bounded import Unruly, apply
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 # Llama 3's own template falls back on.
 TODAY = date(2024, 7, 26)
 _DIRECTIVE = re.compile(r"%-?[aAbBdeHIjmMpSyY]")  # of strftime; %-d is glibc's day without a zero
+_BY_CHANCE = re.compile(r"\|\s*random\b|\blipsum\b")  # what Jinja has of it
 _FREEZES = "{%- macro strftime_now(format) -%}"
 _BEGINS = "{{ bos_token }}"
 _GUARD = (
@@ -32,10 +36,12 @@ _GUARDED = re.compile(re.escape(_GUARD).replace("BREAK_UP", ".*?"))
 def settle(tokenizer: PreTrainedTokenizerBase) -> None:
     """Change the tokenizer's chat template, where it has one, in place: its day becomes `TODAY`, dialogues begin with
     the BOS token where the tokenizer's texts do, and the text of a special token inside a message is broken up by a
-    space. A template that is so already stays as it is."""
+    space. A template that is so already stays as it is. An `Unruly` where it cannot be made to."""
     if tokenizer.chat_template is None:
         return
     template = tokenizer.get_chat_template()  # where there are several, the one that dialogues go through
+    if chance := _BY_CHANCE.search(template):
+        raise Unruly(tokenizer, f"writes something else each time ({chance[0]})")
     tokenizer.chat_template = freeze_date(template)
     tokenizer.chat_template = guard(tokenizer.chat_template, _structure(tokenizer))
     if adds_bos(tokenizer) and _first_token(tokenizer) not in (tokenizer.bos_token_id, None):
@@ -117,12 +123,9 @@ def _first_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
 def _rendered(tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool) -> str | None:
     """A question, with its answer unless that is asked for, as the template writes it; None where it takes it neither
     alone nor after a system turn."""
-    question, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}
+    question, answer = Message(role="user", content="a"), Message(role="assistant", content="a")
     asked = [question] if add_generation_prompt else [question, answer]
-    for messages in ([{"role": "system", "content": "a"}, *asked], asked):
+    for messages in ([Message(role="system", content="a"), *asked], asked):
         with suppress(Exception):  # a template raises what it likes; `templates` tells it by the row
-            text: Any = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-            return text
+            return apply(tokenizer, messages, add_generation_prompt)
     return None

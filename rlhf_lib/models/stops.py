@@ -70,10 +70,10 @@ def as_config(ends: list[int]) -> int | list[int]:
 
 
 def as_list(ids: int | Iterable[int] | None) -> list[int]:
-    """The ids that a config gives as one, as a list, or not at all."""
+    """The ids that a config gives as one, as a list, or not at all; what else it gives is none."""
     if ids is None:
         return []
-    return [ids] if isinstance(ids, int) else list(ids)
+    return [number for number in ([ids] if isinstance(ids, int | str) else ids) if isinstance(number, int)]
 
 
 def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlhf_lib.common.rows import Message, read_values
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.bounded import apply
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# What a message may say: signs that are easily taken for others, and so much that a cut is seen.
+_PROBE = f"""a < b & "c" > 'é'\n中 {"0 " * 2_000}"""
 _WAY_OUT = "leave such rows out of the sources, or name a model whose template takes them"
 
 
@@ -30,7 +33,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], add_
     if told := _refusal(tokenizer, str(tokenizer.chat_template), roles, add_generation_prompt):
         raise TemplateFault(told)
     try:
-        return _apply(tokenizer, messages, add_generation_prompt)
+        return apply(tokenizer, messages, add_generation_prompt)
     except Exception as error:
         raise TemplateFault(_told(tokenizer, roles, f"fails: {_one_line(error)}")) from None
 
@@ -57,6 +60,18 @@ def check_file(path: str | Path, *tokenizers: PreTrainedTokenizerBase) -> None:
         check_rows(tokenizer, prompts, str(path))
 
 
+def fault(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Why the template serves no question with its answer, neither alone nor after a system's turn; None where it
+    does."""
+    template, told = str(tokenizer.chat_template), None
+    for first in (("system", "user"), ("user",)):
+        asked = _refusal(tokenizer, template, first, True)
+        told = asked or _refusal(tokenizer, template, (*first, "assistant"), False)
+        if told is None:
+            return None
+    return told
+
+
 @contextmanager
 def of_row(file: str, number: int) -> Iterator[None]:
     """A context that renders row `number`, from 1, of a file: what a template refuses becomes a `ParamsError` that
@@ -73,23 +88,20 @@ def _refusal(
 ) -> str | None:
     """Why the template cannot serve messages of these roles; None where it can.
 
-    It is tried with a word of its own in each message, so that whatever a template does to texts (trims them, cuts
-    thoughts out of old turns) is not taken for a loss. `template` is here for the cache: a tokenizer's can be changed.
+    It is tried with a text of its own in each message, which has nothing that a template may well take out of texts
+    (space around them, thoughts of old turns). `template` is here for the cache: a tokenizer's can be changed.
     """
-    words = [f"w{number}w" for number in range(len(roles))]
-    messages = [Message(role=role, content=word) for role, word in zip(roles, words, strict=True)]
+    texts = [f"W{number}w {_PROBE} w{number}W" for number in range(len(roles))]
+    messages = [Message(role=role, content=text) for role, text in zip(roles, texts, strict=True)]
     try:
-        text = _apply(tokenizer, messages, add_generation_prompt).casefold()
+        written = apply(tokenizer, messages, add_generation_prompt)
     except Exception as error:
         return _told(tokenizer, roles, f"refuses them: {_one_line(error)}")
-    lost = next((number for number, word in enumerate(words) if word not in text), None)
+    lost = next((number for number, text in enumerate(texts) if text not in written), None)
     if lost is None:
         return None
-    return _told(tokenizer, roles, f"leaves out the text of message {lost + 1} ({roles[lost]})")
-
-
-def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], add_generation_prompt: bool) -> Any:
-    return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+    does = "changes" if f"w{lost}w" in written.casefold() else "leaves out"
+    return _told(tokenizer, roles, f"{does} the text of message {lost + 1} ({roles[lost]})")
 
 
 def _told(tokenizer: PreTrainedTokenizerBase, roles: tuple[str, ...], what: str) -> str:

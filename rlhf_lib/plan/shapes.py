@@ -17,6 +17,7 @@ from transformers import (
 from rlhf_lib.base.params import BaseParams
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models.directory import config_fault
 from rlhf_lib.scoring.source import RewardSource
 from rlhf_lib.training import memory, weights
 from rlhf_lib.training.memory import ModelShape
@@ -44,13 +45,16 @@ def read_config(name: str, revision: str | None, param: str) -> Any:
     """The config in a directory, or of a hub model in the cache; nothing is downloaded."""
     place = Path(name).expanduser()
     try:
-        return AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             place if place.is_dir() else name,
             revision=revision,
             local_files_only=not place.is_dir(),
             trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError):
+        if told := config_fault(config):
+            raise ParamsError(f"{PARAMS_FILE}: {param}: {name}: {told}")
+        return config
+    except Exception:  # whatever a broken file makes the libraries raise
         if place.is_dir():
             told = "has no config.json that transformers knows; copy that of the model there"
             raise ParamsError(f"{PARAMS_FILE}: {param}: {name} {told}") from None

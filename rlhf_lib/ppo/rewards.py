@@ -19,6 +19,7 @@ from transformers import TrainerState
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.ppo import arguments
+from rlhf_lib.ppo.users_code import users_code
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.scoring.source import RewardSource, parse
 
@@ -150,18 +151,16 @@ def _load(source: RewardSource, normalize: bool, batch_size: int) -> RewardFunct
 def load_function(module_name: str, attribute: str) -> Callable[..., Any]:
     """The function of a module, looked up from the project's root; a `ParamsError` where there is none."""
     where = f"params.yaml: ppo.reward_funcs: {module_name}:{attribute}"
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise ParamsError(
-                f"{where}: no module {error.name}; modules are looked up from the project's root, where "
-                "rewards/mine.py is rewards.mine"
-            ) from None
-        raise ParamsError(f"{where}: it imports {error.name}, which is not installed; install it") from None
-    except Exception as error:
-        error.add_note(f"raised by importing {module_name} (params.yaml: ppo.reward_funcs)")
-        raise
+    with users_code(f"{module_name}:{attribute}: the import of {module_name}"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name and f"{module_name}.".startswith(f"{error.name}."):
+                raise ParamsError(
+                    f"{where}: no module {error.name}; modules are looked up from the project's root, where "
+                    "rewards/mine.py is rewards.mine"
+                ) from None
+            raise ParamsError(f"{where}: it imports {error.name}, which is not installed; install it") from None
     function = getattr(module, attribute, None)
     if function is None:
         names = [name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name, None))]
@@ -181,7 +180,7 @@ def _rewards(
     columns: Mapping[str, Sequence[Any]],
     trainer_state: TrainerState | None,
 ) -> list[float | None]:
-    """One function's rewards, checked. What a user's function raises passes, with a note of which function it was."""
+    """One function's rewards, checked; a `ParamsError` for what it raises."""
     if not prompts:
         return []
     if isinstance(function, RewardModel):
@@ -193,13 +192,11 @@ def _rewards(
     keywords["prompts"] = list(prompts)
     keywords["completions"] = [[{"role": "assistant", "content": text}] for text in completions]
     keywords["trainer_state"] = trainer_state
-    try:
-        given = function(**copy.deepcopy(keywords))  # what it edits, no other function and no trainer sees
+    own = copy.deepcopy(keywords)  # what it edits, no other function and no trainer sees
+    with users_code(f"the reward function {name}"):
+        given = function(**own)
         if inspect.iscoroutine(given):
             given = asyncio.run(given)
-    except Exception as error:
-        error.add_note(f"raised by the reward function {name} (params.yaml: ppo.reward_funcs)")
-        raise
     return _checked(name, given, len(prompts))
 
 

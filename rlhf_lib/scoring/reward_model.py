@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.rows import Message
@@ -20,10 +20,12 @@ from rlhf_lib.models.chat import dialogue_ids, last_tokens
 from rlhf_lib.models.heads import score_in_fp32
 from rlhf_lib.models.loading import (
     Unfit,
+    check_size,
     check_tokenizer,
     context_length,
     explaining,
     fetch,
+    fetch_config,
     fetch_tokenizer,
     fuse_gelu,
     init_kwargs,
@@ -246,11 +248,12 @@ def read_classifier(
     must_be = f"it must be a {wanted} with config.json, safetensors and tokenizer"
     with explaining(fault, name, revision, "name a directory", must_be):
         tokenizer = fetch_tokenizer(name, revision)
-        config = fetch(AutoConfig, name, revision)
+        config = fetch_config(name, revision)
         if type(config) not in AutoModelForSequenceClassification._model_mapping:
             raise Unfit(
                 f"transformers has no sequence classifier of architecture {config.model_type}; name another model"
             )
+        check_size(name, AutoModelForSequenceClassification, config)
         # Set here: as an argument, it is refused by a config of problem type single_label_classification.
         config.num_labels = 1
         options = {"config": config, "ignore_mismatched_sizes": True, "output_loading_info": True}

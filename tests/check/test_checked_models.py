@@ -13,7 +13,15 @@ from checked import TEXTS, save_model, told, with_values, write_rows
 from encoders import CONTEXT, save_encoder
 from project import ROOT
 from tiny_models import TEXTS as KNOWN
-from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM, T5Config, T5ForConditionalGeneration, ViTConfig
+from transformers import (
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+    ViTConfig,
+    ViTModel,
+)
 
 from rlhf_lib.base.model import fresh_tokenizer
 from rlhf_lib.check import models
@@ -85,7 +93,7 @@ def test_reward_bases_that_cannot_read_pairs_are_told():
     tokenizer = fresh_tokenizer(TEXTS, 300)
     sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": len(tokenizer)}
     T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained("seq2seq")
-    ViTConfig(hidden_size=8).save_pretrained("vision")
+    ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1)).save_pretrained("vision")
     for name in ("seq2seq", "vision"):
         tokenizer.save_pretrained(name)
     faults = told({"reward.model_name_or_path": "./seq2seq", "judge.model_name_or_path": "./vision"})

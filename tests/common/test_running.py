@@ -123,6 +123,16 @@ def test_what_is_no_fault_of_the_disk(error):
     assert outer_fault(error) is None
 
 
+def test_what_was_handled_is_no_fault():
+    try:
+        try:
+            raise PermissionError(13, "Permission denied", "x")
+        except OSError:
+            raise KeyError("mine") from None
+    except KeyError as error:
+        assert outer_fault(error) is None
+
+
 def test_two_at_once_in_a_workspace_are_one_too_many(project):
     first = start(project, WAITS)
     pid = wait_for(project / "started")
