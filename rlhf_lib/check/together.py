@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,13 +17,6 @@ from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
 
-# What stages write, and which stage reads of it what params name; anything else would be a circle, or an input that
-# DVC does not see change.
-OUTS = (
-    *(paths.BASE, paths.SFT, paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO),
-    *(paths.RAW, paths.SPLITS, paths.REJECTED, paths.LLM_JUDGE_ROWS, paths.REPORT, "metrics"),
-    *("data/negatives", "data/reference", "data/samples", "data/scores"),
-)
 START = (paths.BASE, paths.SFT)  # of a reward model
 # transformers' names for the places to log to
 TRACKERS = (
@@ -81,31 +73,6 @@ def critic(reward: RewardParams, ppo: PPOParams) -> Iterator[str]:
         )
 
 
-def made(path: str) -> str | None:
-    """The out of the graph that `path` is, or lies in."""
-    relative = os.path.relpath(os.path.expanduser(path))
-    return next((out for out in OUTS if f"{relative}/".startswith(f"{out}/")), None)
-
-
-def circles(
-    load: LoadParams, prepare: PrepareParams, base: BaseParams, reward: JudgeParams, judge: JudgeParams, ppo: PPOParams
-) -> Iterator[str]:
-    """Inputs that come from a stage that does not run before the one that reads them."""
-    named = {
-        "prepare.tokenizer_name_or_path": (prepare.tokenizer_name_or_path, ()),
-        "base.model_name_or_path": (base.model_name_or_path, ()),
-        "reward.model_name_or_path": (reward.model_name_or_path, START),
-        "judge.model_name_or_path": (judge.model_name_or_path, START),
-        **{f"load.sources[{i}].path": (source.path, ()) for i, source in enumerate(load.sources)},
-        **{f"ppo.reward_funcs[{i}]": (entry, (paths.REWARD,)) for i, entry in enumerate(ppo.reward_funcs)},
-    }
-    for name, (path, allowed) in named.items():
-        out = made(path) if path else None
-        if out is not None and out not in allowed:
-            may = f"; it may be {' or '.join(allowed)}" if allowed else ""
-            yield f"{name}: {path} is made by a stage that does not run before this one{may}; copy it to another place"
-
-
 def lengths(
     base: BaseParams, sft: Any, reward: JudgeParams, judge: JudgeParams, reference: Any, ppo: PPOParams, evaluate: Any
 ) -> Iterator[str]:
@@ -148,7 +115,6 @@ RULES: dict[Rule, tuple[str, ...]] = {
     mixture: ("load", "prepare"),
     tested: ("load", "evaluate"),
     candidates: ("best_of_n", "evaluate"),
-    circles: ("load", "prepare", "base", "reward", "judge", "ppo"),
     lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "evaluate"),
     drop_patterns: ("prepare",),
     trackers: ("ppo",),

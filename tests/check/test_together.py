@@ -37,22 +37,6 @@ FILE = {"reader": "file", "path": "rows.jsonl"}
             ["prepare.mixture.sft_static.roles: the source cannot have the role prompts; its rows can have: sft, test"],
         ),
         (
-            {"reward.model_name_or_path": "models/ppo", "ppo.reward_funcs": ["./models/judge", "models/reward"]},
-            [
-                "reward.model_name_or_path: models/ppo is made by a stage that does not run before this one; it may be "
-                "models/base or models/sft; copy it to another place",
-                "ppo.reward_funcs[0]: ./models/judge is made by a stage that does not run before this one; it may be "
-                "models/reward; copy it to another place",
-            ],
-        ),
-        (
-            {"load.sources": [{**FILE, "path": "data/splits/sft_train.jsonl"}, {"reader": "demo"}]},
-            [
-                "load.sources[0].path: data/splits/sft_train.jsonl is made by a stage that does not run before this "
-                "one; copy it to another place"
-            ],
-        ),
-        (
             {"sft.max_length": 161, "judge.max_length": 161},
             [
                 f"{name}.max_length: 161 tokens, but the fresh model has base.n_positions: 160; lower it"
