@@ -142,6 +142,8 @@ def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
 
 
 def _files(named: Named) -> list[str]:
+    if named.kind == "folder" and not os.path.isfile(os.path.join(named.name, "config.json")):
+        return []  # it is no model, and may hold anything
     try:
         return files(named, Path())
     except (OSError, ValueError):  # a NUL in it

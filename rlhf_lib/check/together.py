@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from rlhf_lib.base.params import BaseParams
@@ -18,11 +19,17 @@ from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
 
 START = (paths.BASE, paths.SFT)  # of a reward model
-# transformers' names for the places to log to
-TRACKERS = (
-    *("azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow"),
-    *("neptune", "swanlab", "tensorboard", "trackio", "wandb"),
-)
+# transformers' names for the places to log to, and the packages of which each needs one
+TRACKERS = {
+    **{name: (name,) for name in ("clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "mlflow", "neptune")},
+    **{name: (name,) for name in ("swanlab", "trackio", "wandb")},
+    **{
+        "azure_ml": ("azureml",),
+        "flyte": ("flytekit",),
+        "kubeflow": (),
+        "tensorboard": ("tensorboard", "tensorboardX"),
+    },
+}
 
 Rule = Callable[..., Iterator[str]]
 
@@ -105,10 +112,14 @@ def drop_patterns(prepare: PrepareParams) -> Iterator[str]:
 
 
 def trackers(ppo: PPOParams) -> Iterator[str]:
-    """Places to log to that transformers does not know."""
+    """Places to log to that transformers does not know, or whose package is not here."""
     for name in ppo.report_to:
+        packages = TRACKERS.get(name, ())
         if name not in (*TRACKERS, "all"):
-            yield f"ppo.report_to: {shown(name)} is none that transformers reports to; those are {', '.join(TRACKERS)}"
+            known = ", ".join(sorted(TRACKERS))
+            yield f"ppo.report_to: {shown(name)} is none that transformers reports to; those are {known}"
+        elif packages and not any(map(find_spec, packages)):
+            yield f"ppo.report_to: {name}: the package {packages[0]} is not installed; install it, or take this out"
 
 
 RULES: dict[Rule, tuple[str, ...]] = {

@@ -75,8 +75,12 @@ FILE = {"reader": "file", "path": "rows.jsonl"}
             ],
         ),
         (
-            {"ppo.report_to": ["wandb", "wandbb"]},
-            ["ppo.report_to: 'wandbb' is none that transformers reports to; those are " + ", ".join(together.TRACKERS)],
+            {"ppo.report_to": ["kubeflow", "wandbb"]},
+            [
+                "ppo.report_to: 'wandbb' is none that transformers reports to; those are azure_ml, clearml, "
+                "codecarbon, comet_ml, dagshub, dvclive, flyte, kubeflow, mlflow, neptune, swanlab, tensorboard, "
+                "trackio, wandb"
+            ],
         ),
     ],
 )
@@ -96,13 +100,26 @@ def test_every_fault_is_told_and_the_first_names_their_number():
 
 
 def test_the_trackers_are_those_of_transformers():
-    assert list(together.TRACKERS) == sorted(INTEGRATION_TO_CALLBACK)
+    assert sorted(together.TRACKERS) == sorted(INTEGRATION_TO_CALLBACK)
+
+
+def test_a_tracker_whose_package_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setitem(together.TRACKERS, "wandb", ("no_such_package",))
+    monkeypatch.setitem(together.TRACKERS, "tensorboard", ("no_such_package", "torch"))
+    assert faults(with_values({"ppo.report_to": ["tensorboard", "wandb"]})) == [
+        "params.yaml: ppo.report_to: wandb: the package no_such_package is not installed; install it, or take this out"
+    ]
 
 
 @pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|aa)+$", r"(x+x+)+y", r"^(\d+)*$", r"(.*a){25}b", r"\s+" * 6 + "x"])
 def test_patterns_without_end_are_found(pattern, monkeypatch):
     monkeypatch.setattr(patterns, "SECONDS", 2.0)
     assert list(patterns.too_slow([pattern])) == [pattern]
+
+
+def test_only_the_first_patterns_without_end_are_waited_for(monkeypatch):
+    monkeypatch.setattr(patterns, "SECONDS", 0.5)
+    assert len(list(patterns.too_slow([rf"(a+)+{n}" for n in range(100)]))) == 3
 
 
 def test_ordinary_patterns_are_taken():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -158,7 +159,9 @@ def unclear(done: Outcome) -> str | None:
 
 
 def last_line(output: str) -> str:
-    return (output.strip().splitlines() or [""])[-1]
+    """The last line that is no progress bar, nor what one leaves behind."""
+    lines = [line.strip() for line in re.split(r"[\n\r]|\x1b\[A", output)]
+    return ([line for line in lines if ": " in line and "%|" not in line] or [""])[-1]
 
 
 def unchanged(mutation: Mutation, stage: str, start: Path, folder: Path) -> Iterator[str]:
