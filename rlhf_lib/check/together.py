@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -102,6 +103,14 @@ def lengths(
             yield f"{name}: {length} tokens leave {room}; lower it"
 
 
+def memory(base: BaseParams) -> Iterator[str]:
+    """A fresh model whose weights alone are more than this machine's memory: Linux would kill the stage."""
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if base.model_name_or_path is None and 4 * base.weights > here:
+        sizes = f"{4 * base.weights / 2**30:.0f} GiB, and this machine has {here / 2**30:.0f} GiB"
+        yield f"base.n_embd: the weights of the fresh model would take {sizes}; make it or its layers fewer"
+
+
 def drop_patterns(prepare: PrepareParams) -> Iterator[str]:
     """Regular expressions that would take for ever."""
     for pattern in too_slow(prepare.drop_patterns):
@@ -126,6 +135,7 @@ RULES: dict[Rule, tuple[str, ...]] = {
     mixture: ("load", "prepare"),
     tested: ("load", "evaluate"),
     candidates: ("best_of_n", "evaluate"),
+    memory: ("base",),
     lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "evaluate"),
     drop_patterns: ("prepare",),
     trackers: ("ppo",),

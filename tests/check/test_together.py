@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 from checked import with_values
 from shipped_params import fault
@@ -17,6 +18,7 @@ PROJECT = pytest.mark.usefixtures("folder")
 
 
 FILE = {"reader": "file", "path": "rows.jsonl"}
+MEMORY = round(psutil.virtual_memory().total / 2**30)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,15 @@ FILE = {"reader": "file", "path": "rows.jsonl"}
 def test_what_does_not_fit_together_is_told(changes, expected, monkeypatch):
     monkeypatch.setattr(patterns, "SECONDS", 2.0)
     assert faults(with_values(changes)) == [f"params.yaml: {text}" for text in expected]
+
+
+@pytest.mark.skipif(MEMORY > 358, reason="has the memory")
+def test_a_model_larger_than_memory_is_told():
+    # 12 x 5 x 40,000^2 + (1,024 + 160) x 40,000 weights of 4 bytes
+    assert faults(with_values({"base.n_embd": 40_000, "base.n_layer": 5})) == [
+        "params.yaml: base.n_embd: the weights of the fresh model would take 358 GiB, and this machine has "
+        f"{MEMORY} GiB; make it or its layers fewer"
+    ]
 
 
 def test_every_fault_is_told_and_the_first_names_their_number():

@@ -10,6 +10,7 @@ from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from rlhf_lib.check.sections import SECTIONS
+from rlhf_lib.common.schema import examine
 from rlhf_lib.preset.state import Origin
 
 INTS = (0, 1, -1, 2, 3, 7, 8, 9, 64, 1000, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63, -(2**63), 10**30, 10**400)
@@ -210,7 +211,7 @@ def mutations(seed: int, number: int) -> Iterator[Mutation]:
             params[section] |= deepcopy(way)
             changes = {f"{section}.{key}": value for key, value in way.items()}
         for key in keys:
-            value = _value(random_, section, key, params[section][key] if key else params[section])
+            value = _value(random_, params, section, key)
             changes[f"{section}.{key}".rstrip(".")] = value
             place = params[section] if key else params
             if value is ...:
@@ -220,17 +221,24 @@ def mutations(seed: int, number: int) -> Iterator[Mutation]:
         yield Mutation(changes, params)
 
 
-def _value(random_: random.Random, section: str, key: str, now: Any) -> Any:
-    """A value of the right type three times in four."""
+def _value(random_: random.Random, start: dict[str, Any], section: str, key: str) -> Any:
+    """Another value of a key: most are of the right type, and most of those fit into the section."""
+    now = start[section].get(key) if key else start[section]
     kind = random_.random()
     if kind < 0.03:
         return ...
     if kind < 0.15:
         return random_.choice([*WRONG, [now], {"x": now}, str(now)])
-    if near := NEAR.get(f"{section}.{key}", NEAR.get(key or section)):
-        return random_.choice(near)
-    hint = get_type_hints(SECTIONS[section], include_extras=True)[key] if key else str
-    return random_.choice([value for value in _typed(hint, now) if type(value) is not type(now) or value != now])
+    values = list(NEAR.get(f"{section}.{key}", NEAR.get(key or section, ())))
+    if not values:
+        typed = _typed(get_type_hints(SECTIONS[section], include_extras=True)[key], now)
+        values = [value for value in typed if type(value) is not type(now) or value != now]
+    taken = [value for value in values if key and not isinstance(_examined(start, section, key, value), list)]
+    return random_.choice(taken if taken and random_.random() < 0.6 else values)
+
+
+def _examined(start: dict[str, Any], section: str, key: str, value: Any) -> Any:
+    return examine(SECTIONS[section], {**start[section], key: value}, section)
 
 
 def _typed(hint: Any, now: Any) -> list[Any]:
