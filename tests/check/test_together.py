@@ -87,7 +87,7 @@ MEMORY = round(psutil.virtual_memory().total / 2**30)
     ],
 )
 def test_what_does_not_fit_together_is_told(changes, expected, monkeypatch):
-    monkeypatch.setattr(patterns, "SECONDS", 2.0)
+    monkeypatch.setattr(patterns, "SECONDS", 1)
     assert faults(with_values(changes)) == [f"params.yaml: {text}" for text in expected]
 
 
@@ -124,12 +124,12 @@ def test_a_tracker_whose_package_is_not_installed_is_told(monkeypatch):
 
 @pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|aa)+$", r"(x+x+)+y", r"^(\d+)*$", r"(.*a){25}b", r"\s+" * 6 + "x"])
 def test_patterns_without_end_are_found(pattern, monkeypatch):
-    monkeypatch.setattr(patterns, "SECONDS", 2.0)
+    monkeypatch.setattr(patterns, "SECONDS", 1)
     assert list(patterns.too_slow([pattern])) == [pattern]
 
 
 def test_only_the_first_patterns_without_end_are_waited_for(monkeypatch):
-    monkeypatch.setattr(patterns, "SECONDS", 0.5)
+    monkeypatch.setattr(patterns, "SECONDS", 1)
     assert len(list(patterns.too_slow([rf"(a+)+{n}" for n in range(100)]))) == 3
 
 
