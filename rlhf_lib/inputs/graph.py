@@ -95,8 +95,10 @@ def _instances(name: str, entry: Any, params: Mapping[str, Any]) -> Iterator[tup
         return
     if isinstance(body := entry.get("do"), Mapping):
         items = _named(entry.get("foreach"), params)
-        each = items.items() if isinstance(items, Mapping) else ((i, i) for i in items if isinstance(items, list))
-        for key, item in each:
+        pairs = (
+            items.items() if isinstance(items, Mapping) else [(i, i) for i in items] if isinstance(items, list) else []
+        )
+        for key, item in pairs:
             yield f"{name}@{key}", _stage(body, {**params, "key": key, "item": item})
     elif isinstance(matrix := entry.get("matrix"), Mapping):
         lists = [value if isinstance(value := _named(axis, params), list) else [] for axis in matrix.values()]

@@ -5,6 +5,7 @@ from dvc.repo import Repo
 from project import ROOT
 from shipped_params import shipped
 
+from rlhf_lib.check.sections import faults
 from rlhf_lib.inputs.graph import Graph, Stage, lies_in, overlap
 
 FOREACH = """
@@ -68,6 +69,32 @@ def test_ways_go_from_out_to_dep():
 def test_paths_lie_in_folders_by_whole_names(one, other, inside):
     assert lies_in(one, other) is inside
     assert overlap(one, other) is (one != "ab")
+
+
+ODD = """
+stages:
+  a: 3
+  b: {deps: x, outs: [3, {4: 5}, [6], null]}
+  c: {foreach: 3, do: {deps: 4}}
+  d: {foreach: null, do: {}}
+  e: {matrix: {x: 3}}
+  f: {wdir: [1], outs: ["a\\0b"]}
+  5: {}
+  null: {do: {}, foreach: [[1], {a: 1}]}
+  g: {foreach: "${a.b}", do: {}}
+  h: {foreach: true, do: {}}
+  i: {foreach: abc, do: {outs: [x]}}
+"""
+
+
+@pytest.mark.parametrize("text", [ODD, "stages: []", "stages: 3", "{}"])
+def test_what_dvc_would_refuse_does_no_harm(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(text)
+    params = shipped()
+    graph = Graph.read(params)
+    assert graph.way("5", "5") == ["5"] if text == ODD else graph.stages == {}
+    assert faults(params) == []
 
 
 def test_no_file_is_an_empty_graph(tmp_path):
