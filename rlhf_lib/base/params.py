@@ -27,6 +27,12 @@ class BaseParams:
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_head: must divide n_embd ({self.n_embd}), got {self.n_head}")
-        weights = 12 * self.n_layer * self.n_embd**2 + (self.vocab_size + self.n_positions) * self.n_embd
-        if self.model_name_or_path is None and weights > LARGEST:
-            raise ValueError(f"n_embd: the fresh model would have {weights:.1e} weights; make it or its layers fewer")
+        if self.model_name_or_path is None and self.weights > LARGEST:
+            raise ValueError(
+                f"n_embd: the fresh model would have {self.weights:.1e} weights; make it or its layers fewer"
+            )
+
+    @property
+    def weights(self) -> int:
+        """Of the fresh model, about: those of the biases and norms are left out."""
+        return 12 * self.n_layer * self.n_embd**2 + (self.vocab_size + self.n_positions) * self.n_embd

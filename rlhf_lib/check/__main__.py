@@ -27,7 +27,8 @@ def check(params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Every fault, and every note on what works but may not be meant, of params.yaml and of what it names."""
     found = faults(params)
     sections = valid_sections(params)
-    more = list(inputs.faults(sections))
+    told_of = {line.split(": ")[1] for line in found}
+    more = [line for line in inputs.faults(sections) if line.partition(": ")[0] not in told_of]
     notes: list[str] = []
     texts: list[str] = []
     if not found and not more:

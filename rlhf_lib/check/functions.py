@@ -34,8 +34,8 @@ def _of_project(file: Path, function: str) -> Arguments | str | None:
     """The arguments, or what is wrong, by the source, which is not run: it may do anything. None: it does not tell."""
     try:
         tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, RecursionError) as error:
-        return f"{file} is not Python: {error}"
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"{file} is not Python: {str(error) or 'nested too deeply'}"
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     if function in functions:
         return arguments.of_definition(functions[function])

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.base.params import BaseParams
-from rlhf_lib.check import together
+from rlhf_lib.check import circles, together
 from rlhf_lib.common.schema import PARAMS_FILE, check_launch, check_policy, examine
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load.params import LoadParams
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.dpo.params import DPOParams, ReferenceParams
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
+from rlhf_lib.inputs.graph import Graph
 from rlhf_lib.llm_judge.params import LLMJudgeParams
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.negatives.params import NegativesParams
@@ -52,7 +53,7 @@ def check_all(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:
 
 
 def faults(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> list[str]:
-    """Every fault of the params as such, a line each; no file is read but those that the launch command names."""
+    """Every fault of the params as such, a line each; of files, dvc.yaml is read, and what lies where is looked up."""
     found = []
     for part in (check_policy, check_launch):
         try:
@@ -66,7 +67,14 @@ def faults(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> list[str]:
     examined = _examined(params, path)
     for section in examined.values():
         found += section if isinstance(section, list) else []
-    return found + [f"{path}: {fault}" for fault in together.faults(_valid(examined))]
+    valid = _valid(examined)
+    try:
+        graph = Graph.read(params)
+    except ParamsError as error:
+        found.append(str(error))
+    else:
+        found += [f"{path}: {name}: {told}" for name, told in circles.faults(valid, params, graph).items()]
+    return found + [f"{path}: {fault}" for fault in together.faults(valid)]
 
 
 def valid_sections(params: Mapping[str, Any]) -> dict[str, Any]:

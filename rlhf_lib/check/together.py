@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from rlhf_lib.base.params import BaseParams
@@ -18,19 +19,18 @@ from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
 
-# What stages write, and which stage reads of it what params name; anything else would be a circle, or an input that
-# DVC does not see change.
-OUTS = (
-    *(paths.BASE, paths.SFT, paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO),
-    *(paths.RAW, paths.SPLITS, paths.REJECTED, paths.LLM_JUDGE_ROWS, paths.REPORT, "metrics"),
-    *("data/negatives", "data/reference", "data/samples", "data/scores"),
-)
 START = (paths.BASE, paths.SFT)  # of a reward model
-# transformers' names for the places to log to
-TRACKERS = (
-    *("azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow"),
-    *("neptune", "swanlab", "tensorboard", "trackio", "wandb"),
-)
+# transformers' names for the places to log to, and the packages of which each needs one
+TRACKERS = {
+    **{name: (name,) for name in ("clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "mlflow", "neptune")},
+    **{name: (name,) for name in ("swanlab", "trackio", "wandb")},
+    **{
+        "azure_ml": ("azureml",),
+        "flyte": ("flytekit",),
+        "kubeflow": (),
+        "tensorboard": ("tensorboard", "tensorboardX"),
+    },
+}
 
 Rule = Callable[..., Iterator[str]]
 
@@ -81,31 +81,6 @@ def critic(reward: RewardParams, ppo: PPOParams) -> Iterator[str]:
         )
 
 
-def made(path: str) -> str | None:
-    """The out of the graph that `path` is, or lies in."""
-    relative = os.path.relpath(os.path.expanduser(path))
-    return next((out for out in OUTS if f"{relative}/".startswith(f"{out}/")), None)
-
-
-def circles(
-    load: LoadParams, prepare: PrepareParams, base: BaseParams, reward: JudgeParams, judge: JudgeParams, ppo: PPOParams
-) -> Iterator[str]:
-    """Inputs that come from a stage that does not run before the one that reads them."""
-    named = {
-        "prepare.tokenizer_name_or_path": (prepare.tokenizer_name_or_path, ()),
-        "base.model_name_or_path": (base.model_name_or_path, ()),
-        "reward.model_name_or_path": (reward.model_name_or_path, START),
-        "judge.model_name_or_path": (judge.model_name_or_path, START),
-        **{f"load.sources[{i}].path": (source.path, ()) for i, source in enumerate(load.sources)},
-        **{f"ppo.reward_funcs[{i}]": (entry, (paths.REWARD,)) for i, entry in enumerate(ppo.reward_funcs)},
-    }
-    for name, (path, allowed) in named.items():
-        out = made(path) if path else None
-        if out is not None and out not in allowed:
-            may = f"; it may be {' or '.join(allowed)}" if allowed else ""
-            yield f"{name}: {path} is made by a stage that does not run before this one{may}; copy it to another place"
-
-
 def lengths(
     base: BaseParams, sft: Any, reward: JudgeParams, judge: JudgeParams, reference: Any, ppo: PPOParams, evaluate: Any
 ) -> Iterator[str]:
@@ -128,6 +103,14 @@ def lengths(
             yield f"{name}: {length} tokens leave {room}; lower it"
 
 
+def memory(base: BaseParams) -> Iterator[str]:
+    """A fresh model whose weights alone are more than this machine's memory: Linux would kill the stage."""
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if base.model_name_or_path is None and 4 * base.weights > here:
+        sizes = f"{4 * base.weights / 2**30:.0f} GiB, and this machine has {here / 2**30:.0f} GiB"
+        yield f"base.n_embd: the weights of the fresh model would take {sizes}; make it or its layers fewer"
+
+
 def drop_patterns(prepare: PrepareParams) -> Iterator[str]:
     """Regular expressions that would take for ever."""
     for pattern in too_slow(prepare.drop_patterns):
@@ -138,17 +121,21 @@ def drop_patterns(prepare: PrepareParams) -> Iterator[str]:
 
 
 def trackers(ppo: PPOParams) -> Iterator[str]:
-    """Places to log to that transformers does not know."""
+    """Places to log to that transformers does not know, or whose package is not here."""
     for name in ppo.report_to:
+        packages = TRACKERS.get(name, ())
         if name not in (*TRACKERS, "all"):
-            yield f"ppo.report_to: {shown(name)} is none that transformers reports to; those are {', '.join(TRACKERS)}"
+            known = ", ".join(sorted(TRACKERS))
+            yield f"ppo.report_to: {shown(name)} is none that transformers reports to; those are {known}"
+        elif packages and not any(map(find_spec, packages)):
+            yield f"ppo.report_to: {name}: the package {packages[0]} is not installed; install it, or take this out"
 
 
 RULES: dict[Rule, tuple[str, ...]] = {
     mixture: ("load", "prepare"),
     tested: ("load", "evaluate"),
     candidates: ("best_of_n", "evaluate"),
-    circles: ("load", "prepare", "base", "reward", "judge", "ppo"),
+    memory: ("base",),
     lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "evaluate"),
     drop_patterns: ("prepare",),
     trackers: ("ppo",),

@@ -26,6 +26,7 @@ GO_ON = "dvc repro goes on where it stopped"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BARRED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")  # of libraries that have no errno
+_NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")  # of PyTorch
 _CUT_OFF = ("PytorchStreamWriter", "unexpected pos")  # what PyTorch says where a file could not be written whole
 
 
@@ -65,6 +66,11 @@ def outer_fault(error: BaseException) -> str | None:
     while seen is not None:
         number, text = getattr(seen, "errno", None), str(seen)
         is_cut_off = any(words in text for words in _CUT_OFF) and shutil.disk_usage(".").free < 1 << 20
+        if isinstance(seen, MemoryError) or any(words in text for words in _NO_MEMORY):
+            return (
+                "not enough memory; lower a batch size (per_device_...), a length or the size of the model: make plan "
+                "says what a stage needs"
+            )
         if number in _FULL or is_cut_off or any(words in text for words in _FULL_IN_WORDS):
             return f"the disk is full; free some space: {GO_ON}"
         if isinstance(seen, OSError) and number in _BARRED and seen.filename is not None:

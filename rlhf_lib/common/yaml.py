@@ -7,6 +7,7 @@ string and `no` as false.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import yaml
 
 MAX_DEPTH, MAX_VALUES = 20, 100_000  # of a file
+MAX_BYTES = 1_000_000  # of a file: PyYAML reads a fifth of that in a second
+MAX_MERGED = 10_000  # keys of a mapping, with those that it merges (<<)
 
 
 class ParamsError(SystemExit):
@@ -27,12 +30,21 @@ class Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the floats and booleans of YAML 1.2, and no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        keys = Counter(str(key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
                 line = node.start_mark.line + 1
                 raise yaml.YAMLError(f"{key} stands twice in the block at line {line}; remove one")
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Take in what a mapping merges (<<); each of a few lines can double what the one above it holds."""
+        merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+        many = any(len(value.value) > 100 for value in merged if isinstance(value, yaml.SequenceNode))
+        if not many:
+            super().flatten_mapping(node)
+        if many or (merged and len(node.value) > MAX_MERGED):
+            raise yaml.YAMLError(f"the block at line {node.start_mark.line + 1} merges too much (<<); write it out")
 
 
 Loader.yaml_implicit_resolvers = {
@@ -71,14 +83,20 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     """The mapping that the text of the YAML file `path` holds; a broken one is a `ParamsError`."""
     try:
         parsed = parse_value(text)
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:500]}") from None
     except RecursionError:
         raise ParamsError(f"{path}: not valid YAML: nested too deeply; remove the brackets or indents") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {_short(error)}") from None
+    except Exception as error:  # PyYAML raises whatever its parts do for a value that is none of its tag
+        raise ParamsError(f"{path}: not valid YAML: {type(error).__name__}: {_short(error)}") from None
     if not isinstance(parsed, dict):
         raise ParamsError(f"{path}: must hold a mapping of sections")
     _check_size(parsed, path)
     return parsed
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
 
 
 def _check_size(parsed: Any, path: Path) -> None:
@@ -102,7 +120,13 @@ def _check_size(parsed: Any, path: Path) -> None:
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; a missing or broken file is a `ParamsError`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():  # a pipe would be waited for, /dev/zero be read for ever
+            raise ParamsError(f"{path}: is no regular file; put one in its place")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ParamsError(f"{path}: is larger than {MAX_BYTES:,} bytes; remove what is no param")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's root") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -23,7 +23,7 @@ class EvaluateParams:
     top_k: Annotated[int, AtLeast(0)]
     top_p: Annotated[float, Above(0), AtMost(1)]
     no_repeat_ngram_size: Annotated[int, AtLeast(0)]
-    num_beams: Count
+    num_beams: Annotated[int, AtLeast(1), AtMost(1000)]
     per_device_eval_batch_size: BatchSize
 
     def __post_init__(self) -> None:

@@ -26,7 +26,19 @@ def files(named: Named, root: Path) -> list[str]:
         return sorted(os.path.join(name, file) for file in _within(root / name))
     if os.path.lexists(root / name) or not glob.has_magic(name):
         return [name] if (root / name).is_file() else []
+    if too_wide(name):
+        return []
     return sorted(path for path in glob.glob(name, root_dir=root, recursive=True) if (root / path).is_file())
+
+
+def too_wide(pattern: str) -> str | None:
+    """Why a glob would look through more than anybody means, with the way out; None if it would not."""
+    parts = os.path.expanduser(pattern).split(os.sep)
+    if parts.count("**") > 1:
+        return "'**' matches folders of any depth, and stands there more than once; keep one"
+    if os.path.isabs(pattern) and "**" in parts and not any(parts[: parts.index("**")]):
+        return "looks through the whole disk; name the folder in which '**' begins"
+    return None
 
 
 def nothing(name: str) -> str | None:
@@ -40,14 +52,19 @@ def nothing(name: str) -> str | None:
         return None if os.path.isfile(name) else "is not a regular file; copy what it holds into one"
     if not glob.has_magic(name):
         return f"no such file; correct the path, {BRING}"
+    if why := too_wide(name):
+        return why
     if any(not os.path.isdir(path) for path in glob.glob(name, recursive=True)):
         return None
     return f"no file matches; correct the pattern ('**' matches folders of any depth), {BRING}"
 
 
 def _within(folder: Path) -> Iterator[str]:
+    seen = set()  # a link may lead back to where it is in
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
+        seen.add(os.path.realpath(parent))
+        inner = (name for name in sorted(folders) if name[0] != "." and name != "__pycache__")
+        folders[:] = [name for name in inner if os.path.realpath(os.path.join(parent, name)) not in seen]
         yield from (os.path.relpath(os.path.join(parent, name), folder) for name in names if name[0] != ".")
 
 
@@ -75,7 +92,7 @@ def _imported(file: Path, module: str) -> Iterator[str]:
     """Every module that a file may import, at its top or inside a function."""
     try:
         tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
         return  # whoever imports it says so
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

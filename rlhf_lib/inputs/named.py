@@ -13,7 +13,7 @@ from rlhf_lib.scoring.source import parse
 LAUNCHED = ("sft", "reward", "judge", "reference", "dpo", "ppo", "evaluate", "best_of_n", "overoptimisation")
 READERS = ("load", "prepare", "base", "negatives", "llm_judge")
 STAGES = (*READERS, *LAUNCHED)
-OUTS = (paths.BASE, paths.SFT, paths.REWARD)  # which DVC watches as deps of the stages that read them
+OUTS = (paths.BASE, paths.SFT, paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO)  # DVC watches those that are deps
 PATH_STARTS = (".", "/", "~")
 
 
@@ -36,8 +36,7 @@ def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
         local = name and not _is_out(name) and (name.startswith(PATH_STARTS) or _is_folder(name, root))
         return [Named(f"{section}.{key}", name, "folder")] if local else []
 
-    words = [word.partition("=")[2] or word for word in params["launch"].split()[1:]]
-    launch = [Named("launch", word, "files") for word in words if _is_file(word, root)]
+    launch = [Named("launch", file, "files") for file in launch_files(params["launch"], root)]
     sources, judge = enumerate(params["load"]["sources"]), params["llm_judge"]
     read = {
         "load": [Named(f"load.sources[{i}].path", s["path"], "files") for i, s in sources if s.get("path")],
@@ -50,6 +49,12 @@ def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
         "llm_judge": [Named("llm_judge.rubric", judge["rubric"], "files")] if judge["base_url"] else [],
     }
     return {stage: [*(launch if stage in LAUNCHED else []), *read.get(stage, [])] for stage in STAGES}
+
+
+def launch_files(launch: str, root: Path) -> list[str]:
+    """The files that the launch command names, such as that of --config_file."""
+    words = [word.partition("=")[2] or word for word in launch.split()[1:]]
+    return [word for word in words if _is_file(word, root)]
 
 
 def _reward(entry: str, root: Path) -> list[Named]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,7 +10,6 @@ from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Copies, Ne
 from rlhf_lib.scoring import source as reward_source
 
 MODELS = (paths.SFT, paths.BASE)  # the deps of the stage
-LATER = (paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +33,10 @@ class NegativesParams:
             kind = reward_source.parse(model).kind
         except ValueError:
             kind = None  # what it says is about rewards
-        if kind not in ("hub", "directory") or os.path.normpath(model) in LATER:
-            fault = "is made after this stage" if kind == "directory" else "not the name of a model"
+        if kind not in ("hub", "directory"):
             raise ValueError(
-                f"model_name_or_path: {fault}; set it to models/sft, models/base, a directory (./...) or a hub model "
-                f"at its commit (owner/name@<40 hex digits>), got {model!r}"
+                "model_name_or_path: not the name of a model; set it to models/sft, models/base, a directory (./...) "
+                f"or a hub model at its commit (owner/name@<40 hex digits>), got {model!r}"
             )
 
     @property

@@ -20,7 +20,7 @@ from rlhf_lib.models.loading import nonfinite
 from rlhf_lib.models.processes import is_main
 from rlhf_lib.training.checkpoint import CheckpointDir
 
-WATCHED = ("loss", "rewards/margins")  # of what is logged, with eval_ before it or not
+WATCHED = ("loss", "rewards/margins", "grad_norm")  # of what is logged, with eval_ before it or not
 # Times the first loss, or times 1 where that was less, above which a loss has left all bounds. PPO's holds squares of
 # rewards in a user's own units, which may well grow.
 GROWTH, GROWTH_OF_PPO = 1e3, 1e6
@@ -63,6 +63,8 @@ class Divergence(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         found = {name: value for name, value in (logs or {}).items() if name.removeprefix("eval_") in WATCHED}
+        if hardware.precision() == "fp16":
+            found.pop("grad_norm", None)  # its scaler tries until gradients overflow, and leaves those steps out
         for name, value in found.items():
             if not math.isfinite(value):
                 raise Diverged(self.stage, f"{name} is {value} at step {state.global_step}")

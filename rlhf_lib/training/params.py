@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from rlhf_lib.common.schema import AtLeast, BatchSize, Below, Count, Fraction, Positive, Seed
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Below, Count, Fraction, Seed
 from rlhf_lib.training.optimizers import Optimizer, Schedule, check_optim_args, check_schedule
 
 Decay = Annotated[float, AtLeast(0), Below(1)]  # of a running mean
+Rank = Annotated[int, AtLeast(1), AtMost(65_536)]  # of adapters: no layer is wider
 
 FREEZABLE = ("embeddings", "norms", "outer_norms", "attention", "mlp", "head")
 IN_LAYERS = ("norms", "attention", "mlp")  # the kinds that may be named in some layers only
@@ -57,7 +58,7 @@ class QuantizationParams:
 class WeightsParams(QuantizationParams):
     """Which weights are trained; the names are those of TRL's ModelConfig."""
 
-    lora_r: Count | None
+    lora_r: Rank | None
     lora_alpha: Count
     lora_target_modules: list[str] | None
     freeze: list[str]
@@ -84,9 +85,9 @@ class WeightsParams(QuantizationParams):
 class TrainerParams(WeightsParams, OptimizerParams):
     """A trainer that passes over rows: sft, reward, judge and dpo."""
 
-    num_train_epochs: Positive
+    num_train_epochs: Annotated[float, Above(0), AtMost(1_000_000)]
     max_steps: Annotated[int, AtLeast(-1)]
-    gradient_accumulation_steps: Count
+    gradient_accumulation_steps: BatchSize
     train_sampling_strategy: Literal["random", "group_by_length"]
     logging_steps: Count
     eval_strategy: Literal["steps", "epoch"]

@@ -10,7 +10,7 @@ from project import DEMO, ROOT
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("launch", "presets", "rewards", "rubrics"):
+    for name in ("dvc.yaml", "launch", "presets", "rewards", "rubrics"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copy(DEMO, "params.yaml")
     return tmp_path

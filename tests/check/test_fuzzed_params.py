@@ -121,7 +121,7 @@ TEXTS += [
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Few rows, and little patience with regular expressions."""
-    monkeypatch.setattr(patterns, "SECONDS", 1.0)
+    monkeypatch.setattr(patterns, "SECONDS", 1)
     monkeypatch.setattr(rows, "RECORDS", 20)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 from checked import with_values
 from shipped_params import fault
@@ -17,6 +18,7 @@ PROJECT = pytest.mark.usefixtures("folder")
 
 
 FILE = {"reader": "file", "path": "rows.jsonl"}
+MEMORY = round(psutil.virtual_memory().total / 2**30)
 
 
 @pytest.mark.parametrize(
@@ -35,22 +37,6 @@ FILE = {"reader": "file", "path": "rows.jsonl"}
                 "prepare.mixture": {"sft_static": {"roles": ["prompts"]}},
             },
             ["prepare.mixture.sft_static.roles: the source cannot have the role prompts; its rows can have: sft, test"],
-        ),
-        (
-            {"reward.model_name_or_path": "models/ppo", "ppo.reward_funcs": ["./models/judge", "models/reward"]},
-            [
-                "reward.model_name_or_path: models/ppo is made by a stage that does not run before this one; it may be "
-                "models/base or models/sft; copy it to another place",
-                "ppo.reward_funcs[0]: ./models/judge is made by a stage that does not run before this one; it may be "
-                "models/reward; copy it to another place",
-            ],
-        ),
-        (
-            {"load.sources": [{**FILE, "path": "data/splits/sft_train.jsonl"}, {"reader": "demo"}]},
-            [
-                "load.sources[0].path: data/splits/sft_train.jsonl is made by a stage that does not run before this "
-                "one; copy it to another place"
-            ],
         ),
         (
             {"sft.max_length": 161, "judge.max_length": 161},
@@ -91,14 +77,27 @@ FILE = {"reader": "file", "path": "rows.jsonl"}
             ],
         ),
         (
-            {"ppo.report_to": ["wandb", "wandbb"]},
-            ["ppo.report_to: 'wandbb' is none that transformers reports to; those are " + ", ".join(together.TRACKERS)],
+            {"ppo.report_to": ["kubeflow", "wandbb"]},
+            [
+                "ppo.report_to: 'wandbb' is none that transformers reports to; those are azure_ml, clearml, "
+                "codecarbon, comet_ml, dagshub, dvclive, flyte, kubeflow, mlflow, neptune, swanlab, tensorboard, "
+                "trackio, wandb"
+            ],
         ),
     ],
 )
 def test_what_does_not_fit_together_is_told(changes, expected, monkeypatch):
-    monkeypatch.setattr(patterns, "SECONDS", 2.0)
+    monkeypatch.setattr(patterns, "SECONDS", 1)
     assert faults(with_values(changes)) == [f"params.yaml: {text}" for text in expected]
+
+
+@pytest.mark.skipif(MEMORY > 358, reason="has the memory")
+def test_a_model_larger_than_memory_is_told():
+    # 12 x 5 x 40,000^2 + (1,024 + 160) x 40,000 weights of 4 bytes
+    assert faults(with_values({"base.n_embd": 40_000, "base.n_layer": 5})) == [
+        "params.yaml: base.n_embd: the weights of the fresh model would take 358 GiB, and this machine has "
+        f"{MEMORY} GiB; make it or its layers fewer"
+    ]
 
 
 def test_every_fault_is_told_and_the_first_names_their_number():
@@ -112,13 +111,26 @@ def test_every_fault_is_told_and_the_first_names_their_number():
 
 
 def test_the_trackers_are_those_of_transformers():
-    assert list(together.TRACKERS) == sorted(INTEGRATION_TO_CALLBACK)
+    assert sorted(together.TRACKERS) == sorted(INTEGRATION_TO_CALLBACK)
+
+
+def test_a_tracker_whose_package_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setitem(together.TRACKERS, "wandb", ("no_such_package",))
+    monkeypatch.setitem(together.TRACKERS, "tensorboard", ("no_such_package", "torch"))
+    assert faults(with_values({"ppo.report_to": ["tensorboard", "wandb"]})) == [
+        "params.yaml: ppo.report_to: wandb: the package no_such_package is not installed; install it, or take this out"
+    ]
 
 
 @pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|aa)+$", r"(x+x+)+y", r"^(\d+)*$", r"(.*a){25}b", r"\s+" * 6 + "x"])
 def test_patterns_without_end_are_found(pattern, monkeypatch):
-    monkeypatch.setattr(patterns, "SECONDS", 2.0)
+    monkeypatch.setattr(patterns, "SECONDS", 1)
     assert list(patterns.too_slow([pattern])) == [pattern]
+
+
+def test_only_the_first_patterns_without_end_are_waited_for(monkeypatch):
+    monkeypatch.setattr(patterns, "SECONDS", 1)
+    assert len(list(patterns.too_slow([rf"(a+)+{n}" for n in range(100)]))) == 3
 
 
 def test_ordinary_patterns_are_taken():

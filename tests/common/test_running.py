@@ -117,6 +117,23 @@ def test_a_line_that_the_stage_ends_with_stays(project):
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        "MemoryError()",
+        "RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')",
+        "RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried to allocate 8589934592 bytes')",
+        "OSError(12, 'Cannot allocate memory')",
+    ],
+)
+def test_memory_that_is_not_there_is_told_in_one_line(project, error):
+    told = (
+        "work: not enough memory; lower a batch size (per_device_...), a length or the size of the model: make plan "
+        "says what a stage needs"
+    )
+    assert ended(start(project, f"raise {error}")) == (1, [told])
+
+
+@pytest.mark.parametrize(
     "error", [KeyError("x"), FileNotFoundError(2, "No such file", "x"), PermissionError("no file")]
 )
 def test_what_is_no_fault_of_the_disk(error):

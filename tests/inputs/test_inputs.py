@@ -12,7 +12,7 @@ from shipped_params import shipped
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.inputs import manifest
-from rlhf_lib.inputs.files import files
+from rlhf_lib.inputs.files import files, nothing
 from rlhf_lib.inputs.named import STAGES, Named, by_stage
 
 
@@ -93,6 +93,24 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(project):
     assert files(Named("p", "[x].csv", "files"), project) == ["[x].csv"]
 
 
+def test_a_glob_through_everything_is_told_and_not_followed(project):
+    lay(project, {"a/b/1.jsonl": "x"})
+    for pattern, why in (
+        ("/**/*.jsonl", "looks through the whole disk; name the folder in which '**' begins"),
+        ("**/a/**/*.jsonl", "'**' matches folders of any depth, and stands there more than once; keep one"),
+    ):
+        assert files(Named("p", pattern, "files"), project) == []
+        assert nothing(pattern) == why
+    assert files(Named("p", f"{project}/**/*.jsonl", "files"), project) == [f"{project}/a/b/1.jsonl"]
+
+
+def test_links_that_lead_round_are_followed_once(project):
+    lay(project, {"m/config.json": "{}", "m/sub/x.json": "{}"})
+    for number in range(20):
+        (project / f"m/sub/back{number}").symlink_to(project / "m")
+    assert files(Named("p", "m", "folder"), project) == ["m/config.json", "m/sub/x.json"]
+
+
 def test_an_edit_and_a_swap_change_the_hashes(project):
     lay(project, {"a.csv": "one", "b.csv": "two"})
     sources = [{"reader": "file", "name": name, "path": f"{name}.csv"} for name in "ab"]
@@ -131,7 +149,8 @@ def test_the_modules_of_a_reward_are_those_of_the_project_that_it_imports(projec
 
 
 def test_a_module_that_is_no_python_is_a_file_all_the_same(project):
-    lay(project, {"mine.py": "def f(:\n"})
+    lay(project, {"mine.py": "def f(:\n", "deep.py": f"x = {'-' * 90_000}1\n"})
+    assert files(Named("p", "deep", "module"), project) == ["deep.py"]
     assert files(Named("p", "mine", "module"), project) == ["mine.py"]
 
 

@@ -28,10 +28,6 @@ from rlhf_lib.negatives.sampling import Sample
         ({"seed": 0.5}, "seed: must be a whole number"),
         ({"model_name_or_path": 3}, "model_name_or_path: must be a text"),
         *(
-            ({"model_name_or_path": model}, "model_name_or_path: is made after this stage; set it to models/sft")
-            for model in ("models/ppo", "./models/judge/")
-        ),
-        *(
             ({"model_name_or_path": model}, "model_name_or_path: not the name of a model; set it to models/sft")
             for model in ("", "gpt2", "owner/name", "owner/name@main", f"owner/name@{COMMIT[1:]}", "module:function")
         ),

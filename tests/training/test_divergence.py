@@ -56,6 +56,12 @@ def test_a_loss_of_dpo_that_is_not_finite_stops_it(tiny, checkpoints, loss_type,
     assert not checkpoints.path.exists()
 
 
+def test_gradients_that_overflow_stop_the_stage_though_clipping_leaves_the_weights_as_they_were(tiny, checkpoints):
+    trainer = dpo_trainer(tiny, checkpoints, beta=1e30, **{**RUN, "max_grad_norm": 1.0}, logging_steps=1)
+    said = told(training.run, trainer, checkpoints, "dpo")
+    assert said.startswith("dpo: grad_norm is inf at step ") and "dpo.beta" in said
+
+
 @pytest.mark.parametrize("step", [2, 6])
 @pytest.mark.parametrize("stage", BUILD)
 def test_weights_are_looked_at_where_they_are_saved_though_nothing_is_logged(tiny, checkpoints, stage, step):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NotEmpty, Processes, Seed, shown
 
 Share = Annotated[float, Above(0), AtMost(1)]
+LEAST_WIDTH, LARGEST_TARGET = 1e-3, 1e6  # of the range of rewards: their squares are what regression learns by
 Role = Literal["sft", "preference", "reward", "dpo", "judge", "prompts", "test"]
 
 
@@ -80,6 +81,12 @@ class PrepareParams:
                 "give the base model's"
             )
         check_range("target_range", self.target_range)
+        low, high = self.target_range
+        if high - low < LEAST_WIDTH or max(abs(low), abs(high)) > LARGEST_TARGET:
+            raise ValueError(
+                f"target_range: must be at least {LEAST_WIDTH:g} wide and within {LARGEST_TARGET:g} of 0, got "
+                f"{self.target_range}"
+            )
         shares = [entry.share for entry in self.mixture.values() if entry.share is not None]
         if sum(shares) > 1 + 1e-6:
             raise ValueError(f"mixture: the shares must not be more than 1 together, got {sum(shares):.6g}")
