@@ -39,12 +39,12 @@ def run(main: Callable[[], None]) -> None:
     Exit code 130 after Ctrl-C, 143 after SIGTERM, 1 where the disk is full or may not be written, each with one line.
     Only one process at a time runs a stage in a workspace; where DVC is killed, the stages that it started end too.
     """
-    name = _name()
-    lock = _alone(name)
-    signal.signal(signal.SIGTERM, _terminate)
-    if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with, args=(_up_to_dvc(), name), daemon=True).start()
+    name, lock = _name(), None
     try:
+        signal.signal(signal.SIGTERM, _terminate)
+        lock = _alone(name)
+        if "DVC_STAGE" in os.environ:
+            threading.Thread(target=_end_with, args=(_up_to_dvc(), name), daemon=True).start()
         main()
     except KeyboardInterrupt:
         _end(f"{name}: interrupted; {GO_ON}", 130)
