@@ -41,10 +41,10 @@ def run(main: Callable[[], None]) -> None:
     Only one process at a time runs a stage in a workspace; where DVC is killed, the stages that it started end too.
     """
     name, lock = _name(), None
-    signal.signal(signal.SIGTERM, _terminate)
-    if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with, args=(_up_to_dvc(), name), daemon=True).start()
     try:
+        signal.signal(signal.SIGTERM, _terminate)
+        if "DVC_STAGE" in os.environ:
+            threading.Thread(target=_end_with, args=(_up_to_dvc(), name), daemon=True).start()
         lock = _alone(name)
         main()
     except KeyboardInterrupt:

@@ -12,7 +12,8 @@ from rlhf_lib.base import model as base
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.reward.params import JudgeParams
-from rlhf_lib.scoring.reward_model import Bounds, RewardModel, read_classifier
+from rlhf_lib.scoring.classifier import read_classifier
+from rlhf_lib.scoring.reward_model import Bounds, RewardModel
 
 
 def load(

@@ -184,11 +184,12 @@ def test_a_part_of_a_model_in_the_hubs_cache_is_no_fault(folder: Path):
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     """The command, in a process that cannot import torch."""
-    (folder / "torch.py").write_text("raise AssertionError('torch was imported')")
+    (folder / "without").mkdir(exist_ok=True)
+    (folder / "without/torch.py").write_text("raise AssertionError('torch was imported')")
     return subprocess.run(
         [sys.executable, "-m", "rlhf_lib.check"],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(folder)},
+        env={"PYTHONPATH": f"{folder / 'without'}:{ROOT}", "PATH": "", "HOME": str(folder)},
         capture_output=True,
         text=True,
         timeout=120,

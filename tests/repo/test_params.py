@@ -40,11 +40,12 @@ def run_stage(directory, stage, *arguments, params=None):
     """Run a stage on params.yaml with its text changed; a torch that must not be imported lies in the way."""
     if params is not None:
         (directory / "params.yaml").write_text(params, encoding="utf-8")
-    (directory / "torch.py").write_text("raise AssertionError('torch was imported')")
+    (directory / "without").mkdir(exist_ok=True)
+    (directory / "without/torch.py").write_text("raise AssertionError('torch was imported')")
     return subprocess.run(
         [sys.executable, "-m", f"stages.{stage}", *arguments],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{directory / 'without'}:{ROOT}"},
         capture_output=True,
         text=True,
         timeout=60,

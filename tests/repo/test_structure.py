@@ -88,5 +88,6 @@ def test_no_block_of_six_lines_stands_twice():
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith("__init__.py")])
 def test_a_package_runs_no_code_of_its_own(name):
-    """So a stage need not depend on the packages above the modules that it imports."""
-    assert len(TREES[name].body) <= 1
+    """So a stage need not depend on the packages above the modules that it imports. The first imports what every
+    command begins with."""
+    assert len(TREES[name].body) <= (2 if name == "rlhf_lib/__init__.py" else 1)
