@@ -24,6 +24,7 @@ WATCHED = ("loss", "rewards/margins", "grad_norm")  # of what is logged, with ev
 # Times the first loss, or times 1 where that was less, above which a loss has left all bounds. PPO's holds squares of
 # rewards in a user's own units, which may well grow.
 GROWTH, GROWTH_OF_PPO = 1e3, 1e6
+UNCHANGED = 1e-20  # what biases of 0 may move by where nothing else does
 
 
 class Diverged(ParamsError):
@@ -40,19 +41,34 @@ class Diverged(ParamsError):
 
 
 class Divergence(TrainerCallback):
-    """Raises `Diverged` for a trainer of a stage; to be added after whatever decides when to log and to save."""
+    """Raises `Diverged` for a trainer of a stage; to be added after whatever decides when to log and to save.
+
+    Where the training leaves all weights as they were, it says so in a line.
+    """
 
     def __init__(self, stage: str, trainer: Trainer) -> None:
         self.stage, self.first = stage, math.nan
+        self.at_first: tuple[int, list[float]] = (0, [])
         self.growth = GROWTH_OF_PPO if stage == "ppo" else GROWTH
         # shards are not the weights: there the losses and the export must tell
         self.is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         # a resumed run goes on with the bound of the killed one
         self.first = next((entry["loss"] for entry in state.log_history if "loss" in entry), math.nan)
+        self.at_first = state.global_step, [] if self.is_sharded else _sums(model)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        step, sums = self.at_first
+        if state.global_step == step or args.learning_rate == 0 or not sums or not is_main():
+            return
+        if all(abs(now - then) < UNCHANGED for now, then in zip(_sums(model), sums, strict=True)):
+            keys = "learning_rate, warmup_steps, max_grad_norm" + (", beta" if self.stage == "dpo" else "")
+            print(f"\n{self.stage}: no weight changed in {state.global_step - step} steps; look at {keys}", flush=True)
 
     def on_log(
         self,
@@ -88,6 +104,11 @@ class Divergence(TrainerCallback):
         is_due = control.should_save or control.should_evaluate or state.global_step == state.max_steps
         if is_due and not self.is_sharded and (name := nonfinite(model)):
             raise Diverged(self.stage, f"{name} holds NaN or infinity after step {state.global_step}")
+
+
+def _sums(model: Any) -> list[float]:
+    """The sum of each weight that is trained, which hardly any change of its numbers leaves as it is."""
+    return [float(weight.detach().double().sum()) for weight in model.parameters() if weight.requires_grad]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Below, Count, Fraction, Seed
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Below, Count, Seed
 from rlhf_lib.training.optimizers import Optimizer, Schedule, check_optim_args, check_schedule
 
 Decay = Annotated[float, AtLeast(0), Below(1)]  # of a running mean
@@ -93,7 +93,7 @@ class TrainerParams(WeightsParams, OptimizerParams):
     eval_strategy: Literal["steps", "epoch"]
     eval_steps: Count
     save_steps: Count
-    lora_dropout: Fraction
+    lora_dropout: Annotated[float, AtLeast(0), Below(1)]
 
     def __post_init__(self) -> None:
         WeightsParams.__post_init__(self)

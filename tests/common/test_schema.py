@@ -159,6 +159,7 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("prepare", {"target_range": [1.0]}, ["prepare.target_range:", "two numbers"]),
         ("prepare", {"target_range": [0.0, 1e-30]}, ["prepare.target_range:", "at least 0.001 wide"]),
         ("prepare", {"target_range": [0.0, 1e30]}, ["prepare.target_range:", "within 1e+06 of 0"]),
+        ("sft", {"lora_r": 2, "lora_dropout": 1.0}, ["sft.lora_dropout:", "below 1"]),
         ("sft", {"lora_r": 65_537}, ["sft.lora_r:", "at most 65536"]),
         ("dpo", {"gradient_accumulation_steps": 2**32 - 1}, ["dpo.gradient_accumulation_steps:", "at most 1000000"]),
         ("sft", {"num_train_epochs": 1e9}, ["sft.num_train_epochs:", "at most 1000000"]),

@@ -143,7 +143,8 @@ def of_stage(mutation: Mutation, stage: str, start: Path, folder: Path, runner: 
     wrong = faults(folder, stage, mutation.params, start)
     if wrong and "left out" in done.output:
         return Result(mutation, f"told: {stage}: {last_line(done.output)}", True)
-    wrong += unchanged(mutation, stage, start, folder)
+    if "no weight changed" not in done.output:
+        wrong += unchanged(mutation, stage, start, folder)
     return Result(mutation, f"{stage}: wrong: {wrong[:4]}: {done.output[-300:]}" if wrong else "sound", not wrong)
 
 
@@ -165,9 +166,12 @@ def last_line(output: str) -> str:
 
 
 def unchanged(mutation: Mutation, stage: str, start: Path, folder: Path) -> Iterator[str]:
-    """Weights that are those of the smoke params, though the seed or the learning rate is another."""
+    """Weights that are the first ones, or those of the smoke params though the seed or the learning rate is another."""
     now = mutation.params.get(stage, {})
     then = smoke().get(stage, {})
+    first = {"sft": "base", "dpo": "sft", "ppo": "sft"}.get(stage)
+    if first and now["learning_rate"] > 1e-6 and weights(folder, stage) == weights(folder, first):
+        yield f"models/{stage}: the weights of models/{first}"
     for key in ("seed", "learning_rate"):
         other = f"{stage}.{key}" in mutation.changes and abs(now[key] - then[key]) > 1e-3 * then[key]
         if (

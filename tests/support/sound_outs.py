@@ -74,7 +74,7 @@ def of_numbers(value: Any, before: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from of_numbers(item, None, name)
-    elif value is None and isinstance(before, int | float):
+    elif value is None and isinstance(before, int | float) and not name.endswith("_se"):  # of one prompt there is none
         yield f"{name}: null, was {before}"
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{name}: {value}"

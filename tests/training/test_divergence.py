@@ -62,6 +62,17 @@ def test_gradients_that_overflow_stop_the_stage_though_clipping_leaves_the_weigh
     assert said.startswith("dpo: grad_norm is inf at step ") and "dpo.beta" in said
 
 
+@pytest.mark.parametrize(
+    ("changes", "changed"),
+    [({}, True), ({"warmup_steps": 1e30}, False), ({"beta": 1e-300}, False), ({"learning_rate": 0.0}, True)],
+)
+def test_a_training_that_changes_no_weight_says_so_unless_it_was_meant(tiny, checkpoints, capsys, changes, changed):
+    options = {**RUN, "weight_decay": 0.0, "learning_rate": 1e-3, **changes}
+    training.run(dpo_trainer(tiny, checkpoints, **options), checkpoints, "dpo")
+    line = "dpo: no weight changed in 6 steps; look at learning_rate, warmup_steps, max_grad_norm, beta\n"
+    assert (line not in capsys.readouterr().out) is changed
+
+
 @pytest.mark.parametrize("step", [2, 6])
 @pytest.mark.parametrize("stage", BUILD)
 def test_weights_are_looked_at_where_they_are_saved_though_nothing_is_logged(tiny, checkpoints, stage, step):
