@@ -78,4 +78,4 @@ prepare_streams()
 sys.excepthook = _excepthook
 atexit.register(_flush)
 # Libraries warn while they are imported: PYTHONWARNINGS=error would keep every command from starting.
-warnings.filters[:] = [entry for entry in warnings.filters if entry[0] != "error"]
+warnings.filters[:] = [entry for entry in warnings.filters if entry[0] != "error"]  # type: ignore[index]
