@@ -65,10 +65,19 @@ def fetch_tokenizer(name: str | Path, revision: str | None = None) -> PreTrained
         raise
 
 
-def fetch_config(name: str | Path, revision: str | None = None) -> Any:
-    """The config in a directory or of the hub; an `Unfit` where its sizes are those of no model."""
+def fetch_config(name: str | Path, revision: str | None, auto_class: Any) -> Any:
+    """The config in a directory or of the hub, for a model of `auto_class`.
+
+    An `Unfit` where its sizes are those of no model, or where the weights in the directory are far too few for them:
+    the rest would be drawn at random, and may not fit into the memory.
+    """
     config = fetch(AutoConfig, name, revision)
-    if told := directory.config_fault(config):
+    told = directory.config_fault(config)
+    if told is None and os.path.isdir(name) and type(config) in auto_class._model_mapping:
+        with only_errors(), torch.device("meta"):
+            model = auto_class.from_config(deepcopy(config), trust_remote_code=False)
+        told = directory.size_fault(name, model.num_parameters())
+    if told:
         raise Unfit(told)
     return config
 
@@ -108,7 +117,7 @@ def fetch_causal(name: str, revision: str | None) -> tuple[PreTrainedModel, PreT
     An `Unfit` where weights are missing or not finite, or where the tokenizer is not the model's.
     """
     tokenizer = fetch_tokenizer(name, revision)
-    check_size(name, AutoModelForCausalLM, fetch_config(name, revision))
+    fetch_config(name, revision, AutoModelForCausalLM)
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with only_errors():
         model, info = fetch(AutoModelForCausalLM, name, revision, **options, **init_kwargs())
@@ -122,16 +131,6 @@ def check_directory(path: str | Path) -> None:
     """An `Unfit` where the files of a model's directory show that it cannot be loaded."""
     if told := directory.fault(path):
         raise Unfit(told)
-
-
-def check_size(name: str | Path, auto_class: Any, config: Any) -> None:
-    """An `Unfit` where the weights in a directory are far too few for its config: the rest would be drawn at random,
-    and may not fit into the memory."""
-    if os.path.isdir(name):
-        with only_errors(), torch.device("meta"):
-            model = auto_class.from_config(deepcopy(config), trust_remote_code=False)
-        if told := directory.size_fault(name, model.num_parameters()):
-            raise Unfit(told)
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:

@@ -11,7 +11,6 @@ from rlhf_lib.models import directory, hardware
 from rlhf_lib.models.heads import score_in_fp32
 from rlhf_lib.models.loading import (
     Unfit,
-    check_size,
     check_tokenizer,
     explaining,
     fetch,
@@ -48,12 +47,11 @@ def read_classifier(
     must_be = f"it must be a {wanted} with config.json, safetensors and tokenizer"
     with explaining(fault, name, revision, "name a directory", must_be):
         tokenizer = fetch_tokenizer(name, revision)
-        config = fetch_config(name, revision)
+        config = fetch_config(name, revision, AutoModelForSequenceClassification)
         if type(config) not in AutoModelForSequenceClassification._model_mapping:
             raise Unfit(
                 f"transformers has no sequence classifier of architecture {config.model_type}; name another model"
             )
-        check_size(name, AutoModelForSequenceClassification, config)
         # Set here: as an argument, it is refused by a config of problem type single_label_classification.
         config.num_labels = 1
         options = {"config": config, "ignore_mismatched_sizes": True, "output_loading_info": True}

@@ -1,12 +1,8 @@
 """Rewards by decoded text: what an entry names, the contract of the functions, weights and faults."""
 
 import math
-import os
-import re
 import shutil
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,57 +151,6 @@ def test_a_faulty_result_is_told(given, fault):
     assert text.startswith("reward function faulty: ") and fault in text
 
 
-def test_what_a_function_raises_is_told_with_its_place():
-    """Of a permission that it lacked, too, and of an end of the process: none is taken for the stage's own."""
-
-    def broken(completions, **columns):
-        return [1 / len(completion[0]["content"]) for completion in completions]
-
-    def barred(**columns):
-        raise PermissionError(13, "Permission denied", "/root/key")
-
-    where = rf"params.yaml: ppo.reward_funcs: the reward function {{}} in .*{Path(__file__).name}, line \d+; "
-    assert re.match(
-        where.format("broken raises ZeroDivisionError: division by zero"), told(rewards, {"broken": broken})
-    )
-    said = told(rewards, {"narrow": lambda prompts, completions: [0.0] * 3}, columns={"source": ["a"] * 3})
-    assert "narrow raises TypeError: " in said and "unexpected keyword argument 'source'" in said
-    assert "barred raises PermissionError: [Errno 13] Permission denied: '/root/key'" in told(
-        rewards, {"barred": barred}
-    )
-    ends = told(rewards, {"ends": lambda **columns: sys.exit(0)})
-    assert re.match(where.format("ends ends the process"), ends)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "torch.set_default_dtype(torch.float64)",
-        "torch.set_grad_enabled(False)",
-        "torch.set_num_threads(3)",
-        "torch.set_default_device('meta')",
-        "os.chdir('/')",
-    ],
-)
-def test_what_a_function_sets_for_the_process_is_set_back(line):
-    def process():
-        return [
-            torch.get_default_dtype(),
-            torch.is_grad_enabled(),
-            torch.get_num_threads(),
-            torch.get_default_device(),
-            os.getcwd(),
-        ]
-
-    def sets(completions, **columns):
-        exec(line)
-        return letters(completions)
-
-    before = process()
-    assert rewards({"sets": sets}).total == [4.0, 7.0, 0.0]
-    assert process() == before
-
-
 # ---- loading
 
 
@@ -269,23 +214,6 @@ def test_a_function_that_cannot_be_had_is_told(module):
     assert "no x in the module; it has politeness" in told(load, ["rewards_few:x"], None, True)
     assert "no function at all" in told(load, ["rewards_empty:x"], None, True)
     assert "not a function but 3" in told(load, ["rewards_few:limit"], None, True)
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("\n1 / 0\n", "raises ZeroDivisionError: division by zero in {}/rewards_failing{}.py, line 2; mend it"),
-        ("import sys\nsys.exit(0)\n", "ends the process in {}/rewards_failing{}.py, line 2; let it raise an error"),
-        ("def f(:\n", "raises SyntaxError: "),
-        ("\0", "raises SyntaxError: source code string cannot contain null bytes"),
-    ],
-)
-def test_a_module_that_fails_is_told_with_its_place(module, tmp_path, text, fault):
-    number = abs(hash(text))
-    module(f"rewards_failing{number}", text)
-    said = told(RewardFunctions.load, [f"rewards_failing{number}:f"], None, True)
-    where = f"params.yaml: ppo.reward_funcs: rewards_failing{number}:f: the import of rewards_failing{number} "
-    assert said.startswith(where + fault.format(tmp_path, number)), said
 
 
 def test_a_missing_model_is_told(tmp_path):
