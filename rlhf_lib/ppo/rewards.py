@@ -217,8 +217,16 @@ def _number(name: str, row: int, value: Any) -> float:
         except OverflowError:
             number = math.inf
     if not math.isfinite(number):
-        _refuse(name, f"gave {reprlib.repr(value)} for row {row}")
+        _refuse(name, f"gave {_shown(value)} for row {row}")
     return number
+
+
+def _shown(value: Any) -> str:
+    """The beginning of what a value is, or its type where it has too many digits to be written."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return f"a number of type {type(value).__name__} that is too long to write"
 
 
 def _refuse(name: str, fault: str) -> NoReturn:

@@ -21,6 +21,7 @@ def pytest_configure():
     if "FAULTS_TALLY" not in os.environ:  # else this is a worker, which counts into the file of all
         file, os.environ["FAULTS_TALLY"] = tempfile.mkstemp(prefix="faults-", suffix=".jsonl")
         os.close(file)
+    Path(os.environ["FAULTS_TALLY"]).touch()
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -95,7 +95,12 @@ def test_a_function_that_never_returns_ends_with_ctrl_c(project: Path, tmp_path:
     )
     env = {**ENV, "PYTHONPATH": str(copied)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.ppo"], cwd=copied, env=env, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "stages.ppo"],
+        cwd=copied,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     )
     end = time.monotonic() + 120
     while not (copied / "asked").exists() and process.poll() is None and time.monotonic() < end:

@@ -144,6 +144,7 @@ def test_no_rows_have_no_rewards():
         ([[1.0], [1.0], [1.0]], "gave [1.0] for row 0"),
         ([1.0, 1j, 1.0], "gave 1j for row 1"),
         ([10**400, 1.0, 1.0], "for row 0"),
+        ([1.0, 10**1_000_000, 1.0], "gave a number of type int that is too long to write for row 1"),
     ],
 )
 def test_a_faulty_result_is_told(given, fault):

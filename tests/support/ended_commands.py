@@ -17,7 +17,7 @@ from tally import tally
 SECONDS = 120.0
 WORKERS = 2
 LONGEST = 1_500  # characters of a line that is to be read
-_BAR = re.compile(r"(Loading weights|Writing model shards|Map).*\d+%")
+_BAR = re.compile(r"(Loading weights|Writing model shards|Map|PPO).*\d+%")
 # As few as a stage needs: what the tests run in is none of its business.
 ENV = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

@@ -119,7 +119,6 @@ REWARDS: dict[str, Reward] = {
         does("pass", above="import torch\ntorch.set_default_dtype(torch.float64)"), None
     ),
     "it changes the environment": Reward(does("import os; os.environ.clear()"), None),
-    "it closes stdout": Reward(does("import sys; sys.stdout.close()"), None),
     "it prints control characters": Reward(does(r"print('\x1b[2J\a')"), None),
     "it turns warnings into errors": Reward(does("import warnings; warnings.simplefilter('error')"), None),
     "it takes SIGINT": Reward(does("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"), None),
