@@ -18,13 +18,14 @@ from typing import IO, NoReturn
 
 import psutil
 
+from rlhf_lib.common.start import barred
+
 LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are
 PATIENCE = 5.0  # seconds: an orphan needs one to see that its DVC is gone
 LOOK = 0.5  # seconds between two looks at DVC
 GO_ON = "dvc repro goes on where it stopped"
 # What ends a stage for a reason that is none of its own.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_BARRED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")  # of libraries that have no errno
 _NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")  # of PyTorch
 _CUT_OFF = ("PytorchStreamWriter", "unexpected pos")  # what PyTorch says where a file could not be written whole
@@ -73,8 +74,8 @@ def outer_fault(error: BaseException) -> str | None:
             )
         if number in _FULL or is_cut_off or any(words in text for words in _FULL_IN_WORDS):
             return f"the disk is full; free some space: {GO_ON}"
-        if isinstance(seen, OSError) and number in _BARRED and seen.filename is not None:
-            return f"{seen.filename}: {seen.strerror}; give this user the right to read and write there"
+        if line := barred(seen):
+            return line
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return None
 

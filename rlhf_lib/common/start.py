@@ -9,6 +9,8 @@ import warnings
 # Folders of the project that Python finds as packages; all else in its root must have names that no library has.
 OWN = ("benchmarks", "examples", "rewards", "rlhf_lib", "stages", "tests", "test")  # of Python, test is for its own
 
+_BARRED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 def shadow() -> str | None:
     """What hides a library: a file or folder in the working directory, where `python -m` looks first; None: nothing."""
@@ -42,6 +44,13 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def barred(error: BaseException) -> str | None:
+    """What to say where this user may not read or write a file; None of any other error."""
+    if isinstance(error, OSError) and error.errno in _BARRED and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; give this user the right to read and write there"
+    return None
+
+
 def told(kind: type[BaseException], error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code for an end that is no fault of the code; None for any other."""
     if issubclass(kind, KeyboardInterrupt):
@@ -50,7 +59,8 @@ def told(kind: type[BaseException], error: BaseException) -> tuple[str, int] | N
         return "nobody reads the output any more; run it again without the pipe", 1
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "the disk is full, or what the output goes to; free some space", 1
-    return None
+    line = barred(error)
+    return None if line is None else (line, 1)
 
 
 def _flush() -> None:

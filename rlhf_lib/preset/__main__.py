@@ -79,7 +79,7 @@ def dropped(now: Current, params: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """The command line: list, print or apply presets."""
-    description = __doc__.split("\n", 1)[0]
+    description = (__doc__ or "").split("\n", 1)[0]  # Python may leave it out
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.preset", description=description)
     parser.add_argument(
         "words",
