@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_lib.common.yaml import ParamsError
@@ -108,7 +109,9 @@ class Divergence(TrainerCallback):
 
 def _sums(model: Any) -> list[float]:
     """The sum of each weight that is trained, which hardly any change of its numbers leaves as it is."""
-    return [float(weight.detach().double().sum()) for weight in model.parameters() if weight.requires_grad]
+    # on the CPU: Apple's GPUs have no float64, and a copy in it of a large matrix may not fit elsewhere
+    trained = (weight.detach().cpu() for weight in model.parameters() if weight.requires_grad)
+    return [float(weight.sum(dtype=torch.float64)) for weight in trained]
 
 
 @contextmanager
