@@ -22,18 +22,18 @@ from tally import tally
 
 KEY = "sk-hostile-9f/3+QzT7w==Lm_0xB"
 MEMORY = 1 << 30  # bytes of the stage's process, of which its libraries take a fifth
-DEADLINE = 30  # seconds, of which the process needs some to start
+DEADLINE = 60  # seconds, of which the process needs some to start
 FEW = 4
 
 
 def run_stage(folder: Path, url: str) -> subprocess.CompletedProcess[str]:
-    """Two questions, one after the other, each with one more try and a second each."""
+    """Two questions, one after the other, each with one more try and two seconds each."""
     write_project(
         folder,
         url,
         {"ppo": ["long answer"], "sft": ["short"]},
         concurrency=1,
-        timeout=1.0,
+        timeout=2.0,
         max_retries=1,
         api_key_env="JUDGE_KEY",
     )

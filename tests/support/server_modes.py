@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from hostile_servers import Answer, Asked, completion, endless, head, http, right, slowly
 
-IN_TIME = "did not answer within 1 seconds in 2 tries"
+IN_TIME = "did not answer within 2 seconds in 2 tries"
 NO_COMPLETION = "answered, but with no chat completion"
 TOO_LARGE = "answers with more than 4 MiB"
 NOT_HTTP = "did not answer in whole HTTP in 2 tries"
@@ -62,7 +62,7 @@ def moved(asked: Asked) -> list[bytes]:
 
 
 def silent(asked: Asked) -> Iterator[bytes]:
-    time.sleep(4)
+    time.sleep(9)
     yield from ()
 
 
@@ -79,7 +79,7 @@ def bomb(packed: bytes, coding: str) -> Answer:
 TIME = {
     "silence": Mode(silent, IN_TIME),
     "a byte at a time of the head": Mode(lambda asked: slowly(head() * 9, 0.2), IN_TIME),
-    "a byte at a time of the body": Mode(lambda asked: slowly(head() + b" " * 99, 0.02), IN_TIME),
+    "a byte at a time of the body": Mode(lambda asked: slowly(head() + b" " * 99, 0.05), IN_TIME),
     "a byte at a time in chunks": Mode(
         lambda asked: (time.sleep(0.1) or part for part in [CHUNKED, *[chunk(b" ")] * 99]), IN_TIME
     ),
