@@ -16,6 +16,8 @@ from rlhf_lib.common import left_out
 from rlhf_lib.evaluation.samples import DATASET, mode_name
 from rlhf_lib.inputs.graph import Graph
 
+MAY_BE_NULL = ("_se", "ece")  # of one prompt there is no error, of bounded rewards no calibration
+MAY_BE_EMPTY = ("rejected.jsonl",)
 # metrics that are shares or probabilities, by the end of their names
 SHARES = ("accuracy", "accuracies", "eos_rate", "clip_fraction", "distinct_1", "distinct_2", "win_rate")
 
@@ -50,7 +52,7 @@ def of_file(path: Path, before: Path) -> Iterator[str]:
         yield from [f"not finite: {broken[:3]}"] if broken else []
     elif path.suffix == ".jsonl":
         rows = _rows(path)
-        if not rows and before.is_file() and _rows(before):
+        if not rows and path.name not in MAY_BE_EMPTY and before.is_file() and _rows(before):
             yield "has no rows"
         yield from sorted({fault for row in rows for fault in of_numbers(row, None)})
     elif path.suffix == ".json" and path.parent.parts.count("metrics"):
@@ -74,7 +76,7 @@ def of_numbers(value: Any, before: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from of_numbers(item, None, name)
-    elif value is None and isinstance(before, int | float) and not name.endswith("_se"):  # of one prompt there is none
+    elif value is None and isinstance(before, int | float) and not name.endswith(MAY_BE_NULL):
         yield f"{name}: null, was {before}"
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{name}: {value}"
