@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlhf_lib.check import inputs, rows
+from rlhf_lib.check import inputs, rows, surroundings
 from rlhf_lib.check.sections import faults, valid_sections
 from rlhf_lib.check.together import START
 from rlhf_lib.common import environment
@@ -89,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     argparse.ArgumentParser(prog="python -m rlhf_lib.check", description=__doc__).parse_args(arguments)
     environment.prepare(offline=True)
+    if told := surroundings.fault():
+        raise SystemExit(told)
     tell(load_yaml(PARAMS_FILE))
 
 

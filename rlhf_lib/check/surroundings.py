@@ -1,0 +1,28 @@
+"""Whether DVC can work in the project's folder: what it says where it cannot names no way out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def fault() -> str | None:
+    """What keeps `dvc repro` from running in the working directory; None where nothing is seen to."""
+    here = Path.cwd()
+    if not Path("dvc.yaml").is_file():
+        return None  # not the project's folder, of which params.yaml tells
+    above = (here, *here.parents)
+    config = next((folder / ".dvc/config" for folder in above if (folder / ".dvc").is_dir()), None)
+    if config is None:
+        return f"{here}: no folder .dvc in it; clone the project, or make one with `dvc init`"
+    without_git = config.is_file() and "no_scm = true" in config.read_text(encoding="utf-8").lower()
+    if not without_git and not any((folder / ".git").exists() for folder in above):
+        return (
+            f"{here}: no git repository, which DVC needs; clone the project, or make it one: git init && git add -A && "
+            "git commit -m start"
+        )
+    if barred := next((path for path in (here, config.parent) if not os.access(path, os.W_OK)), None):
+        return f"{barred}: may not be written; give this user the right to, or copy the project to where it may"
+    if any(sign in str(here) for sign in "{}"):
+        return f"{here}: DVC fails in a path with braces; move the project to one without"
+    return None
