@@ -19,6 +19,12 @@ def test_the_demo_and_good_rows_of_ones_own_have_no_fault():
     assert told(write_rows(300)) == []
 
 
+def test_more_instructions_than_the_demo_has_are_told():
+    assert told({"load.instructions": 5166}) == []
+    fault = "load.instructions: must be at most 5166, which is all that the demo has; got 5167"
+    assert told({"load.instructions": 5167}) == [fault]
+
+
 def test_shares_that_leave_splits_small_are_a_note():
     found, notes = command.check(with_values({**write_rows(6), "prepare.validation_share": 0.01}))
     assert found == []
