@@ -15,7 +15,7 @@ from hostile_models import ATTACKS
 @pytest.fixture
 def attempt(tmp_path: Path) -> Callable[[str], str | None]:
     """Runs the check and the stage on a case; what did not hold, or None."""
-    project = sound_project(tmp_path / "sound")
+    project = sound_project(tmp_path / "as-it-is")
     return lambda case: attempted(project, tmp_path / folder_of(case), *ATTACKS[case])
 
 

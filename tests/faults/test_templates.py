@@ -15,7 +15,7 @@ from hostile_templates import TEMPLATES
 @pytest.fixture
 def attempt(tmp_path: Path) -> Callable[[str], str | None]:
     """Runs the check and the stage on a model with a template; what did not hold, or None."""
-    project = sound_project(tmp_path / "sound")
+    project = sound_project(tmp_path / "as-it-is")
 
     def attempted_with(case: str) -> str | None:
         text, told = TEMPLATES[case]
