@@ -156,7 +156,9 @@ ATTACKS: dict[str, Attack] = {
     ),
     "tokenizer: config a list": Attack(write("tokenizer_config.json", "[]"), r"tokenizer_config.json"),
     "tokenizer: an unknown class": Attack(edit("tokenizer_config.json", tokenizer_class="FrobTokenizer"), None),
-    "tokenizer: model_max_length a word": Attack(edit("tokenizer_config.json", model_max_length="long"), r"tokenizer"),
+    "tokenizer: model_max_length a word": Attack(
+        edit("tokenizer_config.json", model_max_length="long"), r"cannot load './model'"
+    ),
     "tokenizer: EOS a number": Attack(edit("tokenizer_config.json", eos_token=5), r"tokenizer"),
     "tokenizer: special tokens nonsense": Attack(
         edit("tokenizer_config.json", extra_special_tokens={"a": 5}, added_tokens_decoder={"x": []}), r"tokenizer"
