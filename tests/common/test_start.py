@@ -52,7 +52,7 @@ def test_nothing_is_hidden_where_python_looks_elsewhere_first(here, monkeypatch)
 
 def command(text, end="", **options):
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -c 'import rlhf_lib; {text}' {end}"],
+        ["bash", "-c", f"{sys.executable} -c 'from rlhf_lib.common import start; start.prepare(); {text}' {end}"],
         env={"PYTHONPATH": str(ROOT), **options},
         capture_output=True,
         text=True,
