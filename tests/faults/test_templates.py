@@ -36,5 +36,6 @@ def test_every_hostile_template_is_told_or_does_no_harm(attempt: Callable[[str],
     hold("chat templates that attack or raise", list(TEMPLATES), attempt)
 
 
+@pytest.mark.slow
 def test_some_are_told_or_do_no_harm(attempt: Callable[[str], str | None]) -> None:
     hold("chat templates that attack or raise (some)", random.Random(1).sample(list(TEMPLATES), 2), attempt)

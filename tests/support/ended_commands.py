@@ -17,7 +17,7 @@ from tally import tally
 SECONDS = 120.0
 WORKERS = 2
 LONGEST = 1_500  # characters of a line that is to be read
-_BAR = re.compile(r"(Loading weights|Writing model shards|Map|PPO).*\d+%")
+_BAR = re.compile(r"(Loading weights|Writing model shards|Map|PPO)[^\r\n|]*\d+%\|[^\r\n|]*\|[^\r\n\]]*\]")
 # As few as a stage needs: what the tests run in is none of its business.
 ENV = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -38,7 +38,7 @@ class Ended(NamedTuple):
     @property
     def lines(self) -> list[str]:
         """What it said on stderr, without progress bars and blank lines."""
-        return [line for line in re.split(r"[\r\n]+", self.stderr) if line.strip() and not _BAR.match(line)]
+        return [line for line in re.split(r"[\r\n]+", _BAR.sub("", self.stderr)) if line.strip()]
 
 
 def run(

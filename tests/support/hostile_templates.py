@@ -107,13 +107,12 @@ TEMPLATES: dict[str, Template] = {
     "truncated": Template(content("m.content | truncate(100)"), CHANGES),
     "escaped": Template(content("m.content | e"), CHANGES),
     "as JSON": Template(content("m.content | tojson"), CHANGES),
-    "other words": Template(content("m.content | replace('0', '1')"), CHANGES),
+    "other words": Template(content("m.content | replace('é', 'e')"), CHANGES),
     "other order": Template(content("m.content | reverse"), "text of message 1"),
     # ---- another prompt each time
     "the day": Template(before("{{ strftime_now('%d %b %Y') }}"), None),
     "the nanosecond": Template(before("{{ strftime_now('%H:%M:%S.%f') }}"), None),
     "drawn": Template(before("{{ ['a', 'b'] | random }}"), CHANCE),
-    "drawn by map": Template(before("{{ [['a', 'b']] | map('random') | list }}"), CHANCE),
     "lorem ipsum": Template(before("{{ lipsum() }}"), CHANCE),
     # ---- what is no text
     "UTF-16": Template(SOUND.encode("utf-16"), "tokenizer cannot be read"),
