@@ -31,7 +31,7 @@ def test_what_a_function_raises_is_told_with_its_place():
         return [1 / len(completion[0]["content"]) for completion in completions]
 
     def barred(**columns):
-        raise PermissionError(13, "Permission denied", "/root/key")
+        raise PermissionError(13, "Permission denied", "/barred/key")
 
     where = rf"params.yaml: ppo.reward_funcs: the reward function {{}} in .*{Path(__file__).name}, line \d+; "
     assert re.match(
@@ -39,7 +39,7 @@ def test_what_a_function_raises_is_told_with_its_place():
     )
     said = told(rewards, {"narrow": lambda prompts, completions: [0.0] * 3}, columns={"source": ["a"] * 3})
     assert "narrow raises TypeError: " in said and "unexpected keyword argument 'source'" in said
-    assert "barred raises PermissionError: [Errno 13] Permission denied: '/root/key'" in told(
+    assert "barred raises PermissionError: [Errno 13] Permission denied: '/barred/key'" in told(
         rewards, {"barred": barred}
     )
     ends = told(rewards, {"ends": lambda **columns: sys.exit(0)})

@@ -73,7 +73,7 @@ REWARDS: dict[str, Reward] = {
     "it raises nothing said": Reward(does("raise ValueError"), RAISES.format("ValueError")),
     "it raises many lines": Reward(does(r"raise ValueError('a\nb\x1b[31m' * 1000)"), RAISES.format("ValueError: a b")),
     "it may not read": Reward(
-        does("raise PermissionError(13, 'Permission denied', '/root/key')"), RAISES.format("PermissionError")
+        does("raise PermissionError(13, 'Permission denied', '/barred/key')"), RAISES.format("PermissionError")
     ),
     "it raises behind what it handled": Reward(
         "def reward(completions, **columns):\n    try:\n        raise PermissionError(13, 'no', 'models')\n"
