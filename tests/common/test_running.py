@@ -27,7 +27,7 @@ if __name__ == "__main__":
     running.run(main)
 """
 WAITS = "time.sleep(30)"
-ENV = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+ENV = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
 
 
 @pytest.fixture

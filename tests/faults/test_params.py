@@ -227,4 +227,3 @@ def test_some_mutated_params_go_through_check_and_stage_or_are_told(tmp_path):
         start = complete(tmp_path / "start", runner, STAGES[:5])
         results = [tried(mutation, start, tmp_path / str(n), runner, stages=1) for n, mutation in enumerate(some)]
     assert not [f"{result.mutation}: {result.how}" for result in results if not result.held]
-    assert {"refused", "sound"} <= {result.how for result in results}
