@@ -24,7 +24,6 @@ from rlhf_lib.data.prepare.language import check_languages
 from rlhf_lib.data.prepare.length import load_tokens
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.prepare import prepare
-from rlhf_lib.demo.grammar import INSTRUCTIONS
 from rlhf_lib.reward.params import GROUPS
 
 RECORDS = 400  # of a source
@@ -58,9 +57,6 @@ def sample(load_params: LoadParams, prepare_params: PrepareParams) -> Sample | N
         check_languages(prepare_params.languages)
     except ValueError as error:
         raise ParamsError(f"{PARAMS_FILE}: prepare.languages: {error}") from None
-    if load_params.instructions > len(INSTRUCTIONS) and any(source.reader == "demo" for source in local):
-        most = f"must be at most {len(INSTRUCTIONS)}, which is all that the demo has"
-        raise ParamsError(f"{PARAMS_FILE}: load.instructions: {most}; got {load_params.instructions}")
     names = {source.name for source in local}
     cut = [replace(source, max_records=min(source.max_records or RECORDS, RECORDS)) for source in local]
     instructions = min(load_params.instructions, RECORDS)

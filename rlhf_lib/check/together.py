@@ -15,6 +15,7 @@ from rlhf_lib.data.load.params import LoadParams
 from rlhf_lib.data.load.readers import READERS
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.roles import possible_roles
+from rlhf_lib.demo.grammar import INSTRUCTIONS
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
@@ -53,6 +54,13 @@ def mixture(load: LoadParams, prepare: PrepareParams) -> Iterator[str]:
             if role not in able[name]:
                 can = f"its rows can have: {', '.join(able[name])}"
                 yield f"prepare.mixture.{name}.roles: the source cannot have the role {role}; {can}"
+
+
+def instructions(load: LoadParams) -> Iterator[str]:
+    """More of the demo than there is."""
+    if load.instructions > len(INSTRUCTIONS) and any(source.reader == "demo" for source in load.sources):
+        most = f"must be at most {len(INSTRUCTIONS)}, which is all that the demo has"
+        yield f"load.instructions: {most}; got {load.instructions}"
 
 
 def tested(load: LoadParams, evaluate: EvaluateParams) -> Iterator[str]:
@@ -133,6 +141,7 @@ def trackers(ppo: PPOParams) -> Iterator[str]:
 
 RULES: dict[Rule, tuple[str, ...]] = {
     mixture: ("load", "prepare"),
+    instructions: ("load",),
     tested: ("load", "evaluate"),
     candidates: ("best_of_n", "evaluate"),
     memory: ("base",),

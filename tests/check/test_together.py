@@ -25,6 +25,12 @@ MEMORY = round(psutil.virtual_memory().total / 2**30)
     ("changes", "expected"),
     [
         ({}, []),
+        ({"load.instructions": 5166}, []),
+        (
+            {"load.instructions": 5167},
+            ["load.instructions: must be at most 5166, which is all that the demo has; got 5167"],
+        ),
+        ({"load.instructions": 5167, "load.sources": [FILE]}, []),
         (
             {"prepare.mixture": {"hh": {}}},
             ["prepare.mixture.hh: no source of that name; load.sources has: demo"],
