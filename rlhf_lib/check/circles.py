@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rlhf_lib.common import environment
 from rlhf_lib.inputs.files import files
 from rlhf_lib.inputs.graph import Graph, lies_in, overlap
-from rlhf_lib.inputs.named import LAUNCHED, Named, launch_files
+from rlhf_lib.inputs.named import LAUNCHED, MODELS, Named, launch_files
 from rlhf_lib.scoring.source import parse
 
 COPY = "copy it to another place, and name that"
@@ -49,8 +49,7 @@ def _inputs(sections: Mapping[str, Any], launch: str) -> Iterator[tuple[str, Nam
     if "load" in sections:
         for number, source in enumerate(sections["load"].sources):
             yield from [("load", Named(f"load.sources[{number}].path", source.path, "files"))] if source.path else []
-    for stage in ("prepare", "base", "negatives", "reward", "judge"):
-        key = "tokenizer_name_or_path" if stage == "prepare" else "model_name_or_path"
+    for stage, key in MODELS.items():
         if stage in sections and (name := getattr(sections[stage], key)):
             yield stage, Named(f"{stage}.{key}", name, "folder")
     if "ppo" in sections:

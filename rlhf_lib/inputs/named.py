@@ -14,6 +14,14 @@ LAUNCHED = ("sft", "reward", "judge", "reference", "dpo", "ppo", "evaluate", "be
 READERS = ("load", "prepare", "base", "negatives", "llm_judge")
 STAGES = (*READERS, *LAUNCHED)
 OUTS = (paths.BASE, paths.SFT, paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO)  # DVC watches those that are deps
+# The param of each of these stages that names a model, or a tokenizer.
+MODELS = {
+    "prepare": "tokenizer_name_or_path",
+    "base": "model_name_or_path",
+    "negatives": "model_name_or_path",
+    "reward": "model_name_or_path",
+    "judge": "model_name_or_path",
+}
 PATH_STARTS = (".", "/", "~")
 
 
@@ -31,7 +39,7 @@ def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
     root: the project, whose folders are told from the ids of the hub.
     """
 
-    def model(section: str, key: str = "model_name_or_path") -> list[Named]:
+    def model(section: str, key: str) -> list[Named]:
         name = params[section][key]
         local = name and not _is_out(name) and (name.startswith(PATH_STARTS) or _is_folder(name, root))
         return [Named(f"{section}.{key}", name, "folder")] if local else []
@@ -40,11 +48,7 @@ def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
     sources, judge = enumerate(params["load"]["sources"]), params["llm_judge"]
     read = {
         "load": [Named(f"load.sources[{i}].path", s["path"], "files") for i, s in sources if s.get("path")],
-        "prepare": model("prepare", "tokenizer_name_or_path"),
-        "base": model("base"),
-        "negatives": model("negatives"),
-        "reward": model("reward"),
-        "judge": model("judge"),
+        **{stage: model(stage, key) for stage, key in MODELS.items()},
         "ppo": [named for entry in params["ppo"]["reward_funcs"] for named in _reward(entry, root)],
         "llm_judge": [Named("llm_judge.rubric", judge["rubric"], "files")] if judge["base_url"] else [],
     }
