@@ -20,6 +20,7 @@ from rlhf_lib.common.hub import one_line
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import directory, templates
 from rlhf_lib.models.bounded import Unruly
+from rlhf_lib.models.loading import attention_fault
 from rlhf_lib.models.stops import NeverEnds, answer_ends
 from rlhf_lib.plan.shapes import base_config
 from rlhf_lib.training import weights
@@ -117,9 +118,8 @@ def _attention(named: str, config: Any) -> Iterator[str]:
             of_its_own = deepcopy(config)
             AutoModelForCausalLM.from_config(of_its_own, trust_remote_code=False, attn_implementation=named)
     except ValueError as error:
-        said = one_line(error).partition(". ")[0].rstrip(".")
-        if "attention" in said.lower():
-            yield f"compute.attn_implementation: {named}: {said}; set it to auto"
+        if told := attention_fault(error, named):
+            yield told.removeprefix("params.yaml: ")
 
 
 def _context(name: str, section: Any, config: Any) -> Iterator[str]:

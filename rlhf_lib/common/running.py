@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -18,14 +17,13 @@ from typing import IO, NoReturn
 
 import psutil
 
-from rlhf_lib.common.start import barred
+from rlhf_lib.common.start import FULL, barred
 
 LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are
 PATIENCE = 5.0  # seconds: an orphan needs one to see that its DVC is gone
 LOOK = 0.5  # seconds between two looks at DVC
 GO_ON = "dvc repro goes on where it stopped"
 # What ends a stage for a reason that is none of its own.
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")  # of libraries that have no errno
 _NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")  # of PyTorch
 _CUT_OFF = ("PytorchStreamWriter", "unexpected pos")  # what PyTorch says where a file could not be written whole
@@ -72,7 +70,7 @@ def outer_fault(error: BaseException) -> str | None:
                 "not enough memory; lower a batch size (per_device_...), a length or the size of the model: make plan "
                 "says what a stage needs"
             )
-        if number in _FULL or is_cut_off or any(words in text for words in _FULL_IN_WORDS):
+        if number in FULL or is_cut_off or any(words in text for words in _FULL_IN_WORDS):
             return f"the disk is full; free some space: {GO_ON}"
         if line := barred(seen):
             return line

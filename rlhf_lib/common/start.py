@@ -9,6 +9,7 @@ import warnings
 # Folders of the project that Python finds as packages; all else in its root must have names that no library has.
 OWN = ("benchmarks", "examples", "rewards", "rlhf_lib", "stages", "tests", "test")  # of Python, test is for its own
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what this user may take of it
 _BARRED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -51,13 +52,13 @@ def barred(error: BaseException) -> str | None:
     return None
 
 
-def told(kind: type[BaseException], error: BaseException) -> tuple[str, int] | None:
+def told(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code for an end that is no fault of the code; None for any other."""
-    if issubclass(kind, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     if isinstance(error, BrokenPipeError):
         return "nobody reads the output any more; run it again without the pipe", 1
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in FULL:
         return "the disk is full, or what the output goes to; free some space", 1
     line = barred(error)
     return None if line is None else (line, 1)
@@ -69,13 +70,13 @@ def _flush() -> None:
         if sys.stdout is not None and not sys.stdout.closed:
             sys.stdout.flush()
     except OSError as error:
-        line, code = told(type(error), error) or (f"the output cannot be written: {error.strerror}", 1)
+        line, code = told(error) or (f"the output cannot be written: {error.strerror}", 1)
         print(line, file=sys.stderr, flush=True)
         os._exit(code)
 
 
 def _excepthook(kind, error, trace):  # type: ignore[no-untyped-def]
-    if (line := told(kind, error)) is None:
+    if (line := told(error)) is None:
         sys.__excepthook__(kind, error, trace)
         return
     print(f"\n{line[0]}", file=sys.stderr, flush=True)

@@ -95,17 +95,17 @@ def explaining(fault: str, name: str, revision: str | None, instead: str, wanted
     except (Unfit, Unruly) as unfit:
         raise ParamsError(f"{fault}: {unfit}") from None
     except Exception as error:  # whatever a broken file makes the libraries raise
-        if told := attention_fault(error):
+        if told := attention_fault(error, hardware.attn_implementation()):
             raise ParamsError(told) from None
         reason = directory.library_fault(error) or explain(error, name, revision, "model", instead)
         said = one_line(error).removesuffix(".")
         raise ParamsError(f"{fault}: {reason or f'{said} ({type(error).__name__}); {wanted}'}") from None
 
 
-def attention_fault(error: Exception) -> str | None:
+def attention_fault(error: Exception, named: str | None) -> str | None:
     """What to say where loading failed for the attention that `compute.attn_implementation` names: the architecture has
     none of that kind, or its package is missing. None where it failed for something else."""
-    named, said = hardware.attn_implementation(), one_line(error).partition(". ")[0].rstrip(".")
+    said = one_line(error).partition(". ")[0].rstrip(".")
     if named is None or not isinstance(error, ValueError | ImportError) or "attention" not in said.lower():
         return None
     return f"params.yaml: compute.attn_implementation: {named}: {said}; set it to auto"
@@ -178,7 +178,7 @@ def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **init_kwargs(), **quantization)
     except (ValueError, ImportError) as error:
-        if told := attention_fault(error):
+        if told := attention_fault(error, hardware.attn_implementation()):
             raise ParamsError(told) from None
         raise
     if not quantization:
