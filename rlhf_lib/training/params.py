@@ -33,6 +33,7 @@ class OptimizerParams:
     weight_decay: Annotated[float, AtLeast(0)]
     adam_beta1: Decay
     adam_beta2: Decay
+    adam_epsilon: Annotated[float, AtLeast(1e-30)]
     max_grad_norm: Annotated[float, AtLeast(0)]
     per_device_train_batch_size: BatchSize
 

@@ -29,6 +29,12 @@ def test_the_optimizer_is_the_one_that_the_params_name(build, checkpoints, criti
     assert any(not before[name].equal(weight) for name, weight in trainer.model.named_parameters())
 
 
+@pytest.mark.parametrize("critic", [None, 0.5])
+def test_adam_takes_its_epsilon_from_the_params(build, critic):
+    made = build(adam_epsilon=0.25, critic_learning_rate=critic).create_optimizer()
+    assert {group["eps"] for group in made.param_groups} == {0.25}
+
+
 def test_a_schedule_that_goes_by_a_validation_loss_is_told():
     line = check_fault("ppo", {"lr_scheduler_type": "reduce_lr_on_plateau"})
     assert "ppo.lr_scheduler_type: reduce_lr_on_plateau goes by a validation loss; ppo has none" in line

@@ -75,6 +75,7 @@ PARAMS = {
     "weight_decay": 0.0,
     "adam_beta1": 0.9,
     "adam_beta2": 0.95,
+    "adam_epsilon": 1e-8,
     "max_grad_norm": 1.0,
     "per_device_train_batch_size": 2,
     "total_rollouts": 2,

@@ -31,6 +31,7 @@ TRAINER = {
     "weight_decay": 0.01,
     "adam_beta1": 0.9,
     "adam_beta2": 0.98,
+    "adam_epsilon": 1e-8,
     "max_grad_norm": 1.0,
     "per_device_train_batch_size": 3,
     "num_train_epochs": 2.0,

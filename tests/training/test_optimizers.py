@@ -76,6 +76,18 @@ def test_a_trainer_has_the_optimizer_that_the_params_name(tiny, checkpoints, wha
     assert {group["weight_decay"] for group in made.param_groups} == {0.25, 0.0}
 
 
+@pytest.mark.parametrize("what", BUILD)
+def test_adam_takes_its_epsilon_from_the_params(tiny, checkpoints, what):
+    """With betas of 0 a step is lr * gradient / (|gradient| + epsilon): 3 and an epsilon of 1 give 3/4."""
+    none = {"weight_decay": 0.0, "adam_beta1": 0.0, "adam_beta2": 0.0, "warmup_steps": 0.0, "learning_rate": 1.0}
+    optimizer = BUILD[what](tiny, checkpoints, adam_epsilon=1.0, **none).create_optimizer()
+    weight = optimizer.param_groups[0]["params"][0]
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, 3.0)
+    optimizer.step()
+    torch.testing.assert_close(before - weight.detach(), torch.full_like(weight, 0.75))
+
+
 @pytest.mark.parametrize("optim", ["adamw_torch", "adafactor", "sgd", "rmsprop", "adagrad"])
 def test_an_optimizer_that_comes_with_torch_trains(tiny, checkpoints, optim):
     trainer = sft_trainer(tiny, checkpoints, optim=optim, max_steps=2)
