@@ -1,8 +1,9 @@
 """Sampling responses from a policy.
 
-The loop is our own, not `generate()`, for three things: a row's draws depend on its own random numbers alone, so a
-response is the same whatever the batch, the order or the number of processes; rows leave the batch when they end; and
-drawing by the inverse of the distribution function costs a tenth of `torch.multinomial` on a CPU.
+The loop is our own, not `generate()`, for four things: a row's draws depend on its own random numbers alone, so a
+response is the same whatever the batch, the order or the number of processes; rows leave the batch when they end; a GPU
+is waited for once in `LOOK_EVERY` tokens; and drawing by the inverse of the distribution function costs a tenth of
+`torch.multinomial` on a CPU.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.generation import NoRepeatNGramLogitsProcessor, StopStringCriteria
 
 from rlhf_lib.generation.beams import beam_search
-from rlhf_lib.generation.sampling import Sampling, draw, restrict
+from rlhf_lib.generation.said import Said
+from rlhf_lib.generation.sampling import Sampling, draw, repeats, restrict
+from rlhf_lib.models import hardware
 from rlhf_lib.models.forward import Steps
 from rlhf_lib.models.logprobs import Response, by_length
 from rlhf_lib.models.proof import takes_cache, takes_left_padding
 from rlhf_lib.models.stops import stop_ids
+
+LOOK_EVERY = 16  # tokens between two looks at which rows have ended; on a CPU, which is never waited for, 1
 
 
 @torch.no_grad()
@@ -77,79 +81,56 @@ class _Decoding:
         sampling: Sampling,
         noise: Tensor,
     ) -> None:
-        self.model, self.tokenizer, self.sampling, self.prompts = model, tokenizer, sampling, prompts
-        batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-        self.input_ids, self.mask = batch["input_ids"], batch["attention_mask"]
-        self.noise = noise.to(model.device)
-        self.ids: list[list[int]] = [[] for _ in prompts]
-        self.finished = [False] * len(prompts)
-        self.stopped = [False] * len(prompts)  # by a token, not by a text
-        self.stops = frozenset(stop_ids(model))
-        self.banned = torch.tensor(sorted(self.stops), device=model.device, dtype=torch.long)  # at first
-        self.supports: list[list[Tensor]] = [[] for _ in prompts]
-        self.rows = list(range(len(prompts)))  # those still in the batch
-        size = sampling.no_repeat_ngram_size
-        self.no_repeats = NoRepeatNGramLogitsProcessor(size) if size else None
-        self.stop = StopStringCriteria(tokenizer, list(sampling.stop_strings)) if sampling.stop_strings else None
+        self.model, self.sampling, self.device = model, sampling, model.device
+        batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(self.device)
+        self.read, self.mask = batch["input_ids"], batch["attention_mask"]  # (b, T) tokens so far
+        self.noise = noise.to(self.device)
+        self.look_every = LOOK_EVERY if hardware.favours_few_calls(self.device) else 1
+        self.banned = torch.tensor(sorted(stop_ids(model)), device=self.device, dtype=torch.long)  # at first
+        self.step_supports: list[Tensor] = []
+        self.said = Said(tokenizer, len(prompts), sampling, stop_ids(model))
 
     def run(self) -> list[Response]:
-        room = self.input_ids.size(1) + self.sampling.max_new_tokens
+        room = self.read.size(1) + self.sampling.max_new_tokens
         steps = Steps(self.model, room, takes_cache(self.model))
-        step_ids, positions = self.input_ids, (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+        step_ids, positions = self.read, (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+        tokens: list[Tensor] = []
         for step in range(self.sampling.max_new_tokens):
             logits = steps(step_ids, self.mask, positions)
-            tokens = self._choose(logits.float(), step)
-            self._record(tokens)
-            going_on = [k for k, row in enumerate(self.rows) if not self.finished[row]]
-            if not going_on:
+            tokens.append(self._choose(logits.float(), step))
+            step_ids, positions = tokens[-1].unsqueeze(1), positions[:, -1:] + 1
+            if self.sampling.no_repeat_ngram_size:
+                self.read = torch.cat([self.read, step_ids], dim=1)
+            self.mask = torch.cat([self.mask, torch.ones_like(step_ids)], dim=1)
+            if (step + 1) % self.look_every and step + 1 < self.sampling.max_new_tokens:
+                continue
+            going_on = self.said.note(tokens, self.step_supports)
+            tokens, self.step_supports = [], []
+            if len(going_on) == 0:
                 break
-            step_ids, positions = tokens.unsqueeze(1), positions[:, -1:] + 1
-            self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], dim=1)
-            if len(going_on) <= 0.875 * len(self.rows):  # to leave costs a copy of the cache
-                kept = torch.tensor(going_on, device=logits.device)
+            if len(going_on) <= 0.875 * len(step_ids):  # to leave costs a copy of the cache
+                kept = going_on.to(self.device)
                 steps.keep(kept)
-                step_ids, positions, self.mask, self.noise = (
-                    x[kept] for x in (step_ids, positions, self.mask, self.noise)
+                step_ids, positions, self.read, self.mask, self.noise = (
+                    x[kept] for x in (step_ids, positions, self.read, self.mask, self.noise)
                 )
-                self.rows = [self.rows[k] for k in going_on]
-        supports = [_stack(support) for support in self.supports]
-        parts = zip(self.ids, self.finished, supports, self.stopped, strict=True)
-        return [Response(*of_response) for of_response in parts]
+                self.said.keep(going_on)
+        return self.said.responses()
 
     def _choose(self, logits: Tensor, step: int) -> Tensor:
-        """(B,) the next tokens, from (B, V) logits."""
+        """(b,) the next tokens, from (b, V) logits."""
         sampling = self.sampling
         if step < sampling.min_new_tokens:
             logits.index_fill_(1, self.banned, torch.finfo(logits.dtype).min)
-        if self.no_repeats is not None:
-            for k, row in enumerate(self.rows):
-                so_far = torch.tensor([self.prompts[row] + self.ids[row]], device=logits.device)
-                logits[k] = self.no_repeats(so_far, logits[k : k + 1])[0]
+        if sampling.no_repeat_ngram_size:
+            repeated = repeats(self.read, self.mask, sampling.no_repeat_ngram_size, logits.size(1))
+            logits.masked_fill_(repeated, -torch.inf)
         if sampling.temperature == 0:
             return logits.argmax(dim=-1)
         logits /= sampling.temperature
         noise = self.noise[:, step : step + 1]
         if not sampling.is_restricted:
             return draw(logits.softmax(dim=-1), noise)
-        probabilities, support = restrict(logits, sampling.top_k, sampling.top_p)
-        for k, row in enumerate(self.rows):
-            if not self.finished[row]:
-                self.supports[row].append(support[k][support[k] >= 0])
+        probabilities, support = restrict(logits, sampling.top_k, sampling.top_p, trims=self.look_every == 1)
+        self.step_supports.append(support)
         return support.gather(1, draw(probabilities, noise).unsqueeze(1)).squeeze(1)
-
-    def _record(self, tokens: Tensor) -> None:
-        for row, token in zip(self.rows, tokens.tolist(), strict=True):
-            if not self.finished[row]:
-                self.ids[row].append(token)
-                self.finished[row] = self.stopped[row] = token in self.stops
-        if self.stop is not None and len(self.rows):
-            for row in self.rows:
-                if not self.finished[row]:
-                    self.finished[row] = bool(self.stop(torch.tensor([self.ids[row]]), None)[0])
-
-
-def _stack(supports: list[Tensor]) -> Tensor | None:
-    """(R, K) token ids of R steps, filled up with -1."""
-    if not supports:
-        return None
-    return torch.nn.utils.rnn.pad_sequence(supports, batch_first=True, padding_value=-1).cpu()

@@ -51,20 +51,33 @@ def draw(probabilities: Tensor, noise: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, noise * cumulative[:, -1:], right=True).squeeze(1)
 
 
-def restrict(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+def restrict(logits: Tensor, top_k: int, top_p: float, trims: bool = True) -> tuple[Tensor, Tensor]:
     """(B, K) probabilities of the likeliest tokens, falling, and their (B, K) ids, filled up with 0 and -1.
 
     top_k keeps the k likeliest; top_p, of these, the fewest that together have at least that probability
-    [Holtzman 2020, arXiv:1904.09751]. `logits` are (B, V), at the sampling temperature.
+    [Holtzman 2020, arXiv:1904.09751]. `logits` are (B, V), at the sampling temperature. trims: K is the most that a row
+    has, to know which waits for the device; else it is top_k, if that is not 0.
     """
     count = min(top_k, logits.size(1)) if top_k > 0 else logits.size(1)
     kept, ids = logits.topk(count, dim=-1)
     probabilities = kept.softmax(dim=-1)
     outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
     outside[:, 0] = False
-    width = int((~outside).sum(dim=-1).max())
+    width = int((~outside).sum(dim=-1).max()) if trims or top_k == 0 else count
     probabilities = probabilities.masked_fill(outside, 0.0)[:, :width]
     return probabilities / probabilities.sum(dim=-1, keepdim=True), ids.masked_fill(outside, -1)[:, :width]
+
+
+def repeats(ids: Tensor, mask: Tensor, size: int, vocabulary: int) -> Tensor:
+    """(B, vocabulary) True for each token behind (B, T) ids, padded on the left where the mask is 0, with which a row
+    would end in `size` tokens that it has had in this order before, as transformers' NoRepeatNGramLogitsProcessor."""
+    if ids.size(1) < size:
+        return torch.zeros(len(ids), vocabulary, dtype=torch.bool, device=ids.device)
+    grams = ids.unfold(1, size, 1)  # (B, T - size + 1, size)
+    is_begun = (grams[..., :-1] == ids[:, None, ids.size(1) - size + 1 :]).all(dim=-1)
+    is_begun &= mask[:, : grams.size(1)].bool()
+    counts = torch.zeros(len(ids), vocabulary, dtype=torch.int32, device=ids.device)
+    return counts.scatter_add_(1, grams[..., -1], is_begun.int()) > 0
 
 
 def response_text(tokenizer: PreTrainedTokenizerBase, response: Response) -> str:

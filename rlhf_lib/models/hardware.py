@@ -6,7 +6,8 @@ A stage calls `use` with the `compute` section of params.yaml before it loads a 
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from rlhf_lib.models.params import AUTO, ComputeParams
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _chosen = AUTO
+_as_on_a_gpu = False
 
 
 def use(params: ComputeParams) -> None:
@@ -98,6 +100,23 @@ def computes_bf16() -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def favours_few_calls(at: torch.device) -> bool:
+    """Whether few large calls, and few waits for their results, are quicker there than pieces that fit a cache: on all
+    but CPUs."""
+    return _as_on_a_gpu or at.type != "cpu"
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Take the paths of a GPU on a CPU too: to test them, and to count their calls."""
+    global _as_on_a_gpu
+    before, _as_on_a_gpu = _as_on_a_gpu, True
+    try:
+        yield
+    finally:
+        _as_on_a_gpu = before
 
 
 def multiply_with_onednn() -> None:

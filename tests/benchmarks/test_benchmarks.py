@@ -211,6 +211,7 @@ def test_eos_comes_as_often_as_the_case_says(models):
     assert probabilities[..., policy.config.eos_token_id].mean().item() == pytest.approx(case.eos_probability, rel=0.2)
 
 
+@pytest.mark.slow
 def test_our_worker_reports_a_warm_up_and_an_update(models):
     arguments = ["--case", "early_eos", "--quick", "--updates", "2", "--models", str(models)]
     done = subprocess.run(

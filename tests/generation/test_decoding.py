@@ -4,9 +4,10 @@ import pytest
 import torch
 from numbers_by_hand import close
 from torch import tensor
+from transformers.generation import NoRepeatNGramLogitsProcessor
 
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, response_text, restrict
+from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, repeats, response_text, restrict
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
 
@@ -49,6 +50,28 @@ def test_of_equally_likely_tokens_just_as_many_as_needed_are_left():
     assert support.size(1) == 2 and probabilities.tolist() == [[0.5, 0.5]]
     probabilities, support = restrict(torch.zeros(1, 4), 0, 0.5)
     assert support.size(1) == 2 and probabilities.tolist() == [[0.5, 0.5]]
+
+
+# ---- Repeats
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7])
+def test_repeats_are_those_of_transformers(size):
+    generator = torch.Generator().manual_seed(size)
+    ids = torch.randint(1, 4, (20, 6), generator=generator)
+    logits = torch.zeros(20, 5)
+    got = repeats(ids, torch.ones_like(ids), size, 5)
+    assert got.equal(NoRepeatNGramLogitsProcessor(size)(ids, logits).isinf())
+    # and of rows that are shorter than others
+    padded = torch.cat([torch.full((20, 3), 2), ids], dim=1)
+    mask = torch.cat([torch.zeros(20, 3), torch.ones(20, 6)], dim=1)
+    assert repeats(padded, mask, size, 5).equal(got)
+
+
+def test_a_repeat_by_hand():
+    """Behind 3 1 2 3 1 a 2 would end in 3 1 2 again."""
+    ids = tensor([[3, 1, 2, 3, 1]])
+    assert repeats(ids, torch.ones_like(ids), 3, 5).tolist() == [[False, False, True, False, False]]
 
 
 # ---- Random numbers

@@ -78,6 +78,7 @@ def test_a_changed_byte_runs_load_and_the_old_one_runs_nothing(project: Path) ->
     assert run(project, "git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_two_files_that_swap_their_contents_run_load(project: Path) -> None:
     one, other, between = (project / f"mine/more/{name}.jsonl" for name in "abc")
     for swap in (["load", "prepare"], []):
@@ -87,6 +88,7 @@ def test_two_files_that_swap_their_contents_run_load(project: Path) -> None:
         assert [stage for stage in repro(project) if stage != "base"] == swap
 
 
+@pytest.mark.slow
 def test_one_more_file_of_a_glob_runs_load(project: Path) -> None:
     file = project / "mine/more/c.jsonl"
     file.write_text(pairs(80, 90))
@@ -124,7 +126,8 @@ def test_a_missing_file_stops_before_anything_runs(project: Path) -> None:
     assert repro(project) == []
 
 
-@pytest.mark.parametrize(("mode", "seed"), [("--temp", 7), pytest.param("--queue", 8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "seed"), [("--temp", 7), ("--queue", 8)])
 def test_an_experiment_in_a_copy_reads_the_ignored_files(project: Path, mode: str, seed: int) -> None:
     name = f"other{mode.strip('-')}"
     output = run(project, "dvc", "exp", "run", mode, "-n", name, "-S", f"prepare.seed={seed}", "prepare")

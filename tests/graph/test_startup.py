@@ -4,13 +4,12 @@ import ast
 import subprocess
 import sys
 
-import pytest
 from project import ROOT
 
 HEAVY = ("torch", "transformers")
 TRAINERS = ("trl", "transformers.trainer", "datasets", "pandas")
 
-# Imports all that the stage's file does, inside its functions too, once its environment is prepared.
+# Imports all that the stages' files do, inside its functions too, once its environment is prepared.
 CODE = """
 import sys
 from rlhf_lib.common import environment
@@ -20,20 +19,19 @@ print(*[name for name in {unwanted} if name in sys.modules])
 """
 
 
-def imported(stage: str, unwanted: tuple[str, ...]) -> list[str]:
-    """Which of the unwanted modules are there once a stage has imported what it does."""
-    tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8"))
-    imports = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+def imported(stages: tuple[str, ...], unwanted: tuple[str, ...]) -> list[str]:
+    """Which of the unwanted modules are there once a process has imported what these stages do."""
+    trees = [ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8")) for stage in stages]
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    imports = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     code = CODE.format(imports="\n".join(imports), unwanted=unwanted)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("stage", ["base", "reference", "evaluate", "best_of_n", "overoptimisation"])
-def test_a_stage_that_trains_nothing_imports_no_trainer(stage):
-    assert imported(stage, TRAINERS) == []
+def test_stages_that_train_nothing_import_no_trainer():
+    assert imported(("base", "reference", "evaluate", "best_of_n", "overoptimisation"), TRAINERS) == []
 
 
-@pytest.mark.parametrize("stage", ["load", "prepare", "measure", "llm_judge", "select", "report"])
-def test_a_stage_without_a_model_imports_no_torch(stage):
-    assert imported(stage, (*HEAVY, *TRAINERS)) == []
+def test_stages_without_a_model_import_no_torch():
+    assert imported(("load", "prepare", "measure", "llm_judge", "select", "report"), (*HEAVY, *TRAINERS)) == []

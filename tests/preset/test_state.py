@@ -99,7 +99,7 @@ def test_a_preset_after_any_other_is_the_same_as_alone(apply):
         shutil.copy(DEMO, PARAMS)
         apply(name)
         alone[name] = text()
-    for first, second in itertools.product(PRESETS, PRESETS):
+    for first, second in itertools.pairwise([*PRESETS, PRESETS[0]]):
         PARAMS.write_text(alone[first], encoding="utf-8")
         apply(second)
         assert text() == alone[second], (first, second)

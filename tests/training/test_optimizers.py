@@ -96,11 +96,18 @@ def test_an_optimizer_that_comes_with_torch_trains(tiny, checkpoints, optim):
     assert any(not before[name].equal(weight) for name, weight in trainer.model.named_parameters())
 
 
-@pytest.mark.parametrize("schedule", [*get_args(optimizers.Schedule)])
+NEEDED = {  # options that a schedule cannot do without, or that a run of three steps needs
+    "cosine_with_min_lr": {"min_lr_rate": 0.1},
+    "cosine_warmup_with_min_lr": {"min_lr": 1e-4},
+    "warmup_stable_decay": {"num_decay_steps": 2},
+    "greedy": {"min_lr": 1e-6},
+}
+PLAIN = [name for name in get_args(optimizers.Schedule) if name not in NEEDED]
+
+
+@pytest.mark.parametrize("schedule", [*NEEDED, *(pytest.param(name, marks=pytest.mark.slow) for name in PLAIN)])
 def test_every_schedule_trains(tiny, checkpoints, schedule):
-    needed = {"cosine_with_min_lr": {"min_lr_rate": 0.1}, "cosine_warmup_with_min_lr": {"min_lr": 1e-4}}
-    needed |= {"warmup_stable_decay": {"num_decay_steps": 2}, "greedy": {"min_lr": 1e-6}}
-    changes = {"lr_scheduler_type": schedule, "lr_scheduler_kwargs": needed.get(schedule, {})}
+    changes = {"lr_scheduler_type": schedule, "lr_scheduler_kwargs": NEEDED.get(schedule, {})}
     trainer = sft_trainer(tiny, checkpoints, max_steps=3, eval_steps=1, **changes)
     log = training.run(trainer, checkpoints)
     assert len([entry for entry in log if "loss" in entry]) == 3

@@ -1,0 +1,87 @@
+"""What the rows of a batch have said so far, on the CPU, and where each of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+from transformers.generation import StopStringCriteria
+
+from rlhf_lib.generation.sampling import Sampling
+from rlhf_lib.models.logprobs import Response
+
+
+class Said:
+    """The tokens of a batch's rows. A row may go on behind its end: what it says there is left out."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, rows: int, sampling: Sampling, stop_ids: Sequence[int]
+    ) -> None:
+        self.rows = torch.arange(rows)  # those still in the batch
+        self.tokens = torch.zeros(rows, sampling.max_new_tokens, dtype=torch.long)
+        self.count = 0  # tokens of each row
+        self.lengths = torch.zeros(rows, dtype=torch.long)  # of those that have come to their end, else 0
+        self.stopped = torch.zeros(rows, dtype=torch.bool)  # by a token, not by a text
+        self.supports: list[list[Tensor]] = [[] for _ in range(rows)]
+        self.stop_ids = torch.tensor(stop_ids, dtype=torch.long)
+        texts = list(sampling.stop_strings)
+        self.text_ends = StopStringCriteria(tokenizer, texts) if texts else None
+
+    def note(self, tokens: Sequence[Tensor], supports: Sequence[Tensor]) -> Tensor:
+        """Take the next steps' (b,) tokens, and the (b, K) ones that each was drawn from; which of the b places go on.
+
+        This waits for the device.
+        """
+        new = torch.stack(list(tokens), dim=1).cpu()
+        first, self.count = self.count, self.count + new.size(1)
+        self.tokens[self.rows, first : self.count] = new
+        is_going_on = self.lengths[self.rows] == 0
+        if supports:
+            self._keep_supports(supports, is_going_on)
+        is_stop = torch.isin(new, self.stop_ids)
+        is_end = is_stop if self.text_ends is None else is_stop | self._is_end_of_text(first)
+        place = is_end.int().argmax(dim=1, keepdim=True)  # the first
+        ends = is_going_on & is_end.any(dim=1)
+        self.lengths[self.rows[ends]] = first + place[ends].squeeze(1) + 1
+        self.stopped[self.rows[ends]] = is_stop.gather(1, place)[ends].squeeze(1)
+        return (is_going_on & ~ends).nonzero().squeeze(1)
+
+    def keep(self, places: Tensor) -> None:
+        """Go on with these places of the batch alone."""
+        self.rows = self.rows[places]
+
+    def responses(self) -> list[Response]:
+        """Each row, up to its end."""
+        finished = self.lengths > 0
+        lengths = self.lengths.where(finished, self.count)
+        supports = [_stack(pieces, length) for pieces, length in zip(self.supports, lengths.tolist(), strict=True)]
+        ids = [row[:length] for row, length in zip(self.tokens.tolist(), lengths.tolist(), strict=True)]
+        parts = zip(ids, finished.tolist(), supports, self.stopped.tolist(), strict=True)
+        return [Response(*of_row) for of_row in parts]
+
+    def _is_end_of_text(self, first: int) -> Tensor:
+        """(b, n) where one of the stop strings ends with, or in, one of the tokens from place `first` on."""
+        assert self.text_ends is not None
+        tokens = self.tokens[self.rows]
+        ends = [self.text_ends(tokens[:, : place + 1], None) for place in range(first, self.count)]
+        return torch.stack(ends, dim=1)
+
+    def _keep_supports(self, supports: Sequence[Tensor], is_going_on: Tensor) -> None:
+        padded = pad_sequence([support.T for support in supports], batch_first=True, padding_value=-1)
+        of_places = padded.permute(2, 0, 1).cpu()  # (b, n, K)
+        widths = (of_places >= 0).sum(dim=2).amax(dim=1).tolist()
+        for place in is_going_on.nonzero().squeeze(1).tolist():
+            self.supports[self.rows[place]].append(of_places[place, :, : widths[place]].clone())
+
+
+def _stack(pieces: Sequence[Tensor], length: int) -> Tensor | None:
+    """(length, K) token ids of the first steps, filled up with -1."""
+    if not pieces:
+        return None
+    width = max(piece.size(1) for piece in pieces)
+    steps = torch.cat([pad(piece, (0, width - piece.size(1)), value=-1) for piece in pieces])[:length]
+    return steps[:, : int((steps >= 0).sum(dim=1).max())]
