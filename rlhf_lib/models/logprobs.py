@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from rlhf_lib.models.attention import packed_inputs, takes_packing
 from rlhf_lib.models.forward import logits_where
+from rlhf_lib.models.hardware import favours_few_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +138,17 @@ def logprobs_and_entropies(logits: Tensor, tokens: Tensor, temperature: float = 
 class _LogProbs(torch.autograd.Function):
     """Log-probs of tokens and entropies under softmax(logits / temperature), in fp32 whatever the logits are.
 
-    Only the probabilities are kept for the backward pass, and the logits are worked on in pieces that fit into the
-    processor's cache, where autograd would keep and walk through several (n, V) tensors.
+    Only the probabilities are kept for the backward pass, and the logits are worked on in pieces, where autograd would
+    keep and walk through several (n, V) tensors. On a CPU a piece fits into its cache; on a GPU, where every call
+    counts, it takes 64 MB.
     """
 
-    _PIECE = 1 << 18  # logits
+    _PIECE, _LARGE_PIECE = 1 << 18, 1 << 24  # logits
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         keeps = ctx.needs_input_grad[0]
+        ctx.set_materialize_grads(False)  # an output that no loss has costs nothing
         logprobs = torch.empty(tokens.shape, device=logits.device)
         entropies = torch.empty_like(logprobs)
         kept = torch.empty(logits.shape, device=logits.device) if keeps else None
@@ -160,16 +163,17 @@ class _LogProbs(torch.autograd.Function):
         return logprobs, entropies
 
     @staticmethod
-    def backward(ctx: Any, of_logprobs: Tensor, of_entropies: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, of_logprobs: Tensor | None, of_entropies: Tensor | None) -> tuple[Tensor, None, None]:
         """d logp_t / d l_j = [j = t] - p_j        d H / d l_j = -p_j (log p_j + H)        each / temperature"""
         tokens, entropies, probabilities = ctx.saved_tensors
-        has_entropy = bool(of_entropies.any())
-        of_logprobs, of_entropies = (x.unsqueeze(1) / ctx.temperature for x in (of_logprobs, of_entropies))
+        of_logprobs = torch.zeros_like(entropies) if of_logprobs is None else of_logprobs
+        of_logprobs = of_logprobs.unsqueeze(1) / ctx.temperature
+        of_entropies = None if of_entropies is None else of_entropies.unsqueeze(1) / ctx.temperature
         gradient = torch.empty(probabilities.shape, dtype=ctx.dtype, device=probabilities.device)
         for rows in _LogProbs._pieces(probabilities):
             piece = probabilities[rows]
             weight = -of_logprobs[rows]
-            if has_entropy:
+            if of_entropies is not None:
                 surprise = piece.clamp(min=torch.finfo(piece.dtype).tiny).log()
                 weight = weight - of_entropies[rows] * (surprise + entropies[rows].unsqueeze(1))
             gradient[rows] = (piece * weight).scatter_add_(1, tokens[rows].unsqueeze(1), of_logprobs[rows])
@@ -177,7 +181,8 @@ class _LogProbs(torch.autograd.Function):
 
     @staticmethod
     def _pieces(logits: Tensor) -> Iterator[slice]:
-        size = max(1, _LogProbs._PIECE // logits.size(1))
+        size = _LogProbs._LARGE_PIECE if favours_few_calls(logits.device) else _LogProbs._PIECE
+        size = max(1, size // logits.size(1))
         return (slice(start, start + size) for start in range(0, logits.size(0), size))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,24 +43,42 @@ class PPOState:
 
 @dataclass
 class Measures:
-    """What is logged of one rollout: its own metrics, and the means over its optimizer steps of the loss's terms."""
+    """What is logged of one rollout: its own metrics, and the means over its optimizer steps of the loss's terms.
+
+    The terms stay on the device until they are asked for: to fetch each would wait for it at every micro-batch.
+    """
 
     rollout: dict[str, float] = field(default_factory=dict)
     steps: int = 0
-    minibatch_kl: float = 0.0  # approximate KL of the current minibatch, this process's part of it
-    _sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of this process
+    _names: tuple[str, ...] = ()
+    _terms: list[Tensor] = field(default_factory=list)  # of each micro-batch of this process, in the names' order
+    _before: int = 0  # micro-batches of the steps that are done
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
         """Count the terms of a micro-batch's loss."""
-        for name, term in terms.items():
-            self._sums[name] += term.item()
-        self.minibatch_kl += terms["approx_kl"].item()
+        self._names = tuple(terms)
+        self._terms.append(torch.stack([term.detach() for term in terms.values()]))
+
+    def minibatch_kl(self) -> float:
+        """The approximate KL of the current minibatch, this process's part of it."""
+        return self._sums(self._terms[self._before :])[self._names.index("approx_kl")]
+
+    def finish_step(self) -> None:
+        """Count an optimizer step."""
+        self.steps += 1
+        self._before = len(self._terms)
 
     def take(self, summed: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """All that is logged of the rollout; the counts of its steps are reset. `summed`: over the processes."""
-        sums = summed(torch.tensor(list(self._sums.values()), dtype=torch.float64)).tolist()
-        update = {name: total / self.steps for name, total in zip(self._sums, sums, strict=True)}
+        sums = summed(torch.tensor(self._sums(self._terms), dtype=torch.float64)).tolist()
+        update = {name: total / self.steps for name, total in zip(self._names, sums, strict=True)}
         logged = {**self.rollout, **update, "steps": self.steps}
-        self._sums.clear()
-        self.steps = 0
+        self._terms.clear()
+        self.steps = self._before = 0
         return logged
+
+    def _sums(self, terms: list[Tensor]) -> list[float]:
+        sums = [0.0] * len(self._names)
+        for of_one in torch.stack(terms).tolist():
+            sums = [total + term for total, term in zip(sums, of_one, strict=True)]
+        return sums

@@ -208,12 +208,11 @@ class PPOTrainer(SealedCheckpoints):
 
     def finish_step(self) -> bool:
         """Count an optimizer step; whether it was the last one on its rollout."""
-        measures = self.measures
-        measures.steps += 1
-        over = measures.steps == self.params.steps_per_rollout
-        if self.params.max_approx_kl is not None:
-            over |= self.sampler.summed(torch.tensor(measures.minibatch_kl)).item() > self.params.max_approx_kl
-        measures.minibatch_kl = 0.0
+        measures, bound = self.measures, self.params.max_approx_kl
+        over = measures.steps + 1 == self.params.steps_per_rollout
+        if bound is not None:  # to know it, the device is waited for
+            over |= self.sampler.summed(torch.tensor(measures.minibatch_kl())).item() > bound
+        measures.finish_step()
         self.ppo_state.rollouts_done += over
         return over
 
