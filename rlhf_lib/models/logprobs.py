@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from rlhf_lib.models.attention import packed_inputs, takes_packing
 from rlhf_lib.models.forward import logits_where
 from rlhf_lib.models.hardware import favours_few_calls
+from rlhf_lib.models.output_layer import CHUNK, of_chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,14 @@ class Batch:
     token_ids: Tensor  # (n,) the responses' tokens
     positions: Tensor  # (n,) their places in their responses, from 0
     support: Tensor | None = None  # (n, K) the tokens that each was drawn from, filled up with -1
+    places: Tensor = field(
+        default_factory=lambda: torch.empty(0, dtype=torch.long)
+    )  # (n,) of the predictors, flattened
+
+    def part(self, rows: slice) -> Batch:
+        """What is said of some of the response tokens."""
+        support = None if self.support is None else self.support[rows]
+        return replace(self, token_ids=self.token_ids[rows], positions=self.positions[rows], support=support)
 
 
 def collate(model: PreTrainedModel, prompts: Sequence[list[int]], responses: Sequence[Response], pad_id: int) -> Batch:
@@ -59,6 +68,7 @@ def collate(model: PreTrainedModel, prompts: Sequence[list[int]], responses: Seq
         flat.to(device),
         positions.to(device),
         None if support is None else support.to(device),
+        predictors.flatten().nonzero().squeeze(1).to(device),
     )
 
 
@@ -139,11 +149,10 @@ class _LogProbs(torch.autograd.Function):
     """Log-probs of tokens and entropies under softmax(logits / temperature), in fp32 whatever the logits are.
 
     Only the probabilities are kept for the backward pass, and the logits are worked on in pieces, where autograd would
-    keep and walk through several (n, V) tensors. On a CPU a piece fits into its cache; on a GPU, where every call
-    counts, it takes 64 MB.
+    keep and walk through several (n, V) tensors. On a CPU a piece fits into its cache; on a GPU every call counts.
     """
 
-    _PIECE, _LARGE_PIECE = 1 << 18, 1 << 24  # logits
+    _PIECE = 1 << 18  # logits
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -181,7 +190,7 @@ class _LogProbs(torch.autograd.Function):
 
     @staticmethod
     def _pieces(logits: Tensor) -> Iterator[slice]:
-        size = _LogProbs._LARGE_PIECE if favours_few_calls(logits.device) else _LogProbs._PIECE
+        size = CHUNK if favours_few_calls(logits.device) else _LogProbs._PIECE
         size = max(1, size // logits.size(1))
         return (slice(start, start + size) for start in range(0, logits.size(0), size))
 
@@ -191,9 +200,19 @@ def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     return logits_where(model, batch.predictors, batch.inputs)
 
 
+def response_distribution(model: PreTrainedModel, batch: Batch, distribution: Distribution) -> tuple[Tensor, Tensor]:
+    """(n,) log-probs of the response tokens, and (n,) entropies in nats of what they were drawn from."""
+    if favours_few_calls(model.device):
+        logprobs, entropies = of_chunks(
+            model, batch.inputs, batch.places, lambda logits, rows: distribution(logits, batch.part(rows))
+        )
+        return logprobs, entropies
+    return distribution(response_logits(model, batch), batch)
+
+
 def response_logprobs(model: PreTrainedModel, batch: Batch, distribution: Distribution = Distribution()) -> Tensor:
     """(n,) log-probs of the response tokens."""
-    return distribution(response_logits(model, batch), batch)[0]
+    return response_distribution(model, batch, distribution)[0]
 
 
 @torch.no_grad()

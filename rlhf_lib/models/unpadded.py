@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutputWithPast
 
 from rlhf_lib.models.attention import packed_inputs, takes_packing
+from rlhf_lib.models.hardware import favours_few_calls
 from rlhf_lib.models.logprobs import logprobs_and_entropies
 
 Forward = Callable[..., Any]
@@ -37,7 +38,8 @@ class TokenOutputs(ModelOutput):
 
 def skip_padding(model: PreTrainedModel) -> None:
     """Replace the forward of a causal language model or a decoder's classifier by one without padding, if the model's
-    attention can take that. A trainer's own forward of the language model (TRL's) must be in place before."""
+    attention can take that. A trainer's own forward of the language model (TRL's) must be in place before: on a GPU its
+    output layer is used, on a CPU ours is quicker."""
     if not takes_packing(model):
         return
     if model.get_output_embeddings() is not None:
@@ -72,10 +74,28 @@ def _language_model_forward(padded_forward: Forward) -> Forward:
         labelled = labels[:, 1:] != -100
         predictors = torch.nn.functional.pad(labelled, (0, 1))[attention_mask.bool()].unsqueeze(0)
         packed = _without_padding(input_ids, attention_mask)
+        if favours_few_calls(input_ids.device):
+            next_tokens = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)[attention_mask.bool()].unsqueeze(0)
+            given = {"shift_labels": next_tokens, "num_items_in_batch": num_items_in_batch}
+            return _back_in_rows(padded_forward(**packed, **given, fused_lm_head=True), predictors, labelled)
         logits = padded_forward(**packed, logits_to_keep=predictors).logits
         return _token_outputs(logits, labels[:, 1:][labelled], labelled, num_items_in_batch)
 
     return forward
+
+
+def _back_in_rows(packed: Any, predictors: Tensor, labelled: Tensor) -> TokenOutputs:
+    """What TRL's output layer, which makes few logits at a time, gives of (1, N) packed tokens, where
+    `predictors` (1, N) is True, as rows."""
+    places = predictors.flatten().nonzero().squeeze(1)
+
+    def padded(x: Tensor | None) -> Tensor | None:
+        if x is None:
+            return None
+        return x.new_zeros(labelled.shape).masked_scatter(labelled, x.flatten().index_select(0, places))
+
+    names = ("log_probs", "entropy", "mean_logits", "is_top1")
+    return TokenOutputs(packed.loss, *(padded(getattr(packed, name)) for name in names), label_mask=labelled)
 
 
 def _token_outputs(

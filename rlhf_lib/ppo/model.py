@@ -15,7 +15,7 @@ from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.forward import trunk
 from rlhf_lib.models.heads import in_fp32
 from rlhf_lib.models.loading import context_length
-from rlhf_lib.models.logprobs import Batch, Distribution, Response, collate, response_logits, response_logprobs
+from rlhf_lib.models.logprobs import Batch, Distribution, Response, collate, response_distribution, response_logprobs
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training.weights import Model, base_model, with_lora
 
@@ -74,9 +74,9 @@ class ActorCritic(nn.Module):
         """Log-probs, values and entropies of a batch's response tokens."""
         batch, of_critic = batches.policy, batches.critic
         with last_hidden_state(self.policy) as kept:
-            logprobs, entropy = distribution(response_logits(self.policy, batch), batch)
+            logprobs, entropy = response_distribution(self.policy, batch, distribution)
         hidden = kept[0] if self.critic_trunk is None else self.critic_trunk(**of_critic.inputs).last_hidden_state
-        values = self.value_head(hidden[of_critic.predictors]).squeeze(-1)
+        values = self.value_head(hidden.flatten(0, 1).index_select(0, of_critic.places)).squeeze(-1)
         ptx_logprobs = None if ptx_batch is None else response_logprobs(self.policy, ptx_batch)
         return PolicyOutput(logprobs, values, entropy, ptx_logprobs)
 

@@ -11,6 +11,7 @@ from ppo_trainers import PTX_ROWS
 from trained import column, rows
 from transformers import AutoModelForCausalLM
 
+from rlhf_lib.models import hardware, output_layer
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids
 from rlhf_lib.ppo.algos import kl_estimate
@@ -161,6 +162,19 @@ def test_the_gradient_does_not_depend_on_the_micro_batch_size(build, changes):
     for part in parts:
         assert len(part) == 1
         assert (part[0] - whole[0]).norm() < 2e-6 * whole[0].norm()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"ptx_coef": 0.5, "entropy_coef": 0.1, "top_k": 30, "min_new_tokens": 2}, {"critic": "lora", "lora_r": 4}],
+    ids=str,
+)
+def test_the_gradient_is_the_same_in_chunks_of_logits_as_on_a_gpu(build, changes, monkeypatch):
+    monkeypatch.setattr(output_layer, "CHUNK", 5 * build(**ONE_STEP).model.policy.config.vocab_size)
+    (expected,) = gradients(build(**ONE_STEP, **changes))
+    with hardware.as_on_a_gpu():
+        (got,) = gradients(build(**ONE_STEP, **changes))
+    assert (got - expected).norm() < 2e-5 * expected.norm()
 
 
 def test_the_loss_is_that_of_its_weighted_parts(build):

@@ -1,14 +1,27 @@
 """What makes training fast and changes no result: no padding, rows of like length, attention, compilation."""
 
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
 from tiny_models import TEXTS
 from trl import SFTConfig, SFTTrainer
-from trl_trainers import CHOSEN, TRAINER, batch_of, dataset, sft_rows, sft_trainer, user
+from trl_trainers import (
+    CHOSEN,
+    TRAINER,
+    batch_of,
+    dataset,
+    dpo_params,
+    pair_rows,
+    referenced,
+    sft_rows,
+    sft_trainer,
+    user,
+)
 
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.reward import base as reward_base
@@ -20,7 +33,14 @@ from rlhf_lib.training import trainer as training
 # ---- Without padding
 
 
-def test_sft_without_padding_is_trls_sft(tiny, checkpoints):
+@pytest.fixture(params=[nullcontext, hardware.as_on_a_gpu], ids=["cpu", "gpu"])
+def paths(request):
+    """On the paths of a CPU, and of a GPU."""
+    with request.param():
+        yield
+
+
+def test_sft_without_padding_is_trls_sft(tiny, checkpoints, paths):
     ours = sft_trainer(tiny, checkpoints)
     plain = SFTTrainer(
         model=str(tiny.policy),
@@ -42,6 +62,26 @@ def test_sft_without_padding_is_trls_sft(tiny, checkpoints):
         metrics = [trainer._metrics["eval"] for trainer in (ours, plain)]
         for name in ("entropy", "mean_token_accuracy"):
             assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-5)
+
+
+@pytest.mark.parametrize("rows", [range(9), [0], [3, 8]])
+def test_dpo_learns_the_same_in_pieces_of_logits_as_on_a_gpu(tiny, checkpoints, rows):
+    pairs = referenced(tiny, pair_rows())
+    found = []
+    for path in (nullcontext, hardware.as_on_a_gpu):
+        trainer = dpo.build(dpo_params(), 64, str(tiny.policy), pairs, pairs, checkpoints)
+        trainer.model.eval()
+        with path():
+            loss = trainer.compute_loss(trainer.model, batch_of(trainer, rows))
+            loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+        found.append((loss.item(), gradient, trainer._metrics["eval"]))
+    (loss, gradient, metrics), (expected_loss, expected, expected_metrics) = found
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    assert (gradient - expected).norm() < 2e-5 * expected.norm()
+    assert metrics.keys() == expected_metrics.keys() != set()
+    for name, values in metrics.items():
+        assert values == pytest.approx(expected_metrics[name], abs=1e-5), name
 
 
 def test_a_classifier_reads_the_same_token_without_padding(tiny):
