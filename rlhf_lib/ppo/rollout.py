@@ -55,9 +55,9 @@ class Rollout:
         return [len(p) + len(r.ids) for p, r in zip(self.prompts, self.responses, strict=True)]
 
     def record(self, name: str, rows: Micro, flat: Tensor) -> None:
-        """Write what a model said of the response tokens of some rows, (n,), into the tensor `name`."""
+        """Write what a model said of the response tokens of some rows, (n,) on the CPU, into the tensor `name`."""
         part = torch.zeros(len(rows), self.mask.size(1))
-        part[self.mask[rows]] = flat.float().cpu()
+        part[self.mask[rows]] = flat
         getattr(self, name)[rows] = part
 
     def flat(self, name: str, rows: Micro) -> Tensor:
@@ -115,8 +115,8 @@ def update_inputs(
     for rows in minibatch[part]:
         batches = collate([rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows], pad_id)
         names = ("logprobs", "ref_logprobs", "values", "advantages", "returns")
-        tensors = {name: rollout.flat(name, rows).to(batches.policy.token_ids.device) for name in names}
-        yield {"batches": batches, "num_tokens": num_tokens, **tensors}
+        tensors = torch.stack([rollout.flat(name, rows) for name in names]).to(batches.policy.token_ids.device)
+        yield {"batches": batches, "num_tokens": num_tokens, **dict(zip(names, tensors, strict=True))}
 
 
 class RolloutLoader:

@@ -168,7 +168,8 @@ class PPOTrainer(SealedCheckpoints):
                 with self.reference() as reference:
                     ref_logprobs = response_logprobs(reference, batches.policy, self.distribution)
             flat = (output.logprobs, output.values, output.entropy, ref_logprobs)
-            for name, values in zip(names, flat, strict=True):
+            at_once = torch.stack([values.float() for values in flat]).cpu()  # each copy would wait for the device
+            for name, values in zip(names, at_once, strict=True):
                 rollout.record(name, rows, values)
         for name in names:
             setattr(rollout, name, self.sampler.summed(getattr(rollout, name)))
