@@ -29,7 +29,6 @@ class Shape:
     layers: int  # of the published model
     depth: str  # the config's name of their number
     sizes: Mapping[str, Any]
-    is_run_long: bool = False  # whether what an output layer holds of `LONG` tokens is measured too
 
     def config(self, layers: int, tokenizer: Any) -> Any:
         """transformers' config with so many layers."""
@@ -55,7 +54,6 @@ SHAPES: dict[str, Shape] = {
         24,
         "num_hidden_layers",
         {**_GROUPED, "num_attention_heads": 6, "num_key_value_heads": 2, "tie_word_embeddings": True},
-        is_run_long=True,
     ),
     "gemma-3-270m": Shape(
         "Gemma-3-270m",
@@ -85,7 +83,7 @@ def trainer_case(rows: int) -> LaunchCase:
 
 
 def ppo_overrides(rows: int, micro_batches: int) -> dict[str, Any]:
-    """Over the section `ppo` of params.yaml: two optimizer steps on a rollout, of so many micro-batches of rows each."""
+    """Over the section `ppo` of params.yaml: two optimizer steps on a rollout, of so many micro-batches of rows."""
     return {
         "total_rollouts": 2,
         "rollout_batch_size": rows * micro_batches,

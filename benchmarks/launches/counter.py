@@ -2,8 +2,8 @@
 
 A CPU has one memory, so what would lie on the device is told from where it comes from: the weights of the models, what
 `.to(device)` and `device=` give where they name a `torch.device`, and all that is computed from these. `.cpu()` and
-`.to("cpu")` bring it back to the host, and the device of a tensor of the host is the host. Work on the host alone counts
-for nothing.
+`.to("cpu")` bring it back to the host; what is made on the device of a tensor of the host is the host's. Work on the
+host alone counts for nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 ROOT = Path(__file__).resolve().parents[2]
 # What a tensor of the host says its device is: to PyTorch the same as "cpu", by which all else names the device.
 HOST = torch.device("cpu", 0)
-_DEVICE_OF = Tensor.device.__get__  # type: ignore[attr-defined]
+_DEVICE_OF = Tensor.device.__get__
 # Operators that launch no kernel, beside the views: they reserve memory, or ask for a value (which is a wait).
 _NO_KERNEL = {
     *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "set_"),
@@ -49,6 +49,9 @@ class Made(NamedTuple):
     shape: tuple[int, ...] = ()
 
 
+NOTHING = Made()
+
+
 @dataclass
 class Counts:
     """What the device was asked to do: compute calls by operator; waits and uploads by what they are and where."""
@@ -57,8 +60,8 @@ class Counts:
     waits: Counter[str] = field(default_factory=Counter)
     uploads: Counter[str] = field(default_factory=Counter)
     # of what was made, but for tensors shaped as a weight (its gradient, the optimizer's moments)
-    largest: Made = Made()
-    largest_of_head: Made = Made()
+    largest: Made = NOTHING
+    largest_of_head: Made = NOTHING
     peak_bytes: int = 0  # of such tensors alive together
 
 
@@ -176,9 +179,9 @@ class Launches:
         if func in (Tensor.tolist, Tensor.numpy) and self.is_on_device(args[0]):
             self.now.waits[f"{func.__name__}: {caller()}"] += 1
         if func is Tensor.backward:
-            of_output = {"grad_tensors": kwargs.pop("gradient", None)}
+            options: dict[str, Any] = {"grad_tensors": kwargs.pop("gradient", None), **kwargs}
             with self._placed(True), self._modes[1]:  # for the Python that runs within
-                return torch.autograd.backward(*args, **of_output, **kwargs)
+                return torch.autograd.backward(args[0], **options)
         target = kwargs.get("device")
         if target is None:  # what an operator makes for itself is where its inputs are
             with self._placed(any(map(self.is_on_device, tree_leaves((args, kwargs))))):

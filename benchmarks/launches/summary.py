@@ -19,15 +19,18 @@ def line(low: float, high: float, tokens: int, wanted: int) -> float:
     return low + (high - low) / tokens * (wanted - tokens)
 
 
-def summary(one: Counts, deeper: Counts, longer: Counts, tokens: int, at_once: int, layers: int) -> dict[str, Any]:
+def summary(
+    one: Counts, deeper: Counts, longer: Counts, tokens: int, at_once: int | None, layers: int
+) -> dict[str, Any]:
     """A task's numbers: those of one layer, what another layer adds, and what each token adds.
 
-    one: of a layer and of `tokens` tokens, `at_once` of them in a forward pass; deeper: of two layers; longer: of a
-    layer and twice as many tokens. layers: of the published model, whose calls follow.
+    one: of a layer and of `tokens` tokens, `at_once` of them in a forward pass, or None where they are one of each row;
+    deeper: of two layers; longer: of a layer and twice as many tokens. layers: of the published model, whose calls
+    follow.
     """
     calls, waits = sum(one.calls.values()), sum(one.waits.values())
     per_layer = sum(deeper.calls.values()) - calls
-    sizes = [counts.largest_of_head.bytes / MB for counts in (one, longer)]
+    low, high = (counts.largest_of_head.bytes / MB for counts in (one, longer))
     return {
         "tokens": tokens,
         "tokens_at_once": at_once,
@@ -42,8 +45,8 @@ def summary(one: Counts, deeper: Counts, longer: Counts, tokens: int, at_once: i
         "peak_mb": one.peak_bytes / MB,
         "largest_mb": one.largest.bytes / MB,
         "largest": f"{one.largest.operator} {list(one.largest.shape)}",
-        "head_mb": sizes[0],
-        "head_mb_at_16000": line(*sizes, at_once, LONG),
+        "head_mb": low,
+        "head_mb_at_16000": None if at_once is None else line(low, high, at_once, LONG),
         "head_mb_at_16000_measured": False,
         "calls_by_operator": dict(sorted(one.calls.items(), key=lambda item: -item[1])[:FEW]),
         "waits_at": dict(sorted(one.waits.items())),
@@ -53,14 +56,22 @@ def summary(one: Counts, deeper: Counts, longer: Counts, tokens: int, at_once: i
 
 def table(cases: Mapping[str, Mapping[str, Any]]) -> str:
     """The cases as a Markdown table: of each number ours and, after a comma, TRL's."""
-    columns = ("calls", "calls_per_layer", "calls_per_token", "waits", "uploads", "largest_mb", "head_mb_at_16000")
+    columns = ("calls", "calls_per_layer", "calls_per_token", "waits", "uploads", "largest_mb")
     header = "| model | task | calls | a layer | a token | waits | uploads | largest MB | head MB at 16,000 tokens |"
     lines = [header, "|" + "---|" * (header.count("|") - 1)]
     for name, case in cases.items():
         for task, sides in case["tasks"].items():
-            cells = (", ".join(_shown(sides[side][column]) for side in sides) for column in columns)
+            cells = [", ".join(_shown(sides[side][column]) for side in sides) for column in columns]
+            cells.append(", ".join(_of_head(sides[side]) for side in sides))
             lines.append(f"| {name} | {task} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _of_head(numbers: Mapping[str, Any]) -> str:
+    """What the output layer's largest tensor takes, or would take at most."""
+    if not (size := numbers["head_mb_at_16000"]):
+        return "–"
+    return _shown(size) if numbers["head_mb_at_16000_measured"] else f"≤ {_shown(size)}"
 
 
 def _shown(number: float) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -50,10 +51,11 @@ def counted(shape: Shape, layers: int, rows: int, folder: Path) -> Found:
     return found
 
 
-def tokens(task: str, rows: int) -> tuple[int, int]:
-    """The tokens that a task's counts are of, answers' alone, and how many of them are in a forward pass."""
+def tokens(task: str, rows: int) -> tuple[int, int | None]:
+    """The tokens that a task's counts are of, answers' alone, and how many of them are in a forward pass; None where
+    they are one of each row."""
     if task.startswith("sampling"):
-        return rows, rows
+        return rows, None
     return rows * ANSWER * (MICRO_BATCHES if task.startswith("ppo") else 1), rows * ANSWER
 
 
@@ -100,13 +102,14 @@ def ppo(rows: int, micro_batches: int, folder: Path) -> dict[str, Counts]:
     """Scoring of a rollout, and an optimizer step on it."""
     trainer = our_ppo.build(our_ppo.ppo_params(cases.ppo_overrides(rows, micro_batches)), folder)
     with trainer.reference() as reference:
-        launches = Launches(trainer.model, reference, *(f.model for f in trainer.sampler.reward.functions.values()))
+        rewards = [f.model for f in trainer.sampler.reward.functions.values() if isinstance(f, RewardModel)]
+        launches = Launches(trainer.model, reference, *rewards)
     found: dict[str, Counts] = {}
     score = trainer.score
 
-    def scoring(*args: Any) -> None:
+    def scoring(rollout: Any, split: Any) -> None:
         with launches.apart() as found["ppo_scoring"]:
-            score(*args)
+            score(rollout, split)
 
     trainer.score = scoring  # type: ignore[method-assign]
     found["ppo_update"] = of_step(trainer, launches, 2)
@@ -150,10 +153,11 @@ def per_token(policy: nn.Module, sample: Callable[[int], None]) -> Counts:
             sample(new_tokens)
         counts.append(launches.now)
     short, long = counts
-    less = {name: getattr(long, name) - getattr(short, name) for name in ("calls", "waits", "uploads")}
-    return dataclasses.replace(
-        long, **{name: {key: n / NEW_TOKENS for key, n in of_all.items()} for name, of_all in less.items()}
-    )
+    of_a_token: dict[str, Any] = {}
+    for name in ("calls", "waits", "uploads"):
+        of_all = getattr(long, name) - getattr(short, name)
+        of_a_token[name] = {key: count / NEW_TOKENS for key, count in of_all.items()}
+    return dataclasses.replace(long, **of_a_token)
 
 
 def check_lengths(lengths: list[int], wanted: int) -> None:
@@ -166,9 +170,7 @@ def evaluate(rows: int, folder: Path) -> Counts:
     """Log-probs under policy and SFT model, and rewards, of a sampled answer and of the dataset's to each prompt;
     without the sampling."""
     changes = {"temperatures": [1.0], "samples_per_prompt": 1, "max_new_tokens": ANSWER // 2}
-    params = check(
-        EvaluateParams, {**load_yaml(our_trainer.PARAMS)["evaluate"], **changes}, "evaluate", PARAMS_FILE
-    )
+    params = check(EvaluateParams, {**load_yaml(our_trainer.PARAMS)["evaluate"], **changes}, "evaluate", PARAMS_FILE)
     policy, sft = (models.load_policy(folder / workload.POLICY) for _ in range(2))
     reward = RewardModel.load(folder / workload.REWARD)
     tokenizer = models.load_tokenizer(folder / workload.POLICY)
@@ -184,11 +186,7 @@ def evaluate(rows: int, folder: Path) -> Counts:
         with launches.apart():
             return sample(*args)
 
-    evaluation.generate = apart
-    try:
-        with launches:
-            samples = evaluator.samples(held_out)
-    finally:
-        evaluation.generate = sample
+    with patch.object(evaluation, "generate", apart), launches:
+        samples = evaluator.samples(held_out)
     check_lengths([one["length"] for one in samples], ANSWER // 2)
     return launches.now

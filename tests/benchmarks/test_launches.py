@@ -235,7 +235,13 @@ def test_counts_apart_are_not_counted_around():
 
 # ---- Numbers
 
-ONE = Counts(Counter(mm=10, add=30), Counter({"item: a b": 2}), Counter({"copy: a b": 3}), head := Made(4_000_000, "mm", (1,)), head)
+ONE = Counts(
+    Counter(mm=10, add=30),
+    Counter({"item: a b": 2}),
+    Counter({"copy: a b": 3}),
+    head := Made(4_000_000, "mm", (1,)),
+    head,
+)
 
 
 def test_a_layers_and_a_tokens_share_are_differences():
@@ -251,11 +257,12 @@ def test_a_layers_and_a_tokens_share_are_differences():
 
 
 def test_the_table_has_a_row_a_task():
-    numbers = summary(ONE, ONE, ONE, 64, 64, 12)
-    rows = table({"a": {"tasks": {"sft": {"ours": numbers, "trl": numbers}, "evaluation": {"ours": numbers}}}})
+    numbers, decoded = summary(ONE, ONE, ONE, 64, 64, 12), summary(ONE, ONE, ONE, 4, None, 12)
+    measured = {**numbers, "head_mb_at_16000": 1234.5, "head_mb_at_16000_measured": True}
+    rows = table({"a": {"tasks": {"sft": {"ours": numbers, "trl": measured}, "sampling": {"ours": decoded}}}})
     assert rows.splitlines()[2:] == [
-        "| a | sft | 40, 40 | 0, 0 | 0, 0 | 2, 2 | 3, 3 | 4, 4 | 4, 4 |",
-        "| a | evaluation | 40 | 0 | 0 | 2 | 3 | 4 | 4 |",
+        "| a | sft | 40, 40 | 0, 0 | 0, 0 | 2, 2 | 3, 3 | 4, 4 | ≤ 4, 1,234 |",
+        "| a | sampling | 40 | 0 | 0 | 2 | 3 | 4 | – |",
     ]
 
 
