@@ -67,10 +67,10 @@ def counted(name: str, shape: Shape, layers: int, rows: int) -> Found:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for models, in whose context the trainers' bars and warnings go into a log."""
+    """A folder for models, in whose context the trainers' bars and warnings go into a log of their own."""
     with (
         tempfile.TemporaryDirectory(dir=CACHE, prefix="launches-") as folder,
-        open(LOG, "a", encoding="utf-8") as log,
+        open(LOG, "w", encoding="utf-8") as log,
         redirect_stderr(log),
         redirect_stdout(log),
     ):
