@@ -112,7 +112,7 @@ class Launches:
         if self._ignored or not (self._placing or any(map(self.is_on_device, inputs))):
             return func(*args, **kwargs)
         name = func.__name__.partition(".")[0]
-        if wait := self._wait(name, args):
+        if wait := self._wait(name, args, kwargs):
             self.now.waits[f"{wait}: {caller()}"] += 1
         if self._uploads(name, args):
             self.now.uploads[f"{name}: {caller()}"] += 1
@@ -125,11 +125,11 @@ class Launches:
                 self._take(made, name)
         return output
 
-    def _wait(self, name: str, args: tuple[Any, ...]) -> str | None:
+    def _wait(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """What the host waits for in a call of an operator; None where it goes on."""
         if name in _WAITS:
             return {"_local_scalar_dense": "item"}.get(name, name)
-        if name == "repeat_interleave" and len(args) == 1:
+        if name == "repeat_interleave" and kwargs.get("output_size") is None:
             return name
         if name == "copy_" and not self.is_on_device(args[0]):
             return "copy to the host"

@@ -143,6 +143,7 @@ def test_a_copy_to_the_device_leaves_the_original_on_the_host():
         (lambda x: x.masked_select(x > 1), "masked_select"),
         (lambda x: x[x > 1], "mask as index"),
         (lambda x: x.unique(), "_unique2"),
+        (lambda x: x.repeat_interleave(x.long()), "repeat_interleave"),
     ],
 )
 def test_the_host_waits(what, name):
@@ -162,6 +163,8 @@ def test_the_host_waits(what, name):
         lambda x: torch.where(x > 1, x, 0.0).sum(),
         lambda x: x[on_device([0, 1])],
         lambda x: x.masked_scatter(x > 1, x),
+        lambda x: x.repeat_interleave(x.long(), output_size=6),
+        lambda x: x.repeat_interleave(2),
     ],
 )
 def test_the_host_goes_on(what):
