@@ -29,6 +29,7 @@ OUTPUT = ROOT / "benchmarks" / "results" / "launches.json"
 QUICK_OUTPUT = CACHE / "quick-launches.json"
 LOG = CACHE / "launches.log"
 PATHS = "cpu"  # what code that chooses by the device is counted as: the choice that it makes here
+MOST_LOGITS = 2.5e9  # of a vocabulary at `LONG` tokens; more take ten minutes
 LARGEST_MB = 3000  # of a tensor; a task whose output layer would make a larger one is not run at `LONG` tokens
 
 
@@ -47,7 +48,7 @@ def run(name: str, quick: bool) -> dict[str, Any]:
         }
         for task, sides in one.items()
     }
-    if not quick:
+    if not quick and shape.vocab_size * LONG <= MOST_LOGITS:
         print(f"{name}: {LONG} tokens", file=sys.stderr)
         measure_long(shape, found)
     known = {"about": shape.about, "vocabulary": shape.vocab_size, "layers": shape.layers, "hidden_size": WIDTH}
