@@ -82,6 +82,7 @@ bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and o
 	python -m benchmarks.data
 	python -m benchmarks.reward_kinds
 	python -m benchmarks.trainers
+	python -m benchmarks.launches
 	python -m benchmarks.plan
 	python -m benchmarks.ppo
 
