@@ -9,7 +9,7 @@ import gc
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 OUTPUT = ROOT / "benchmarks" / "results" / "launches.json"
 QUICK_OUTPUT = CACHE / "quick-launches.json"
 LOG = CACHE / "launches.log"
-PATHS = "cpu"  # what code that chooses by the device is counted as: the choice that it makes here
+PATHS = ("cpu", "gpu")  # what code that chooses by the device takes: its choice on a CPU, or that on a GPU
 MOST_LOGITS = 2.5e9  # of a vocabulary at `LONG` tokens; more take ten minutes
 LARGEST_MB = 3000  # of a tensor; a task whose output layer would make a larger one is not run at `LONG` tokens
 
 
-def run(name: str, quick: bool) -> dict[str, Any]:
-    """The results of one model's shape."""
+def run(name: str, paths: str, quick: bool) -> dict[str, Any]:
+    """The results of one model's shape, on the paths of a CPU or a GPU."""
     shape = SHAPES[name]
     if quick:
         shape = dataclasses.replace(shape, vocab_size=QUICK_VOCABULARY)
@@ -52,7 +52,7 @@ def run(name: str, quick: bool) -> dict[str, Any]:
         print(f"{name}: {LONG} tokens", file=sys.stderr)
         measure_long(shape, found)
     known = {"about": shape.about, "vocabulary": shape.vocab_size, "layers": shape.layers, "hidden_size": WIDTH}
-    return {**known, "paths": PATHS, "tasks": found}
+    return {**known, "paths": paths, "tasks": found}
 
 
 def counted(name: str, shape: Shape, layers: int, rows: int) -> Found:
@@ -98,6 +98,7 @@ def measure_long(shape: Shape, found: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.launches", description=__doc__)
     parser.add_argument("--cases", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="CASE")
+    parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS), help="of a CPU, or of a GPU")
     parser.add_argument("--output", type=Path, help="results file; only the cases that run are replaced")
     parser.add_argument("--quick", action="store_true", help="toy sizes: shows that all of it runs, counts no model")
     arguments = parser.parse_args()
@@ -111,11 +112,13 @@ def main() -> None:
     hardware.use(dataclasses.replace(AUTO, device="cpu", precision="fp32"))
     output = arguments.output or (QUICK_OUTPUT if arguments.quick else OUTPUT)
     machine = results.machine(THREADS, version("trl"))
-    results.check_mergeable(results.read(output), machine, arguments.cases)
+    cases = [(name, paths) for name in arguments.cases for paths in arguments.paths]
+    results.check_mergeable(results.read(output), machine, [f"{name}, {paths}" for name, paths in cases])
     CACHE.mkdir(exist_ok=True)
-    for name in arguments.cases:
-        case = run(name, arguments.quick)
-        write_json(output, results.merge(results.read(output), machine, {name: case}))
+    for name, paths in cases:
+        with hardware.as_on_a_gpu() if paths == "gpu" else nullcontext():
+            case = run(name, paths, arguments.quick)
+        write_json(output, results.merge(results.read(output), machine, {f"{name}, {paths}": case}))
     print(table(results.read(output)["cases"]))
 
 

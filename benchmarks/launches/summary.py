@@ -57,7 +57,9 @@ def summary(
 def table(cases: Mapping[str, Mapping[str, Any]]) -> str:
     """The cases as a Markdown table: of each number ours and, after a comma, TRL's."""
     columns = ("calls", "calls_per_layer", "calls_per_token", "waits", "uploads", "largest_mb")
-    header = "| model | task | calls | a layer | a token | waits | uploads | largest MB | head MB at 16,000 tokens |"
+    header = (
+        "| model, paths | task | calls | a layer | a token | waits | uploads | largest MB | head MB at 16,000 tokens |"
+    )
     lines = [header, "|" + "---|" * (header.count("|") - 1)]
     for name, case in cases.items():
         for task, sides in case["tasks"].items():

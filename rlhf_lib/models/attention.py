@@ -17,6 +17,8 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
+from rlhf_lib.models.hardware import favours_few_calls
+
 IMPLEMENTATION = "packed"
 # Tokens. In shorter rows, and smaller blocks, more products cost what fewer scores save.
 ONE_BLOCK = 128
@@ -144,7 +146,8 @@ def attention(
         raise NotImplementedError(f"{type(module).__name__}: attention with sinks or position biases")
     scaling = query.size(-1) ** -0.5 if scaling is None else scaling
     dropout = dropout if module.training else 0.0
-    fuses = _fuses(query.device) and softcap is None
+    # on a CPU, the backward pass of PyTorch's fused attention is slow
+    fuses = favours_few_calls(query.device) and softcap is None
     if packing is None:
         if fuses and attention_mask is not None:
             outputs = _fused(query, key, value, attention_mask, scaling, dropout)
@@ -155,18 +158,13 @@ def attention(
     if fuses:
         mask = None if sliding_window is None else packing.causal_mask(query.dtype, sliding_window)
         outputs = _fused(query, key, value, mask, scaling, dropout)
-    elif _fuses(query.device) or softcap is not None or torch.compiler.is_compiling():
+    elif favours_few_calls(query.device) or softcap is not None or torch.compiler.is_compiling():
         mask = packing.causal_mask(query.dtype, sliding_window)
         outputs = _plain(query, key, value, mask, scaling, dropout, softcap)
     else:
         query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
         outputs = _BlockedAttention.apply(query, key, value, packing, sliding_window, dropout)
     return packing.unpad(outputs), None
-
-
-def _fuses(device: torch.device) -> bool:
-    """Whether PyTorch's fused attention is the fastest on the device: on a CPU, its backward pass is slow."""
-    return device.type != "cpu"
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:

@@ -88,7 +88,14 @@ def test_the_command_counts_every_task(name, tmp_path):
     command = [sys.executable, "-m", "benchmarks.launches", "--quick", "--cases", name, "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    tasks = json.loads(output.read_text())["cases"][name]["tasks"]
+    cases = json.loads(output.read_text())["cases"]
+    assert list(cases) == [f"{name}, cpu", f"{name}, gpu"]
+    for case in cases.values():
+        check_tasks(case["tasks"])
+    assert len(done.stdout.splitlines()) == 2 + sum(len(case["tasks"]) for case in cases.values())
+
+
+def check_tasks(tasks):
     assert {task for task, sides in tasks.items() if "trl" in sides} == {
         *("sft", "reward", "dpo", "sampling", "sampling_top_p")
     }
@@ -99,4 +106,3 @@ def test_the_command_counts_every_task(name, tmp_path):
         for numbers in sides.values():
             assert numbers["calls"] > 0 and numbers["calls_per_layer"] > 0 and numbers["peak_mb"] > 0
             assert (numbers["head_mb"] > 0) is (task != "reward")
-    assert len(done.stdout.splitlines()) == 2 + len(tasks)

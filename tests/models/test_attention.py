@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from model_table import TABLE
 from transformers import AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
-from rlhf_lib.models import attention
+from rlhf_lib.models import attention, hardware
 from rlhf_lib.models.attention import Packing, takes_packing
 from rlhf_lib.models.logprobs import Response, collate, response_logits
 
@@ -59,11 +60,11 @@ def test_who_takes_rows_without_padding(kind):
 @pytest.fixture(params=["one block", "blocks", "fused"])
 def products(request, monkeypatch):
     """What multiplies: as on a CPU, in one block or in blocks of four, or as on a GPU."""
-    if request.param == "fused":
-        monkeypatch.setattr(attention, "_fuses", lambda device: True)
     if request.param == "blocks":
         monkeypatch.setattr(attention, "ONE_BLOCK", 0)
         monkeypatch.setattr(attention, "BLOCK", 4)
+    with hardware.as_on_a_gpu() if request.param == "fused" else nullcontext():
+        yield
 
 
 @pytest.mark.usefixtures("products")
