@@ -24,12 +24,14 @@ from rlhf_lib.training.whole import delete, fault, sweep
 
 
 def fingerprint(stage: str) -> str:
-    """16 hex digits over the command, params and dependency contents that dvc.yaml declares for `stage`."""
+    """16 hex digits over the command, params and dependency contents that dvc.yaml declares for `stage`, and over the
+    number of processes, by which the batch grows."""
     declared = load_yaml(Path("dvc.yaml"))["stages"][stage]
     params = load_yaml(PARAMS_FILE)
     tracked = {key: setting(params, key) for key in declared.get("params", [])}
     command = declared["cmd"].replace("${launch}", str(params.get("launch")))
-    digest = hashlib.blake2b(json.dumps([command, tracked], sort_keys=True).encode(), digest_size=8)
+    processes = os.environ.get("WORLD_SIZE", "1")  # set by accelerate launch
+    digest = hashlib.blake2b(json.dumps([command, tracked, processes], sort_keys=True).encode(), digest_size=8)
     for dep in sorted(declared["deps"]):
         for file in _files(Path(dep)):
             digest.update(file.as_posix().encode() + b"\0")

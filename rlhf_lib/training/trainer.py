@@ -17,7 +17,7 @@ from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.models import hardware
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
-from rlhf_lib.training import guard, memory, optimizer_check
+from rlhf_lib.training import guard, memory, optimizer_check, sharding
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.sealing import SealedCheckpoints
@@ -160,6 +160,7 @@ def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") ->
     What there are validation rows for is evaluated at least once, also in a run of fewer steps than `eval_steps`. A
     training that diverges ends in a `ParamsError`, and leaves no checkpoint.
     """
+    sharding.check(trainer)
     optimizer_check.check(checkpoints.path.parent.name, trainer.args, trainer.model)
     latest = checkpoints.latest()
     if latest:

@@ -69,6 +69,16 @@ def test_the_fingerprint_follows(project, change):
     assert fingerprint("sft") != before
 
 
+def test_the_fingerprint_follows_the_number_of_processes(project, monkeypatch):
+    """Two take twice the batch, also where the launcher was not named in params.yaml but typed."""
+    found = []
+    for count in ("1", "2", "4"):
+        monkeypatch.setenv("WORLD_SIZE", count)
+        found.append(fingerprint("sft"))
+    monkeypatch.delenv("WORLD_SIZE")
+    assert len(set(found)) == 3 and fingerprint("sft") == found[0]
+
+
 def test_the_fingerprint_leaves_the_rest_out(project):
     before = fingerprint("sft")
     edit(project / "params.yaml", "ppo:\n  seed: 0", "ppo:\n  seed: 1")
