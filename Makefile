@@ -27,13 +27,13 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: $(VENV)/run.stamp ## run the whole pipeline, or what changed of it, and print the comparison
-	@python -m rlhf_lib.repair
+	@python -P rlhf_lib/repair.py
 	@python -m rlhf_lib.check
 	dvc repro
 	@python -m stages.report --show
 
 data: $(VENV)/run.stamp ## read, filter and split the data, and show what there is and what was dropped
-	@python -m rlhf_lib.repair
+	@python -P rlhf_lib/repair.py
 	@python -m rlhf_lib.check
 	dvc repro --quiet prepare
 	@python -m rlhf_lib.data.show

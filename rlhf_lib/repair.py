@@ -3,13 +3,18 @@
 DVC writes dvc.lock and its own lock files in place. A kill within that moment cuts them short, and then every DVC
 command fails. A broken file is kept beside the repaired one; what it had recorded since the last commit, the next
 `dvc repro` finds again in DVC's run cache.
+
+A full disk cuts short what Python compiles too, and it reads no such module again. `make repro` runs this file as a
+script, which needs none of the project's modules.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import marshal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +24,15 @@ import yaml
 
 LOCK = Path("dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")
+_CODE = ("rlhf_lib", "stages", "rewards", "__pycache__")  # where what a run imports lies
+_HEADER = 16  # bytes of a compiled module before its code
 PATIENCE = 1.0  # seconds; DVC needs a quarter of one to write either file
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def repair() -> list[str]:
-    """Repair dvc.lock and DVC's record of who reads and writes what; a line on each file that was broken."""
-    told = []
+    """Repair dvc.lock, DVC's record of who reads and writes what, and compiled modules; a line on each broken file."""
+    told = [f"{file}: it was cut short; Python compiles it anew" for file in _remove_cut_modules()]
     if _is_broken(LOCK, is_lock):
         kept = _keep(LOCK)
         told.append(f"{LOCK}: it was cut short (kept as {kept}); {_restore(LOCK)}")
@@ -66,6 +73,22 @@ def is_rwlock(text: str) -> bool:
     except ValueError:
         return False
     return isinstance(data, Mapping) and all(isinstance(data.get(mode, {}), Mapping) for mode in ("read", "write"))
+
+
+def _remove_cut_modules() -> list[Path]:
+    """Take away the project's modules that Python compiled and did not write whole."""
+    cut = []
+    for file in sorted(
+        file for folder in _CODE for file in Path(folder).glob(f"**/*.{sys.implementation.cache_tag}.pyc")
+    ):
+        try:
+            marshal.loads(file.read_bytes()[_HEADER:])  # read, as Python does, and not run
+        except (EOFError, ValueError, TypeError):
+            file.unlink(missing_ok=True)
+            cut.append(file)
+        except OSError:
+            continue
+    return cut
 
 
 def _is_broken(file: Path, is_whole: Callable[[str], bool]) -> bool:

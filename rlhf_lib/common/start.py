@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import warnings
+from contextlib import suppress
 
 # Folders of the project that Python finds as packages; all else in its root must have names that no library has.
 OWN = ("benchmarks", "examples", "rewards", "rlhf_lib", "stages", "tests", "test")  # of Python, test is for its own
@@ -52,6 +53,21 @@ def barred(error: BaseException) -> str | None:
     return None
 
 
+def remove_cut_module(error: BaseException) -> str | None:
+    """Take away the compiled module that Python could not read, and say so; None of any other error.
+
+    On a full disk Python writes one as far as it goes, and puts it in place.
+    """
+    trace = error.__traceback__
+    while isinstance(error, EOFError | ValueError) and "marshal data" in str(error) and trace is not None:
+        if path := trace.tb_frame.f_locals.get("bytecode_path"):  # of the import system
+            with suppress(OSError):
+                os.unlink(path)
+            return f"{os.path.relpath(path)}: Python's compiled module was cut short, on a full disk say; run it again"
+        trace = trace.tb_next
+    return None
+
+
 def told(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code for an end that is no fault of the code; None for any other."""
     if isinstance(error, KeyboardInterrupt):
@@ -60,7 +76,7 @@ def told(error: BaseException) -> tuple[str, int] | None:
         return "nobody reads the output any more; run it again without the pipe", 1
     if isinstance(error, OSError) and error.errno in FULL:
         return "the disk is full, or what the output goes to; free some space", 1
-    line = barred(error)
+    line = barred(error) or remove_cut_module(error)
     return None if line is None else (line, 1)
 
 

@@ -1,8 +1,11 @@
 """What a kill left half-written is put right: dvc.lock, and DVC's record of who reads and writes what."""
 
+import importlib.util
 import json
+import py_compile
 import subprocess
 import sys
+from pathlib import Path
 from threading import Timer
 
 import pytest
@@ -97,6 +100,36 @@ def test_a_dvc_that_is_writing_is_not_disturbed(project):
     assert repair.repair() == []
     writing.join()
     assert file.read_text() == MORE and not (project / "dvc.lock.broken-1").exists()
+
+
+SCRIPT = [sys.executable, "-P", str(ROOT / "rlhf_lib/repair.py")]  # as make repro runs it
+
+
+@pytest.mark.parametrize("size", [0, 10, 16, 40, -1])
+def test_a_compiled_module_that_a_full_disk_cut_short_goes(project, size):
+    for folder in ("rlhf_lib/deep", "stages"):
+        (project / folder).mkdir(parents=True)
+        for name in ("whole", "cut"):
+            (project / folder / f"{name}.py").write_text("words = ['one', 'two']\n")
+            py_compile.compile(str(project / folder / f"{name}.py"))
+    cut, whole = (
+        [Path(importlib.util.cache_from_source(f"{folder}/{name}.py")) for folder in ("rlhf_lib/deep", "stages")]
+        for name in ("cut", "whole")
+    )
+    for file in cut:
+        file.write_bytes(file.read_bytes()[:size])
+    done = subprocess.run(SCRIPT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [f"repaired: {file}: it was cut short; Python compiles it anew" for file in cut]
+    assert done.stdout.splitlines() == lines
+    assert not any(file.exists() for file in cut) and all(file.exists() for file in whole)
+
+
+def test_the_script_needs_no_module_of_the_project(project):
+    (project / "dvc.lock").write_text("")
+    done = subprocess.run([*SCRIPT[:1], "-X", "importtime", *SCRIPT[1:]], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("repaired: dvc.lock")
+    assert "rlhf_lib" not in done.stderr
 
 
 def test_bytes_that_are_no_text(project):

@@ -1,5 +1,6 @@
 """What every command begins with: libraries that files hide, streams, and ends that are told in one line."""
 
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_closed_streams_are_not_those_of_the_next_file(tmp_path):
 def test_ends_that_are_no_fault_of_the_code_are_one_line(text, end, told):
     code, _, errors = command(text, end)
     assert code == told[0] and errors.startswith(told[1]) and len(errors.splitlines()) == 1
+
+
+def test_a_compiled_module_that_was_cut_short_goes_and_is_told(tmp_path):
+    (tmp_path / "cut.py").write_text("words = ['one', 'two']\n")
+    compiled = Path(py_compile.compile(str(tmp_path / "cut.py")))
+    compiled.write_bytes(compiled.read_bytes()[:60])
+    text = f'import os, sys; os.chdir("{tmp_path}"); sys.path.append("{tmp_path}"); import cut; print(cut.words[1])'
+    code, _, errors = command(text)
+    told = "Python's compiled module was cut short, on a full disk say; run it again"
+    assert (code, errors) == (1, f"{compiled.relative_to(tmp_path)}: {told}")
+    assert not compiled.exists() and command(text) == (0, "two\n", "")
 
 
 def test_an_output_that_nobody_reads_is_one_line():
