@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 import shutil
 from collections import Counter
@@ -73,7 +72,8 @@ class Result(NamedTuple):
 
 def lay(folder: Path, params: dict[str, Any]) -> Path:
     """A folder of the project with these params, without outs."""
-    folder.mkdir(parents=True)
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n")
     for name in LINKS:
         (folder / name).symlink_to(ROOT / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
@@ -214,16 +214,16 @@ def test_mutated_params_go_through_check_and_stages_or_are_told(tmp_path):
     print(Counter(result.how.split(":")[0] for result in results))
     tally("mutated params through check and stage", number, sum(result.held for result in results))
     assert len(results) == number
+    assert sum(result.how == "refused" for result in results) < 0.8 * number, "the check refuses nearly all"
     assert not [f"{result.mutation}: {result.how}" for result in results if not result.held]
 
 
-@pytest.mark.slow
 def test_some_mutated_params_go_through_check_and_stage_or_are_told(tmp_path):
     """The same of a few, of those sections whose stages need the first ones alone."""
     sections = {"load", "prepare", "base", "sft"}
     some = [mutation for mutation in mutations(1, 400) if set(mutation.sections) <= sections]
-    some = random.Random(1).sample(some, 6)
     with ForkedStages() as runner:
         start = complete(tmp_path / "start", runner, STAGES[:5])
-        results = [tried(mutation, start, tmp_path / str(n), runner, stages=1) for n, mutation in enumerate(some)]
+        results = [tried(mutation, start, tmp_path / str(n), runner, stages=1) for n, mutation in enumerate(some[:4])]
+    assert {result.how for result in results} == {"refused", "sound"}
     assert not [f"{result.mutation}: {result.how}" for result in results if not result.held]
