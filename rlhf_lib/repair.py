@@ -5,7 +5,8 @@ command fails. A broken file is kept beside the repaired one; what it had record
 `dvc repro` finds again in DVC's run cache.
 
 A full disk cuts short what Python compiles too, and it reads no such module again. `make repro` runs this file as a
-script, which needs none of the project's modules.
+script, which needs none of the project's modules. And DVC leaves behind what it had not copied whole: it looks past
+such files, but they take room.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import marshal
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,10 @@ import yaml
 LOCK = Path("dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")
 _CODE = ("rlhf_lib", "stages", "rewards", "__pycache__")  # where what a run imports lies
+_COPIED = ("data", "metrics", "models", "report", ".dvc/cache")  # where DVC copies to
+_COPY = re.compile(r"\.[\w-]{22}\.tmp")  # its name for a file that is not whole yet
 _HEADER = 16  # bytes of a compiled module before its code
+IDLE = 60.0  # seconds in which nobody wrote into a copy that nobody makes any more
 PATIENCE = 1.0  # seconds; DVC needs a quarter of one to write either file
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -33,6 +39,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def repair() -> list[str]:
     """Repair dvc.lock, DVC's record of who reads and writes what, and compiled modules; a line on each broken file."""
     told = [f"{file}: it was cut short; Python compiles it anew" for file in _remove_cut_modules()]
+    told += [f"{file}: DVC had left it half-written; it is removed" for file in _remove_left_copies()]
     if _is_broken(LOCK, is_lock):
         kept = _keep(LOCK)
         told.append(f"{LOCK}: it was cut short (kept as {kept}); {_restore(LOCK)}")
@@ -89,6 +96,22 @@ def _remove_cut_modules() -> list[Path]:
         except OSError:
             continue
     return cut
+
+
+def is_copy(name: str) -> bool:
+    """Whether a file's name is DVC's for one that it has not copied whole."""
+    return _COPY.fullmatch(name) is not None
+
+
+def _remove_left_copies() -> list[Path]:
+    """Take away what DVC began to copy, and does no longer."""
+    left = []
+    for file in sorted(file for folder in _COPIED for file in Path(folder).rglob(".*.tmp") if is_copy(file.name)):
+        with suppress(OSError):  # a DVC that is at work has just made it whole
+            if time.time() - file.stat().st_mtime > IDLE:
+                file.unlink()
+                left.append(file)
+    return left
 
 
 def _is_broken(file: Path, is_whole: Callable[[str], bool]) -> bool:

@@ -26,7 +26,8 @@ GO_ON = "dvc repro goes on where it stopped"
 # What ends a stage for a reason that is none of its own.
 _FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")  # of libraries that have no errno
 _NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")  # of PyTorch
-_CUT_OFF = ("PytorchStreamWriter", "unexpected pos")  # what PyTorch says where a file could not be written whole
+# what PyTorch says where a file could not be written whole
+_CUT_OFF = ("PytorchStreamWriter", "unexpected pos", "iostream error")
 
 
 class Terminated(BaseException):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import py_compile
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from threading import Timer
 
 import pytest
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc_objects.fs.utils import tmp_fname
 from project import ROOT
 from voluptuous import Invalid
 from yaml import YAMLError, safe_load
@@ -123,6 +125,22 @@ def test_a_compiled_module_that_a_full_disk_cut_short_goes(project, size):
     lines = [f"repaired: {file}: it was cut short; Python compiles it anew" for file in cut]
     assert done.stdout.splitlines() == lines
     assert not any(file.exists() for file in cut) and all(file.exists() for file in whole)
+
+
+def test_what_dvc_left_half_copied_goes_once_nobody_writes_it(project):
+    names = [".LIyz4huwToucrSz_rRi8ng.tmp", ".AAAAAAAAAAAAAAAAAAAA-_.tmp", ".mine.tmp"]
+    (project / "data/splits").mkdir(parents=True)
+    old, new, mine = (project / "data/splits" / name for name in names)
+    for file in (old, new, mine):
+        file.write_text("half")
+    for file in (old, mine):
+        os.utime(file, (0, 0))
+    assert run().stdout == f"repaired: data/splits/{names[0]}: DVC had left it half-written; it is removed\n"
+    assert [file.exists() for file in (old, new, mine)] == [False, True, True]
+
+
+def test_dvcs_names_for_half_copied_files_are_those_that_are_known():
+    assert repair.is_copy(tmp_fname()) and not repair.is_copy("rows.jsonl.tmp")
 
 
 def test_the_script_needs_no_module_of_the_project(project):

@@ -1,6 +1,7 @@
 """How a stage's process ends: by Ctrl-C, SIGTERM, a full disk, the end of its DVC; and that it is alone at its work."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,21 @@ FULL = "work: the disk is full; free some space: dvc repro goes on where it stop
 )
 def test_a_full_disk_is_told_in_one_line(project, work):
     assert ended(start(project, work)) == (1, [FULL])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0",
+        "PytorchStreamWriter failed writing file data/0: file write failed",
+        "basic_ios::clear: iostream error",
+    ],
+)
+def test_what_pytorch_says_of_a_cut_file_is_a_full_disk_where_there_is_no_room(monkeypatch, text):
+    for free, told in ((1 << 30, None), (4096, FULL.partition(": ")[2])):
+        usage = shutil.disk_usage(".")._replace(free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        assert outer_fault(RuntimeError(text)) == told
 
 
 def test_a_place_that_may_not_be_written_is_told_in_one_line(project):

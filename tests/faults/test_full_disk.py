@@ -49,7 +49,8 @@ def test_a_full_disk_is_told_in_a_line_and_changes_nothing(whole, small_disk):
             continue
         full += 1
         if not in_lines(output := printed(project)):
-            wrong.append(output[-2000:])
+            start = max(0, output.find("Traceback"))
+            wrong.append(output[start : start + 3000])
     repro(project)
     wrong += differences(project, expected)
     tally("disk full", FULL, FULL - len(wrong))
