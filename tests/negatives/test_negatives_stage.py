@@ -72,6 +72,7 @@ def kill_after_a_chunk(env):
     return sum(len(json.loads(line)) for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_killed_goes_on_to_the_same_bytes(project, ending):
     """The model is one in the hub's cache; what it should come to is made here, from the same weights."""
     many = [{**p, "id": f"{i}{p['id']}"} for i in range(4) for p in PAIRS]
