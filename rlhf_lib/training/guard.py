@@ -25,7 +25,7 @@ WATCHED = ("loss", "rewards/margins", "grad_norm")  # of what is logged, with ev
 # Times the first loss, or times 1 where that was less, above which a loss has left all bounds. PPO's holds squares of
 # rewards in a user's own units, which may well grow.
 GROWTH, GROWTH_OF_PPO = 1e3, 1e6
-UNCHANGED = 1e-20  # what biases of 0 may move by where nothing else does
+UNCHANGED = 1e-12  # what weights of 0, as an adapter has, may move by where all others are as they were
 
 
 class Diverged(ParamsError):
