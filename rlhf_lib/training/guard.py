@@ -68,7 +68,9 @@ class Divergence(TrainerCallback):
         if state.global_step == step or args.learning_rate == 0 or not sums or not is_main():
             return
         if all(abs(now - then) < UNCHANGED for now, then in zip(_sums(model), sums, strict=True)):
-            keys = "learning_rate, warmup_steps, max_grad_norm" + (", beta" if self.stage == "dpo" else "")
+            keys = "learning_rate, warmup_steps, adam_epsilon, max_grad_norm" + (
+                ", beta" if self.stage == "dpo" else ""
+            )
             print(f"\n{self.stage}: no weight changed in {state.global_step - step} steps; look at {keys}", flush=True)
 
     def on_log(

@@ -16,7 +16,8 @@ from rlhf_lib.common import left_out
 from rlhf_lib.evaluation.samples import DATASET, mode_name
 from rlhf_lib.inputs.graph import Graph
 
-MAY_BE_NULL = ("_se", "ece")  # of one prompt there is no error, of bounded rewards no calibration
+# of one prompt there is no error, nor are there others to compare it with; of bounded rewards there is no calibration
+MAY_BE_NULL = ("_se", "self_bleu", "ece")
 MAY_BE_EMPTY = ("rejected.jsonl",)
 # metrics that are shares or probabilities, by the end of their names
 SHARES = ("accuracy", "accuracies", "eos_rate", "clip_fraction", "distinct_1", "distinct_2", "win_rate")

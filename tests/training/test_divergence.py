@@ -64,12 +64,18 @@ def test_gradients_that_overflow_stop_the_stage_though_clipping_leaves_the_weigh
 
 @pytest.mark.parametrize(
     ("changes", "changed"),
-    [({}, True), ({"warmup_steps": 1e30}, False), ({"beta": 1e-300}, False), ({"learning_rate": 0.0}, True)],
+    [
+        ({}, True),
+        ({"warmup_steps": 1e30}, False),
+        ({"beta": 1e-300}, False),
+        ({"learning_rate": 0.0}, True),
+        ({"adam_epsilon": 1e12, "lora_r": 2}, False),
+    ],
 )
 def test_a_training_that_changes_no_weight_says_so_unless_it_was_meant(tiny, checkpoints, capsys, changes, changed):
     options = {**RUN, "weight_decay": 0.0, "learning_rate": 1e-3, **changes}
     training.run(dpo_trainer(tiny, checkpoints, **options), checkpoints, "dpo")
-    line = "dpo: no weight changed in 6 steps; look at learning_rate, warmup_steps, max_grad_norm, beta\n"
+    line = "dpo: no weight changed in 6 steps; look at learning_rate, warmup_steps, adam_epsilon, max_grad_norm, beta\n"
     assert (line not in capsys.readouterr().out) is changed
 
 
