@@ -18,14 +18,18 @@ from rlhf_lib.models.params import AUTO, ComputeParams
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
+# Below this hidden size, one core computes a layer before two have shared it out (docs/performance.md).
+NARROW = 128
+
 _chosen = AUTO
 _as_on_a_gpu = False
+_widest = 0  # hidden size of this process's models
 
 
 def use(params: ComputeParams) -> None:
     """Make `params` this process's choice; a `ParamsError` for what this machine cannot do."""
-    global _chosen
-    _chosen = params
+    global _chosen, _widest
+    _chosen, _widest = params, 0
     device.cache_clear()
     kind = device().type
     if params.precision == "fp16" and kind != "cuda":
@@ -117,6 +121,20 @@ def as_on_a_gpu() -> Iterator[None]:
         yield
     finally:
         _as_on_a_gpu = before
+
+
+def share_out(hidden_size: int) -> None:
+    """Let this process, which has loaded a model of that size, compute on all cores, or on one if it has no wider one
+    than `NARROW`."""
+    global _widest
+    _widest = max(_widest, hidden_size)
+    all_cores = _cores()
+    torch.set_num_threads(1 if _widest <= NARROW and device().type == "cpu" else all_cores)
+
+
+@cache
+def _cores() -> int:
+    return torch.get_num_threads()
 
 
 def multiply_with_onednn() -> None:

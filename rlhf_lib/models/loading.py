@@ -199,6 +199,7 @@ def run_fast(model: PreTrainedModel) -> None:
         if prove_packing(model).packs if known is None else known.packs:
             model.set_attn_implementation(attention.IMPLEMENTATION)
     fuse_gelu(model)
+    hardware.share_out(model.config.get_text_config().hidden_size)
 
 
 def fuse_gelu(model: PreTrainedModel) -> None:

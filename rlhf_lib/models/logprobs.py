@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_lib.models.attention import packed_inputs, takes_packing
+from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.forward import logits_where
 from rlhf_lib.models.hardware import favours_few_calls
 from rlhf_lib.models.output_layer import CHUNK, of_chunks
+from rlhf_lib.models.packing import filled, packed_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def _packed(
     starts = torch.cat([torch.full((length,), len(p) - 1) for p, length in zip(prompts, lengths, strict=True)])
     ends = torch.cat([torch.full((length,), length - 1) for length in lengths])
     inputs = packed_inputs(torch.tensor(tokens, device=device), positions.to(device), lengths)
-    return inputs, ((positions >= starts) & (positions < ends)).unsqueeze(0)
+    return inputs, filled((positions >= starts) & (positions < ends), inputs)
 
 
 def _padded(

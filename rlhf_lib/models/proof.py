@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_lib.common.hub import one_line
-from rlhf_lib.models.attention import IMPLEMENTATION, packed_inputs, takes_packing
+from rlhf_lib.models.attention import IMPLEMENTATION, takes_packing
 from rlhf_lib.models.forward import Steps, forward_takes, logits_where, trunk
 from rlhf_lib.models.lengths import say
+from rlhf_lib.models.packing import filled, packed_inputs
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.windows import WATCHED, watched
 
@@ -215,7 +216,8 @@ def _of_packed(model: PreTrainedModel, rows: Sequence[Tensor]) -> Sequence[Tenso
     lengths = [len(row) for row in rows]
     positions = torch.cat([torch.arange(length, device=model.device) for length in lengths])
     inputs = packed_inputs(torch.cat(list(rows)), positions, lengths)
-    return _outputs(model, torch.ones_like(inputs["input_ids"], dtype=torch.bool), **inputs).split(lengths)
+    wanted = filled(torch.ones_like(positions, dtype=torch.bool), inputs)
+    return _outputs(model, wanted, **inputs).split(lengths)
 
 
 def _shows_hidden_states(model: PreTrainedModel, row: Tensor) -> bool:

@@ -17,9 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutputWithPast
 
-from rlhf_lib.models.attention import packed_inputs, takes_packing
+from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.hardware import favours_few_calls
 from rlhf_lib.models.logprobs import logprobs_and_entropies
+from rlhf_lib.models.packing import filled, packed_inputs
 
 Forward = Callable[..., Any]
 
@@ -72,8 +73,8 @@ def _language_model_forward(padded_forward: Forward) -> Forward:
             return padded_forward(**{name: value for name, value in given.items() if value is not None})
         assert input_ids is not None and attention_mask is not None and labels is not None
         labelled = labels[:, 1:] != -100
-        predictors = torch.nn.functional.pad(labelled, (0, 1))[attention_mask.bool()].unsqueeze(0)
         packed = _without_padding(input_ids, attention_mask)
+        predictors = filled(torch.nn.functional.pad(labelled, (0, 1))[attention_mask.bool()], packed)
         if favours_few_calls(input_ids.device):
             next_tokens = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)[attention_mask.bool()].unsqueeze(0)
             given = {"shift_labels": next_tokens, "num_items_in_batch": num_items_in_batch}

@@ -130,8 +130,8 @@ def _saved_inputs(block: nn.Module) -> int:
 
 
 def keys_multiplied(width: int) -> float:
-    """By how many keys a query is multiplied in a row of `width` tokens, on average (`attention.query_spans`)."""
-    from rlhf_lib.models.attention import query_spans
+    """By how many keys a query is multiplied in a row of `width` tokens, on average (`packing.query_spans`)."""
+    from rlhf_lib.models.packing import query_spans
 
     return sum((end - start) * end for start, end in query_spans(width)) / width
 

@@ -9,8 +9,10 @@ from transformers import AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
 from rlhf_lib.models import attention, hardware
-from rlhf_lib.models.attention import Packing, takes_packing
+from rlhf_lib.models import packing as packed
+from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.logprobs import Response, collate, response_logits
+from rlhf_lib.models.packing import Packing, filled, packed_inputs
 
 PACKED = [kind for kind, cells in TABLE.items() if cells.rows == "packed"]
 # lengths of prompts and responses
@@ -54,15 +56,15 @@ def test_who_takes_rows_without_padding(kind):
     assert not takes_packing(plain)
     assert takes_packing(fast) == (kind in PACKED)
     shape = collate(fast, *texts("different"), 0).inputs["input_ids"].shape
-    assert shape == ((1, 35) if kind in PACKED else (4, 13))
+    assert shape == ((1, 64) if kind in PACKED else (4, 13))  # of 35 tokens, and 29 that fill up
 
 
 @pytest.fixture(params=["one block", "blocks", "fused"])
 def products(request, monkeypatch):
     """What multiplies: as on a CPU, in one block or in blocks of four, or as on a GPU."""
     if request.param == "blocks":
-        monkeypatch.setattr(attention, "ONE_BLOCK", 0)
-        monkeypatch.setattr(attention, "BLOCK", 4)
+        monkeypatch.setattr(packed, "ONE_BLOCK", 0)
+        monkeypatch.setattr(packed, "BLOCK", 4)
     with hardware.as_on_a_gpu() if request.param == "fused" else nullcontext():
         yield
 
@@ -149,9 +151,31 @@ def test_packing_by_hand():
     assert x.grad.flatten().tolist() == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize(
+    ("tokens", "longest", "filler"),
+    [
+        (64, 9, []),
+        (20, 5, [5, 5, 2]),  # up to 32
+        (1000, 100, [24]),  # up to 1024, in steps of 512 / 16
+        (5000, 50, [50, 50, 20]),  # up to 5120, in steps of 4096 / 16
+    ],
+)
+def test_rows_that_fill_up_bring_the_tokens_to_few_numbers_and_are_no_longer_than_the_others(tokens, longest, filler):
+    first = torch.arange(longest)
+    lengths = [longest] * (tokens // longest) + ([tokens % longest] if tokens % longest else [])
+    positions = torch.cat([first[:length] for length in lengths])
+    inputs = packed_inputs(torch.ones(tokens, dtype=torch.long), positions, lengths)
+    assert inputs["input_ids"].tolist() == [[1] * tokens + [0] * sum(filler)]
+    assert inputs["position_ids"][0, tokens:].tolist() == [place for length in filler for place in range(length)]
+    assert inputs["packing"].rows == len(lengths) + len(filler) and inputs["packing"].width == longest
+    assert filled(torch.ones(tokens, dtype=torch.bool), inputs).sum() == tokens
+    with hardware.as_on_a_gpu():
+        assert packed_inputs(inputs["input_ids"][0], positions, lengths)["packing"].rows == len(lengths)
+
+
 def test_blocks_by_hand(monkeypatch):
-    monkeypatch.setattr(attention, "ONE_BLOCK", 2)
-    monkeypatch.setattr(attention, "BLOCK", 2)
+    monkeypatch.setattr(packed, "ONE_BLOCK", 2)
+    monkeypatch.setattr(packed, "BLOCK", 2)
     assert Packing([3, 5, 1, 2], torch.device("cpu")).blocks == [(0, 2, 4), (2, 4, 2), (4, 5, 1)]
     assert Packing([2, 1], torch.device("cpu")).blocks == [(0, 2, 2)]
 

@@ -83,6 +83,22 @@ def test_a_reward_model_keeps_its_own_attention_where_sdpa_is_named(compute, sav
     assert RewardModel.load(tmp_path / "reward").model.config._attn_implementation == "eager"
 
 
+def test_one_core_computes_narrow_models_and_all_compute_where_there_is_a_wide_one(compute):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    hardware._cores.cache_clear()
+    try:
+        compute()
+        found = []
+        for hidden_size in (96, 128, 129, 96):
+            hardware.share_out(hidden_size)
+            found.append(torch.get_num_threads())
+        assert found == [1, 1, 3, 3]
+    finally:
+        torch.set_num_threads(before)
+        hardware._cores.cache_clear()
+
+
 def test_other_faults_of_loading_are_not_taken_for_attention():
     assert models.attention_fault(ValueError("no such file"), "sdpa") is None
     assert models.attention_fault(ValueError("it does not support this attention"), None) is None

@@ -124,7 +124,7 @@ class RoundsByShape(nn.Linear):
     """As the products of 16 bits with which weights of few bits are multiplied: another shape, another rounding."""
 
     def forward(self, x):
-        return super().forward(x) * (1 + 2**-9 * (x.size(1) % 2))
+        return super().forward(x) * (1 + 2**-9 * (x[..., 0].numel() % 5))
 
 
 def test_weights_of_few_bits_are_held_to_the_rounding_of_16():

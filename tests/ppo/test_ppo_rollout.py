@@ -151,8 +151,8 @@ NAMES = ("logprobs", "ref_logprobs", "values", "advantages", "returns")
 def test_update_inputs_are_the_micro_batches_tokens_and_the_whole_minibatch_s_token_count(policy, scored_rollout):
     one, other = update_inputs(scored_rollout, [[1], [0]], with_shared_critic(policy).collate, pad_id=0)
     assert one["num_tokens"] == other["num_tokens"] == 4
-    assert one["batches"].policy.inputs["input_ids"].tolist() == [[3, 6]]
-    assert other["batches"].policy.inputs["input_ids"].tolist() == [[1, 2, 5, 0, 2]]
+    assert one["batches"].policy.inputs["input_ids"][0, :2].tolist() == [3, 6]
+    assert other["batches"].policy.inputs["input_ids"][0, :5].tolist() == [1, 2, 5, 0, 2]
     assert other["batches"].policy.token_ids.tolist() == [5, 0, 2]
     for name in NAMES:
         assert one[name].tolist() == getattr(scored_rollout, name)[1, :1].tolist()
