@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,17 @@ def chat_template() -> str:
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) -> list[int]:
     """Token ids of a prompt, up to where the assistant's answer begins."""
-    return _ids(tokenizer, render(tokenizer, prompt, add_generation_prompt=True))
+    messages = tuple((message["role"], message["content"]) for message in prompt)
+    return list(_prompt_ids(tokenizer, len(tokenizer), str(tokenizer.chat_template), messages))
+
+
+@lru_cache(maxsize=2)  # the answers to a prompt come one after the other
+def _prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, size: int, template: str, messages: tuple[tuple[str, str], ...]
+) -> tuple[int, ...]:
+    """`prompt_ids`, where tokens may be added to a tokenizer, and its template be another."""
+    prompt = [Message(role=role, content=content) for role, content in messages]
+    return tuple(_ids(tokenizer, render(tokenizer, prompt, add_generation_prompt=True)))
 
 
 def last_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int], room: int) -> list[int]:
