@@ -22,10 +22,10 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import load_scorers
 
     hardware.use(compute)
-    sft = models.load_policy(paths.SFT)
+    sft = models.load_policy(paths.SFT, hardware.eval_dtype())
     evaluator = Evaluator(
         params,
-        sft if policy == "sft" else models.load_policy(paths.model(policy)),
+        sft if policy == "sft" else models.load_policy(paths.model(policy), hardware.eval_dtype()),
         sft,
         load_scorers(),
         models.load_tokenizer(paths.SFT),

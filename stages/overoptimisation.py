@@ -17,7 +17,8 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import RewardModel, shared
 
     hardware.use(compute)
-    rows = curve(read_jsonl(paths.samples("ppo_training")), shared(RewardModel.load(paths.JUDGE)))
+    judge = RewardModel.load(paths.JUDGE, dtype=hardware.eval_dtype())
+    rows = curve(read_jsonl(paths.samples("ppo_training")), shared(judge))
     if processes.is_main():
         write_curve(paths.OVEROPTIMISATION, rows, COLUMNS)
 
