@@ -35,22 +35,22 @@ def use(params: ComputeParams) -> None:
             f"params.yaml: compute.attn_implementation: {params.attn_implementation} needs a CUDA GPU, and this is "
             f"{kind}; set it to auto"
         )
-    _check_bf16(params, kind)
-    multiply_with_onednn()
-    multiply_in_tf32(params.tf32)
-    attend_without_cudnn()
-
-
-def _check_bf16(params: ComputeParams, kind: str) -> None:
-    """A `ParamsError` where what is frozen could not be multiplied with what is trained; a line where it is slow."""
+    if params.precision == "bf16":
+        _tell_slow_bf16("compute.precision: bf16")
     if params.frozen_dtype == "bf16" and precision() != "bf16":
         raise ParamsError(
             f"params.yaml: compute.frozen_dtype: bf16 goes with products in bf16, which here are in {precision()}; set "
             "compute.precision to bf16, or compute.frozen_dtype to auto"
         )
-    asked = {"precision: bf16": params.precision == "bf16", "bf16_full_eval: true": params.bf16_full_eval}
-    for param in [param for param, is_set in asked.items() if is_set and not computes_bf16()]:
-        print(f"compute.{param}, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32")
+    multiply_with_onednn()
+    multiply_in_tf32(params.tf32)
+    attend_without_cudnn()
+
+
+def _tell_slow_bf16(param: str) -> None:
+    if not computes_bf16():
+        kind = device().type
+        print(f"{param}, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32")
 
 
 @cache
@@ -92,9 +92,12 @@ def frozen_dtype() -> torch.dtype:
     return torch.bfloat16 if on_a_gpu and precision() == "bf16" else torch.float32
 
 
-def eval_dtype() -> torch.dtype:
-    """What the matrices of models are held in that the test prompts' answers are sampled from, and scored by."""
-    return torch.bfloat16 if _chosen.bf16_full_eval else torch.float32
+def eval_dtype(bf16_full_eval: bool) -> torch.dtype:
+    """What the matrices of models are held in that the test prompts' answers are sampled from, and scored by; a line
+    where that is slow."""
+    if bf16_full_eval:
+        _tell_slow_bf16("evaluate.bf16_full_eval: true")
+    return torch.bfloat16 if bf16_full_eval else torch.float32
 
 
 def shards() -> bool:

@@ -16,7 +16,6 @@ class ComputeParams:
     device: Literal["auto", "cuda", "mps", "cpu"]
     precision: Choice
     frozen_dtype: Frozen
-    bf16_full_eval: bool
     tf32: bool | None
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"]
     gradient_checkpointing: bool | None
@@ -27,7 +26,6 @@ AUTO = ComputeParams(
     device="auto",
     precision="auto",
     frozen_dtype="auto",
-    bf16_full_eval=False,
     tf32=None,
     attn_implementation="auto",
     gradient_checkpointing=None,

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import frozen, hardware
+from rlhf_lib.models import frozen
 from rlhf_lib.models.chat import dialogue_ids, last_tokens
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import by_length
@@ -123,12 +123,12 @@ class RewardModel:
         return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
 
 
-def load_scorers() -> dict[str, RewardModel]:
+def load_scorers(dtype: torch.dtype = torch.float32) -> dict[str, RewardModel]:
     """The reward model and the judge that the pipeline trained, by the names of their numbers, but for those that were
-    left out. A `ParamsError` where one should be there and is not."""
+    left out; their matrices are held in `dtype`. A `ParamsError` where one should be there and is not."""
     trained = {"reward": paths.REWARD, "judge": paths.JUDGE}
     there = {name: path for name, path in trained.items() if left_out.reason(path) is None}
-    return {name: RewardModel.load(path, dtype=hardware.eval_dtype()) for name, path in there.items()}
+    return {name: RewardModel.load(path, dtype=dtype) for name, path in there.items()}
 
 
 def shared(model: RewardModel) -> Callable[[Sequence[list[Message]], Sequence[str]], list[float]]:

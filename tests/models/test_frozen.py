@@ -121,12 +121,11 @@ def test_auto_holds_bf16_on_a_gpu_that_multiplies_it(compute, changes, on_a_cpu,
     assert hardware.frozen_dtype() == on_a_cpu
     with hardware.as_on_a_gpu():
         assert hardware.frozen_dtype() == on_a_gpu
-    assert hardware.eval_dtype() == torch.float32
 
 
 def test_evaluation_has_a_switch_of_its_own(compute):
-    compute(bf16_full_eval=True)
-    assert hardware.eval_dtype() == torch.bfloat16 and hardware.frozen_dtype() == torch.float32
+    compute(precision="fp32")
+    assert hardware.eval_dtype(True) == torch.bfloat16 and hardware.eval_dtype(False) == torch.float32
 
 
 @pytest.mark.parametrize(
