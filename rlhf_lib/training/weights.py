@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
+import torch
 from peft import (
     LoraConfig,
     PeftModel,
@@ -23,6 +24,7 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.layers import blocks
+from rlhf_lib.models.lengths import say
 from rlhf_lib.models.loading import nonfinite
 from rlhf_lib.training import adapters, guard
 from rlhf_lib.training.params import PART, WeightsParams
@@ -99,9 +101,11 @@ def hold_frozen(model: Model, tables: bool = True) -> None:
     tables: embeddings under adapters too; not where the model is compared with one that has its own in fp32. Of weights
     that FSDP or DeepSpeed will collect, nothing: they would be collected as they are held.
     """
+    dtype, under_adapters = hardware.frozen_dtype(), isinstance(model, PeftModel)
     if not hardware.shards():
-        under_adapters = isinstance(model, PeftModel)
-        frozen.hold(model, hardware.frozen_dtype(), tables and under_adapters, untrained_only=True)
+        frozen.hold(model, dtype, tables and under_adapters, untrained_only=True)
+    elif dtype == torch.bfloat16 and not all(weight.requires_grad for weight in model.parameters()):
+        say("compute.frozen_dtype: of a model that FSDP or DeepSpeed shards, what is not trained stays in fp32")
 
 
 # Freezing

@@ -105,3 +105,15 @@ def test_frozen_parts_are_exported_as_they_were(tiny, checkpoints, compute, what
     assert kept and all(after[key].equal(before[key]) for key in kept)
     moved = [key for key in before if ".attn." in key]
     assert moved and not any(after[key].equal(before[key]) for key in moved)
+
+
+def test_what_will_be_sharded_stays_in_fp32_and_a_line_says_so(tiny, compute, capsys, monkeypatch):
+    compute(**HELD)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    model = models.load_policy(tiny.policy)
+    weights.hold_frozen(model)
+    assert capsys.readouterr().out == ""  # all of it is trained
+    model.transformer.wte.requires_grad_(False)
+    weights.hold_frozen(model)
+    assert not frozen.is_held(model)
+    assert capsys.readouterr().out.startswith("compute.frozen_dtype: of a model that FSDP or DeepSpeed shards, ")
