@@ -32,8 +32,9 @@ def main() -> None:
 
     hardware.use(compute)
     rows = evaluation.held_out_rows(paths.split("test"), params)
-    sft, tokenizer = models.load_policy(paths.SFT), models.load_tokenizer(paths.SFT)
-    scorers = load_scorers()
+    dtype = hardware.eval_dtype(params.bf16_full_eval)
+    sft, tokenizer = models.load_policy(paths.SFT, dtype), models.load_tokenizer(paths.SFT)
+    scorers = load_scorers(dtype)
     check_file(paths.split("test"), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
     said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)

@@ -22,12 +22,13 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import load_scorers
 
     hardware.use(compute)
-    sft = models.load_policy(paths.SFT)
+    dtype = hardware.eval_dtype(params.bf16_full_eval)
+    sft = models.load_policy(paths.SFT, dtype)
     evaluator = Evaluator(
         params,
-        sft if policy == "sft" else models.load_policy(paths.model(policy)),
+        sft if policy == "sft" else models.load_policy(paths.model(policy), dtype),
         sft,
-        load_scorers(),
+        load_scorers(dtype),
         models.load_tokenizer(paths.SFT),
     )
     scorers = evaluator.scorers.values()

@@ -6,7 +6,7 @@ from rlhf_lib.models.params import ComputeParams
 
 
 def main() -> None:
-    compute = read("compute", ComputeParams)
+    compute, in_bf16 = read("compute", ComputeParams), read("evaluate.bf16_full_eval", bool)
     left_out.unless_there("overoptimisation", paths.samples("ppo_training"), paths.JUDGE)
     environment.prepare()
     with environment.importing():
@@ -17,7 +17,8 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import RewardModel, shared
 
     hardware.use(compute)
-    rows = curve(read_jsonl(paths.samples("ppo_training")), shared(RewardModel.load(paths.JUDGE)))
+    judge = RewardModel.load(paths.JUDGE, dtype=hardware.eval_dtype(in_bf16))
+    rows = curve(read_jsonl(paths.samples("ppo_training")), shared(judge))
     if processes.is_main():
         write_curve(paths.OVEROPTIMISATION, rows, COLUMNS)
 

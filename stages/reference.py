@@ -20,8 +20,10 @@ def main() -> None:
         from rlhf_lib.training.quantization import quantization
 
     hardware.use(compute)
-    # held as DPO holds the policy: what rounding changes would else count as the policy's distance
-    policy, tokenizer = load_policy(paths.SFT, **quantization("dpo", bits)), load_tokenizer(paths.SFT)
+    # held as DPO holds the policy: what rounding changes would else count as the policy's distance. Tables stay in fp32
+    # here and there: those of a policy without adapters are trained.
+    policy = load_policy(paths.SFT, hardware.frozen_dtype(), tables=False, **quantization("dpo", bits))
+    tokenizer = load_tokenizer(paths.SFT)
     for split, path in reference.PAIRS.items():
         pairs = read_jsonl(path)
         rows = reference.reference_logprobs(policy, tokenizer, pairs, params.max_length, split=split)

@@ -83,7 +83,7 @@ def build(
     if adapters is not None:
         check_targets("dpo", policy, adapters)
     with weights.telling_of_lora("dpo", adapters):
-        return PrecomputedDPOTrainer(
+        trainer = PrecomputedDPOTrainer(
             model=policy,
             args=config,
             train_dataset=rows,
@@ -92,3 +92,5 @@ def build(
             # handed over as an adapter on the model, it would be copied as the reference
             peft_config=adapters,
         )
+    weights.hold_frozen(trainer.model, tables=False)  # as stage reference does
+    return trainer

@@ -25,6 +25,7 @@ class EvaluateParams:
     no_repeat_ngram_size: Annotated[int, AtLeast(0)]
     num_beams: Annotated[int, AtLeast(1), AtMost(1000)]
     per_device_eval_batch_size: BatchSize
+    bf16_full_eval: bool
 
     def __post_init__(self) -> None:
         if self.min_new_tokens >= self.max_new_tokens:

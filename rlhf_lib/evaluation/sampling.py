@@ -15,6 +15,7 @@ from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import DATASET, Sample, mode_name
 from rlhf_lib.generation.decoding import generate
 from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, response_text
+from rlhf_lib.models import frozen
 from rlhf_lib.models.chat import prompt_and_answer
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
@@ -93,7 +94,8 @@ def draw(
 
     def respond(rows: list[int]) -> list[Response]:
         mine = [prompts[i] for i in rows]
-        return generate(model, tokenizer, mine, sampling, noise[rows], size, progress)
+        with frozen.autocast(model):
+            return generate(model, tokenizer, mine, sampling, noise[rows], size, progress)
 
     responses = shared_out(range(len(prompts)), respond)
     return [
@@ -204,4 +206,5 @@ class Evaluator:
     def _logprobs_at(self, model: PreTrainedModel, distribution: Distribution, said: Sequence[Said]) -> list[float]:
         prompts, responses = [one.prompt for one in said], [one.response for one in said]
         size = self.params.per_device_eval_batch_size
-        return sequence_logprobs(model, prompts, responses, self.tokenizer.pad_token_id, distribution, size)
+        with frozen.autocast(model):
+            return sequence_logprobs(model, prompts, responses, self.tokenizer.pad_token_id, distribution, size)

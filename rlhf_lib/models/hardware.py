@@ -39,12 +39,22 @@ def use(params: ComputeParams) -> None:
             f"params.yaml: compute.attn_implementation: {params.attn_implementation} needs a CUDA GPU, and this is "
             f"{kind}; set it to auto"
         )
-    if params.precision == "bf16" and not computes_bf16():
-        print(
-            f"compute.precision: bf16, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32"
+    if params.precision == "bf16":
+        _tell_slow_bf16("compute.precision: bf16")
+    if params.frozen_dtype == "bf16" and precision() != "bf16":
+        raise ParamsError(
+            f"params.yaml: compute.frozen_dtype: bf16 goes with products in bf16, which here are in {precision()}; set "
+            "compute.precision to bf16, or compute.frozen_dtype to auto"
         )
     multiply_with_onednn()
+    multiply_in_tf32(params.tf32)
     attend_without_cudnn()
+
+
+def _tell_slow_bf16(param: str) -> None:
+    if not computes_bf16():
+        kind = device().type
+        print(f"{param}, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32")
 
 
 @cache
@@ -73,6 +83,30 @@ def precision() -> Precision:
     if _chosen.precision == "auto":
         return "bf16" if computes_bf16() else "fp32"
     return _chosen.precision
+
+
+def frozen_dtype() -> torch.dtype:
+    """What matrices that no gradient reaches are held in (`rlhf_lib/models/frozen.py`).
+
+    auto: bf16 on a CUDA GPU that multiplies them in bf16 anyway, else fp32.
+    """
+    if _chosen.frozen_dtype != "auto":
+        return torch.bfloat16 if _chosen.frozen_dtype == "bf16" else torch.float32
+    on_a_gpu = _as_on_a_gpu or device().type == "cuda"
+    return torch.bfloat16 if on_a_gpu and precision() == "bf16" else torch.float32
+
+
+def eval_dtype(bf16_full_eval: bool) -> torch.dtype:
+    """What the matrices of models are held in that the test prompts' answers are sampled from, and scored by; a line
+    where that is slow."""
+    if bf16_full_eval:
+        _tell_slow_bf16("evaluate.bf16_full_eval: true")
+    return torch.bfloat16 if bf16_full_eval else torch.float32
+
+
+def shards() -> bool:
+    """Whether this stage was launched by a file of FSDP or DeepSpeed, which take a model's weights apart."""
+    return any(os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
 
 
 def number_bytes() -> int:
@@ -147,6 +181,25 @@ def multiply_with_onednn() -> None:
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
 
 
+def multiply_in_tf32(enabled: bool | None) -> None:
+    """Multiply fp32 matrices in TF32, which has 10 bits of fp32's 23, or not at all so; None: as PyTorch does.
+
+    A `ParamsError` where it is asked for and the device has none.
+    """
+    if enabled is None:
+        return
+    from transformers.utils.import_utils import enable_tf32  # which stages that sample and score import anyway
+
+    is_there = device().type == "cuda" and torch.cuda.get_device_capability()[0] >= 8
+    if enabled and not is_there:
+        raise ParamsError(
+            "params.yaml: compute.tf32: needs a CUDA GPU of the Ampere generation or later, and this is "
+            f"{'an older one' if device().type == 'cuda' else device().type}; leave it empty"
+        )
+    if is_there:
+        enable_tf32(enabled)
+
+
 def attend_without_cudnn() -> None:
     """Leave attention to PyTorch's own kernels: cuDNN's, which an H100 prefers, builds a new plan for every shape.
 
@@ -164,6 +217,7 @@ def trainer_kwargs() -> dict[str, Any]:
         "fp16": precision() == "fp16",
         "use_cpu": kind == "cpu",
         "activation_checkpointing": False,  # training.set_checkpointing decides, once there is a model
+        "tf32": _chosen.tf32,  # where it compiles, Trainer would else switch it on
         "torch_compile": _chosen.torch_compile,
         "dataloader_pin_memory": kind == "cuda",
     }

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import attention, contract, directory, hardware
+from rlhf_lib.models import attention, contract, directory, frozen, hardware
 from rlhf_lib.models.bounded import Unruly
 from rlhf_lib.models.proof import prove_packing
 from rlhf_lib.models.settled import settle
@@ -170,9 +170,12 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return fetch_tokenizer(path)
 
 
-def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
+def load_policy(
+    path: str | Path, dtype: torch.dtype = torch.float32, tables: bool = True, **quantization: Any
+) -> PreTrainedModel:
     """A causal language model in eval mode on the device, that runs as `run_fast` makes it.
 
+    dtype, tables: how `frozen.hold` holds one that no gradient reaches; it is to be called in `frozen.autocast`.
     `quantization`: `quantization()` of `rlhf_lib.training`, which says how weights are rounded and where they are put.
     """
     try:
@@ -182,6 +185,7 @@ def load_policy(path: str | Path, **quantization: Any) -> PreTrainedModel:
             raise ParamsError(told) from None
         raise
     if not quantization:
+        frozen.hold(model, dtype, tables)
         model = model.to(hardware.device())
     run_fast(model)
     return model.eval()

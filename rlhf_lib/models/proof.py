@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_lib.common.hub import one_line
+from rlhf_lib.models import frozen
 from rlhf_lib.models.attention import IMPLEMENTATION, takes_packing
 from rlhf_lib.models.forward import Steps, forward_takes, logits_where, trunk
 from rlhf_lib.models.lengths import say
@@ -173,7 +174,7 @@ def _trial(model: PreTrainedModel) -> Iterator[None]:
     model.eval()
     try:
         # in full precision, whatever the trainer around it computes in
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False), frozen.in_fp32(model):
             yield
     finally:
         model.train(was_training)
@@ -272,5 +273,5 @@ def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 def _tolerance(model: PreTrainedModel) -> float:
     """Weights of 8 or 4 bits are multiplied in 16, whatever type the model says it has."""
-    is_coarse = model.dtype not in (torch.float32, torch.float64) or getattr(model, "is_quantized", False)
+    is_coarse = model.dtype == torch.float16 or getattr(model, "is_quantized", False)
     return COARSE_TOLERANCE if is_coarse else TOLERANCE

@@ -139,6 +139,7 @@ def _draw(
 
     from rlhf_lib.generation.decoding import generate
     from rlhf_lib.generation.sampling import Sampling, encode_prompts, response_text
+    from rlhf_lib.models import frozen
     from rlhf_lib.models import loading as models
     from rlhf_lib.models.seeds import seeded
 
@@ -146,21 +147,22 @@ def _draw(
     context = models.context_length(model)
     encoded = encode_prompts(tokenizer, list(prompts.values()), length, context, "negatives.max_new_tokens")
     noise = [torch.rand(draws, length, generator=seeded("negatives", params.seed, key)) for key in prompts]
-    responses = generate(
-        model,
-        tokenizer,
-        [ids for ids in encoded for _ in range(draws)],
-        Sampling(length, params.temperature, params.top_k, params.top_p),
-        torch.cat(noise),
-        params.per_device_eval_batch_size,
-    )
+    with frozen.autocast(model):
+        responses = generate(
+            model,
+            tokenizer,
+            [ids for ids in encoded for _ in range(draws)],
+            Sampling(length, params.temperature, params.top_k, params.top_p),
+            torch.cat(noise),
+            params.per_device_eval_batch_size,
+        )
     samples = [Sample(clean_text(response_text(tokenizer, r)), len(r.ids), not r.finished) for r in responses]
     return [samples[start : start + draws] for start in range(0, len(samples), draws)]
 
 
 def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model that answers, on its device, and its tokenizer; a `ParamsError` when there is none that can chat."""
-    from rlhf_lib.models import hardware
+    from rlhf_lib.models import frozen, hardware
     from rlhf_lib.models import loading as models
     from rlhf_lib.models.stops import NeverEnds, set_ends
 
@@ -177,6 +179,7 @@ def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedToke
         raise ParamsError(f"{where}: {fault}") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # masks are made from lengths, so that any token will do
-    model = model.to(hardware.device()).eval()
     models.run_fast(model)
+    frozen.hold(model, hardware.frozen_dtype())
+    model = model.to(hardware.device()).eval()
     return model, tokenizer

@@ -3,8 +3,8 @@
 All sizes are bytes on one device. What is held at any moment:
 
     libraries    the process without a model (on a CPU)
-    weights      4 a parameter, of every model; half a byte or one where bitsandbytes holds it; in bf16 or fp16
-                 autocast, 2 more a weight of a matrix, for its copy
+    weights      4 a parameter, of every model; 2 where `compute.frozen_dtype` has it held in bf16; half a byte or one
+                 where bitsandbytes holds it; in bf16 or fp16 autocast, 2 more a weight of another matrix, for its copy
     gradients    4 a trained parameter
     optimizer    8 a trained parameter: AdamW's two moments [arXiv:1711.05101]
     activations  what autograd keeps of one forward pass (`activation_bytes`), and of the logits (`logits_bytes`)
@@ -48,15 +48,15 @@ class Parts:
 
 
 def weight_bytes(of: ModelShape, quantized_bits: int | None = None) -> float:
-    """4 P; of quantised weights, bits / 8 a weight of the layers' matrices."""
+    """4 P, or 2 of what is held in bf16; of quantised weights, bits / 8 a weight of the layers' matrices."""
     if quantized_bits is None:
-        return FP32 * of.parameters
+        return FP32 * of.parameters - 2 * of.held
     return FP32 * (of.parameters - of.trunk_matrices) + of.trunk_matrices * quantized_bits / 8
 
 
 def copies_bytes(of: ModelShape, compute: Compute) -> int:
-    """Autocast's copies of the matrices: 2 M; none in fp32."""
-    return compute.value * of.matrices if compute.autocast else 0
+    """Autocast's copies of the matrices: 2 M; none in fp32, nor of those that are held in bf16."""
+    return compute.value * (of.matrices - of.held_matrices) if compute.autocast else 0
 
 
 def cache_bytes(of: ModelShape, rows: int, width: int, compute: Compute) -> int:

@@ -17,6 +17,7 @@ from transformers import (
 from rlhf_lib.base.params import BaseParams
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models.directory import config_fault
 from rlhf_lib.scoring.source import RewardSource
 from rlhf_lib.training import memory, weights
@@ -79,6 +80,9 @@ def shape(section: str, config: Any, kind: Kind, params: WeightsParams | None) -
         model = _CLASSES[kind].from_config(config)
         if params is None:
             model.requires_grad_(False)
+            frozen.hold(model, hardware.frozen_dtype(), tables=kind != "policy")  # a reference keeps its own
         else:
             model = weights.choose(section, model, params, _TASKS[kind])
+            if not getattr(params, "is_quantized", False):
+                weights.hold_frozen(model, tables=section != "dpo")
     return memory.shape(model)

@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainin
 from rlhf_lib.common import paths
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import hardware
+from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.lengths import Limit, no_rows, say, tell_long_answers
 from rlhf_lib.models.templates import check_rows
@@ -118,11 +118,14 @@ def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[Acto
     """
     loaded = models.load_policy(sft, **quantization("ppo", params))
     policy = weights.choose("ppo", loaded, params, "CAUSAL_LM")
+    weights.hold_frozen(policy)
     if isinstance(policy, PeftModel):
         reference = adapter_off(policy)
     else:
         # frozen in the same parts: PyTorch chooses its matrix products by what has a gradient
         copy = weights.choose("ppo", models.load_policy(sft), params, "CAUSAL_LM")
+        # the policy's tables are trained in fp32: held ones would be of another model
+        frozen.hold(copy, hardware.frozen_dtype(), tables=False)
         reference = frozen_copy(copy)
     if params.critic == "shared":
         return with_shared_critic(policy), reference

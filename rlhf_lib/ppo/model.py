@@ -17,7 +17,7 @@ from rlhf_lib.models.heads import in_fp32
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Batch, Distribution, Response, collate, response_distribution, response_logprobs
 from rlhf_lib.scoring.reward_model import RewardModel
-from rlhf_lib.training.weights import Model, base_model, with_lora
+from rlhf_lib.training.weights import Model, base_model, hold_frozen, with_lora
 
 # A context in which the reference can be called.
 Reference: TypeAlias = Callable[[], AbstractContextManager[Model]]
@@ -140,4 +140,5 @@ def with_separate_critic(policy: Model, reward: RewardModel, lora: LoraConfig | 
         head.bias.fill_(-reward.mean / reward.std)
     if lora is not None:
         trunk = with_lora("ppo", trunk, lora)
+        hold_frozen(trunk)
     return ActorCritic(policy, trunk, head)

@@ -18,6 +18,7 @@ from transformers import TrainerState
 
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import hardware
 from rlhf_lib.ppo import arguments
 from rlhf_lib.ppo.users_code import users_code
 from rlhf_lib.scoring.reward_model import RewardModel
@@ -145,7 +146,7 @@ def _unused_name(name: str, used: Mapping[str, Any]) -> str:
 def _load(source: RewardSource, normalize: bool, batch_size: int) -> RewardFunction:
     if source.attribute is not None:
         return load_function(source.location, source.attribute)
-    return RewardModel.load(source.location, source.revision, normalize, batch_size)
+    return RewardModel.load(source.location, source.revision, normalize, batch_size, hardware.frozen_dtype())
 
 
 def load_function(module_name: str, attribute: str) -> Callable[..., Any]:

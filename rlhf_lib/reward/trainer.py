@@ -44,6 +44,7 @@ def build(
     )
     disable_dropout(scorer.model)
     scorer.model = weights.choose(section, scorer.model, params, "SEQ_CLS")
+    weights.hold_frozen(scorer.model)
     rows = 2 * params.per_device_train_batch_size
     training.set_checkpointing(config, scorer.model, rows, params.max_length)
     if params.kind in GROUPS or scorer.tokenizer.chat_template is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import directory, hardware
+from rlhf_lib.models import directory, frozen, hardware
 from rlhf_lib.models.heads import score_in_fp32
 from rlhf_lib.models.loading import (
     Unfit,
@@ -24,17 +25,24 @@ from rlhf_lib.models.loading import (
 from rlhf_lib.models.unpadded import skip_padding
 
 
-def load_classifier(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The reward model at a path or hub id, with its tokenizer."""
+def load_classifier(
+    name: str, revision: str | None, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The reward model at a path or hub id, with its tokenizer. `dtype`: what `frozen.hold` holds it in."""
     title = name if revision is None else f"{name}@{revision}"
     fault = f"{title}: cannot be loaded as a reward model"
-    model, tokenizer, info = read_classifier(name, revision, fault, "sequence classifier")
+    model, tokenizer, info = read_classifier(name, revision, fault, "sequence classifier", dtype)
     _check_head(title, info)
     return model, tokenizer
 
 
 def read_classifier(
-    name: str, revision: str | None, fault: str, wanted: str, **quantization: Any
+    name: str,
+    revision: str | None,
+    fault: str,
+    wanted: str,
+    dtype: torch.dtype = torch.float32,
+    **quantization: Any,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     """The one-output classifier at a path or hub id, in eval mode on the device, its tokenizer, and what
     from_pretrained() says of the loading. A `ParamsError` that begins with `fault` where there is none.
@@ -66,6 +74,7 @@ def read_classifier(
         skip_padding(model)
     fuse_gelu(model)
     score_in_fp32(model)
+    frozen.hold(model, dtype)
     return (model if quantization else model.to(hardware.device())).eval(), tokenizer, info
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import frozen
 from rlhf_lib.models.chat import dialogue_ids, last_tokens
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import by_length
@@ -62,13 +63,19 @@ class RewardModel:
 
     @classmethod
     def load(
-        cls, path: str | Path, revision: str | None = None, normalize: bool = True, batch_size: int = 64
+        cls,
+        path: str | Path,
+        revision: str | None = None,
+        normalize: bool = True,
+        batch_size: int = 64,
+        dtype: torch.dtype = torch.float32,
     ) -> RewardModel:
         """The reward model in a directory, or at a commit of a hub id.
 
         Rewards are normalised by the directory's `reward_statistics.json` where there is one and `normalize` is true;
-        else they are the raw scores. The file also names the bounds of the raw scores, if there are any. A
-        `ParamsError` when the model cannot be had, or is no reward model.
+        else they are the raw scores. The file also names the bounds of the raw scores, if there are any. `dtype` is
+        what the matrices of a model that only scores are held in. A `ParamsError` when the model cannot be had, or is
+        no reward model.
         """
         name, statistics = os.path.expanduser(path), {"mean": 0.0, "std": 1.0}
         bounds = None
@@ -83,7 +90,7 @@ class RewardModel:
                 measured = json.loads(file.read_text(encoding="utf-8"))
                 statistics = measured if normalize else statistics
                 bounds = tuple(measured["bounds"]) if "bounds" in measured else None
-        model, tokenizer = load_classifier(name, revision)
+        model, tokenizer = load_classifier(name, revision, dtype)
         return cls(model, tokenizer, statistics["mean"], statistics["std"], batch_size, bounds)
 
     def __call__(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
@@ -100,7 +107,8 @@ class RewardModel:
         for indices in by_length([len(row.ids) for row in rows], size):
             batch = padded([rows[i] for i in indices], self.pad_id or 0)
             batch = {key: tensor.to(self.model.device) for key, tensor in batch.items()}
-            rewards = raw_scores(self.model, batch, self.bounds)
+            with frozen.autocast(self.model):
+                rewards = raw_scores(self.model, batch, self.bounds)
             for i, score in zip(indices, rewards.tolist(), strict=True):
                 scores[i] = score
         return scores
@@ -115,11 +123,12 @@ class RewardModel:
         return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
 
 
-def load_scorers() -> dict[str, RewardModel]:
+def load_scorers(dtype: torch.dtype = torch.float32) -> dict[str, RewardModel]:
     """The reward model and the judge that the pipeline trained, by the names of their numbers, but for those that were
-    left out. A `ParamsError` where one should be there and is not."""
+    left out; their matrices are held in `dtype`. A `ParamsError` where one should be there and is not."""
     trained = {"reward": paths.REWARD, "judge": paths.JUDGE}
-    return {name: RewardModel.load(path) for name, path in trained.items() if left_out.reason(path) is None}
+    there = {name: path for name, path in trained.items() if left_out.reason(path) is None}
+    return {name: RewardModel.load(path, dtype=dtype) for name, path in there.items()}
 
 
 def shared(model: RewardModel) -> Callable[[Sequence[list[Message]], Sequence[str]], list[float]]:

@@ -51,6 +51,7 @@ def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, ch
     )
     set_seed(params.seed)  # adapters are drawn
     chosen = weights.choose("sft", policy, params, "CAUSAL_LM")
+    weights.hold_frozen(chosen)
     training.set_checkpointing(config, chosen, params.per_device_train_batch_size, params.max_length)
     return UnpaddedSFTTrainer(
         model=chosen, args=config, train_dataset=rows, eval_dataset=evaluated, processing_class=tokenizer

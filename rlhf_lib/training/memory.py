@@ -34,6 +34,8 @@ class ModelShape:
     rms_norm: bool  # whether norms are written out in tensor operations, which keep what they normalised
     saved_inputs: int  # widths of the inputs that one layer's trained linear layers keep, summed
     has_logits: bool  # whether the output layer is the vocabulary's
+    held: int = 0  # weights that are held in 16 bits (`rlhf_lib/models/frozen.py`)
+    held_matrices: int = 0  # those of them that are in linear layers
 
     @property
     def trunk_matrices(self) -> int:
@@ -86,6 +88,7 @@ def shape(model: Model) -> ModelShape:
     has_logits = plain.get_output_embeddings() is not None
     linear = [module for module in plain.modules() if _is_linear(module)]
     matrices = {id(module.weight): module.weight.numel() for module in linear}
+    in_16_bits = {id(p): p.numel() for p in parameters if p.element_size() == 2}
     return ModelShape(
         parameters=sum(p.numel() for p in parameters),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
@@ -103,6 +106,8 @@ def shape(model: Model) -> ModelShape:
         rms_norm=not any(isinstance(module, nn.LayerNorm) for module in block.modules()),
         saved_inputs=_saved_inputs(block),
         has_logits=has_logits,
+        held=sum(in_16_bits.values()),
+        held_matrices=sum(matrices[key] for key in matrices.keys() & in_16_bits.keys()),
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
+import torch
 from peft import (
     LoraConfig,
     PeftModel,
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.layers import blocks
+from rlhf_lib.models.lengths import say
 from rlhf_lib.models.loading import nonfinite
 from rlhf_lib.training import adapters, guard
 from rlhf_lib.training.params import PART, WeightsParams
@@ -89,6 +92,20 @@ def choose(section: str, model: PreTrainedModel, params: WeightsParams, task: Ta
         return with_lora(section, model, config)
     freeze(section, model, params.freeze)
     return model
+
+
+def hold_frozen(model: Model, tables: bool = True) -> None:
+    """Hold what the model does not train as `compute.frozen_dtype` says: to be called once that is chosen, of a model
+    that runs under autocast. `save` writes it as it was.
+
+    tables: embeddings under adapters too; not where the model is compared with one that has its own in fp32. Of weights
+    that FSDP or DeepSpeed will collect, nothing: they would be collected as they are held.
+    """
+    dtype, under_adapters = hardware.frozen_dtype(), isinstance(model, PeftModel)
+    if not hardware.shards():
+        frozen.hold(model, dtype, tables and under_adapters, untrained_only=True)
+    elif dtype == torch.bfloat16 and not all(weight.requires_grad for weight in model.parameters()):
+        say("compute.frozen_dtype: of a model that FSDP or DeepSpeed shards, what is not trained stays in fp32")
 
 
 # Freezing
@@ -199,17 +216,20 @@ def save(
 ) -> PreTrainedModel:
     """Write a model without adapters, and those that it had in a folder in that of the model; give what was written.
 
-    Adapters are added to the weights in place; those of quantised weights, to the weights that `load` gives. A
-    `ParamsError`, and nothing written, where weights are not finite, or where what was written is not the trained
-    model.
+    Adapters are added to the weights in place; those of weights of 16 bits or less, to the weights that `load` gives,
+    which also take the place of frozen ones. A `ParamsError`, and nothing written, where weights are not finite, or
+    where what was written is not the trained model.
     """
     if name := nonfinite(model):
         raise guard.Diverged(section, f"{name} holds NaN or infinity")
+    is_held = frozen.is_held(model)
     if not isinstance(model, PeftModel):
+        if is_held:
+            frozen.restore(model, load())
         models.save(model, tokenizer, path)
         return model
     save_adapter(model, Path(path) / ADAPTER)
-    if getattr(base_model(model), "is_quantized", False):
+    if is_held or getattr(base_model(model), "is_quantized", False):
         adapted = get_peft_model(load(), model.peft_config["default"])
         set_peft_model_state_dict(adapted, get_peft_model_state_dict(model))
         model = adapted

@@ -36,7 +36,14 @@ KEYS = {
 
 def params(**changes):
     defaults = {"seed": 0, "sources": [], "max_prompts": None, "samples_per_prompt": 2, "temperatures": [1.0]}
-    defaults |= {"min_new_tokens": 0, "top_k": 0, "top_p": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1}
+    defaults |= {
+        "min_new_tokens": 0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "no_repeat_ngram_size": 0,
+        "num_beams": 1,
+        "bf16_full_eval": False,
+    }
     return EvaluateParams(**{**defaults, "max_new_tokens": 6, "per_device_eval_batch_size": 4, **changes})
 
 
@@ -269,3 +276,18 @@ def test_own_responses_end_where_a_policy_would_have_ended(tmp_path):
         True,
     )
     assert said.distribution.stop_ids == stop_ids(policy)
+
+
+def test_evaluation_in_bf16_is_near_that_in_fp32(tiny, tokenizer):
+    """Greedy answers and the rows' own; of one model the log-probs are those of its reference."""
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        sft, reward = models.load_policy(tiny.policy, dtype), RewardModel.load(tiny.reward, dtype=dtype)
+        evaluator = Evaluator(
+            params(temperatures=[0.0]), models.load_policy(tiny.policy, dtype), sft, {"reward": reward}, tokenizer
+        )
+        found[dtype] = in_mode(evaluator.samples(ROWS), "dataset")
+        assert all(s["logprob"] == s["ref_logprob"] for s in found[dtype])
+    for key, tolerance in (("logprob", 0.05), ("reward", 0.05)):
+        exact, rounded = ([s[key] for s in found[dtype]] for dtype in (torch.float32, torch.bfloat16))
+        assert rounded == pytest.approx(exact, abs=tolerance) and rounded != exact

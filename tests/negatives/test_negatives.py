@@ -3,12 +3,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from negative_pairs import COMMIT, pair, params, prompts, said, sample
 from taught_standins import OVER, leaning
 
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.generation.sampling import response_text
+from rlhf_lib.models import frozen
 from rlhf_lib.negatives import sampling as negatives
 from rlhf_lib.negatives.sampling import Sample
 
@@ -222,3 +224,11 @@ def test_a_template_that_never_ends_an_answer_is_told(project):
     told = fault()
     assert told.startswith("params.yaml: negatives.model_name_or_path: models/sft: the chat template of models/sft")
     assert "never ends an answer: behind it stands" in told
+
+
+def test_the_model_is_held_as_the_params_say(project, compute):
+    compute(precision="bf16", frozen_dtype="bf16")
+    model, _ = negatives.load_model(params())
+    assert frozen.is_held(model) and model.get_input_embeddings().weight.dtype == torch.bfloat16
+    said = sample()
+    assert len(said) == len(prompts()) and all(answer.tokens >= 1 for answers in said.values() for answer in answers)

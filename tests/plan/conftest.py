@@ -1,5 +1,5 @@
 """Fixtures of the tests here."""
 
-from tiny_models import in_fp32
+from tiny_models import compute, in_fp32
 
-__all__ = ["in_fp32"]
+__all__ = ["compute", "in_fp32"]

@@ -71,6 +71,19 @@ def test_adapters_and_frozen_parts_take_less():
     assert peaks[0] > max(peaks[1:])
 
 
+def test_what_is_held_in_bf16_takes_two_bytes_and_no_copy(compute):
+    in_fp32 = shape(lora_r=2, lora_target_modules=["c_attn"])
+    compute(precision="bf16", frozen_dtype="bf16")
+    of = shape(lora_r=2, lora_target_modules=["c_attn"])
+    tables, biases, norms = 16 * 8 + 12 * 8, 2 * (24 + 8 + 32 + 8), 2 * 32 + 16
+    frozen = 2 * (192 + 64 + 256 + 256) + tables + biases
+    assert memory.weight_bytes(of) == 2 * frozen + 4 * (norms + of.trained)
+    assert memory.weight_bytes(in_fp32) == 4 * (frozen + norms + of.trained)
+    # the output layer is the table; only adapters are copied, and none is a layer of the model
+    assert memory.copies_bytes(of, Compute(2)) == memory.copies_bytes(in_fp32, Compute(2)) - 2 * (1536 + 128)
+    assert shape().held == 0
+
+
 def test_checkpointing_takes_less_and_bytes_grow_linearly_with_rows():
     of = dataclasses.replace(shape(), layers=12)
     assert activation_bytes(of, BATCH, Compute(4, True)) < activation_bytes(of, BATCH, Compute())

@@ -88,6 +88,14 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_log(build, checkpoints, cr
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [{"lora_r": 4}, {"freeze": ["embeddings", "mlp"]}], ids=["lora", "freeze"])
+def test_a_killed_run_goes_on_with_what_it_held_in_bf16(build, checkpoints, compute, part):
+    compute(precision="bf16", frozen_dtype="bf16")
+    whole, resumed = whole_and_resumed(build, checkpoints, KillAt(6), **RESUMABLE, **part)
+    assert_same_run(whole, resumed)
+
+
 def test_a_run_killed_after_a_rollout_that_was_cut_short_goes_on_the_same(build, checkpoints):
     whole, resumed = whole_and_resumed(build, checkpoints, KillAfterSave(2), **{**RESUMABLE, **CUT})
     assert column(whole, "steps")[0] < 8

@@ -1,5 +1,6 @@
 """Adapters on weights that they cannot be merged into, and merged models held to the trained ones."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,9 @@ def test_a_merged_model_that_is_the_trained_one_is_exported(tiny, tmp_path, dtyp
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         before = model(input_ids=ids).logits
-    weights.save("sft", model, models.load_tokenizer(tiny.policy), tmp_path / "sft", None)
+    weights.save(
+        "sft", model, models.load_tokenizer(tiny.policy), tmp_path / "sft", partial(models.load_policy, tiny.policy)
+    )
     after = models.load_policy(tmp_path / "sft")
     with torch.no_grad():
         torch.testing.assert_close(after(input_ids=ids).logits, before.float(), atol=0.3, rtol=0.05)
