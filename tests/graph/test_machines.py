@@ -68,6 +68,10 @@ def preset(project, *settings):
     run(project, sys.executable, "-m", "rlhf_lib.preset", "smoke", FP32, *settings)
 
 
+def in_two_processes(project):
+    return run(project, "accelerate", "launch", "--config_file", "launch/cpu-2.yaml", "-m", "stages.sft")
+
+
 def checkpoint(project, step):
     return next(project.glob(f"checkpoints/sft/*/checkpoint-{step}/files.json"), None)
 
@@ -86,9 +90,8 @@ def test_sft_on_two_machines_is_sft_in_two_processes_and_in_one(hosts, project):
     found, weights = curves(project, "sft"), (project / "models/sft/model.safetensors").read_bytes()
     validation_loss = summary(project)["validation_loss"]
 
-    two = "accelerate launch --config_file launch/cpu-2.yaml"
     forget(project, "sft")
-    run(project, *two.split(), "-m", "stages.sft")
+    in_two_processes(project)
     assert curves(project, "sft") == found
     assert (project / "models/sft/model.safetensors").read_bytes() == weights
 
@@ -120,11 +123,12 @@ def test_only_machine_0_writes(hosts, project):
     assert not checkpoint(project, 4), "what is not needed any more is gone"
 
 
-def test_where_a_machine_ends_the_other_says_so_and_both_go_on(hosts, project):
+def test_where_a_machine_ends_the_other_says_so_and_the_training_goes_on(hosts, project):
     preset(project, *LONG)
     hosts.run(project, "stages.sft")
     whole, weights = curves(project, "sft"), (project / "models/sft/model.safetensors").read_bytes()
-    for rank in (1, 0):
+    # on both machines; or in as many processes on one, which compute the same
+    for rank, goes_on in ((0, lambda: hosts.run(project, "stages.sft")), (1, lambda: in_two_processes(project))):
         forget(project, "sft")
         hosts.start((project, project), "stages.sft")
         hosts.until(lambda: checkpoint(project, 20))
@@ -134,8 +138,7 @@ def test_where_a_machine_ends_the_other_says_so_and_both_go_on(hosts, project):
         told = hosts.said(1 - rank)
         assert "\nsft: another process of this run has ended, and this ends with it; see what it said" in told
         assert not list(project.glob("models/sft/*"))
-        hosts.run(project, "stages.sft")
-        assert "resuming from" in hosts.said(0)
+        assert "resuming from" in goes_on()
         assert curves(project, "sft") == whole
         assert (project / "models/sft/model.safetensors").read_bytes() == weights
 

@@ -89,10 +89,11 @@ class Hosts:
         self.processes.clear()
         return codes
 
-    def run(self, folder: Path, module: str, around: Sequence[str] = ()) -> None:
-        """Run a stage to its end, which must be good, in a folder that both share."""
+    def run(self, folder: Path, module: str, around: Sequence[str] = ()) -> str:
+        """Run a stage to its end, which must be good, in a folder that both share; what the first has printed."""
         self.start((folder, folder), module, around)
         assert self.wait() == [0, 0], self.said(0)[-3000:] + self.said(1)[-3000:]
+        return self.said(0)
 
     def until(self, holds: Callable[[], object], seconds: float = 180.0) -> None:
         """Wait for what must come while both run."""
