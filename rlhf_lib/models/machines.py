@@ -25,8 +25,8 @@ _DONE = 1 << 40  # more signs of life than there are in a run
 
 
 def count() -> int:
-    """On how many machines `accelerate launch` started this stage, the same number of processes on each."""
-    return int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """On how many machines `accelerate launch` started this stage."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # torchrun's, as are the others here
 
 
 def watch() -> None:

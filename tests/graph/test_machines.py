@@ -17,7 +17,10 @@ FP32 = "compute.precision=fp32"
 # so many steps that there is time to end one of them in the middle
 LONG = ("sft.max_steps=60", "sft.save_steps=10", "sft.eval_steps=30", "sft.logging_steps=10")
 # Machine 1 sees the project as a read-only file system, but for the checkpoints.
-READS = 'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" && mount --bind {0} {0} && exec "$@"'
+READS = """
+mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" &&
+mount --bind checkpoints checkpoints && mount -o remount,rw,bind checkpoints && exec "$@"
+"""
 
 
 @pytest.fixture
@@ -116,7 +119,7 @@ def test_only_machine_0_writes(hosts, project):
     """All but the random state of its processes in each checkpoint, from which they go on."""
     forget(project, "sft")
     (project / "checkpoints").mkdir()
-    around = ("unshare", "-m", "sh", "-c", READS.format("checkpoints"), "sh")
+    around = ("unshare", "-m", "sh", "-c", READS, "sh")
     hosts.run(project, "stages.sft", around)
     assert rows(curves(project, "sft")["train"])
     assert (project / "models/sft/model.safetensors").is_file()
