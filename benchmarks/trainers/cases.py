@@ -42,6 +42,7 @@ class TrainerCase:
     about: str
     peer: dict[str, Any] = dataclasses.field(default_factory=dict)  # over TRL's defaults
     precision: Literal["auto", "fp32"] = "auto"  # ours
+    checkpointing: bool = False  # ours: activations are computed again in the backward pass, as TRL's default is
     sampling: Literal["random", "group_by_length"] = "random"  # ours; TRL's is random
     size: str = "tiny"
     batch: int = 16  # rows or pairs
@@ -113,6 +114,11 @@ CASES: dict[str, TrainerCase] = {
         sampling="group_by_length",
     ),
     "gpt2": TrainerCase(about="GPT-2 of 124 million parameters; TRL as it comes", **GPT2),
+    "gpt2_checkpointing": TrainerCase(
+        about="GPT-2 of 124 million parameters; both in bf16 and with gradient checkpointing",
+        checkpointing=True,
+        **GPT2,
+    ),
     "gpt2_fp32": TrainerCase(
         about="GPT-2 of 124 million parameters; TRL without gradient checkpointing, both in fp32",
         peer=LEAN,

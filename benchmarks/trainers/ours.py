@@ -89,7 +89,11 @@ def main() -> None:
     from rlhf_lib.training import trainer as training
 
     torch.set_num_threads(worker.THREADS)
-    hardware.use(dataclasses.replace(AUTO, device="cpu", precision=task.case.precision))
+    case = task.case
+    chosen = dataclasses.replace(
+        AUTO, device="cpu", precision=case.precision, gradient_checkpointing=case.checkpointing
+    )
+    hardware.use(chosen)
     measured = measure_reference(task) if task.task == "dpo" else {}
     trainer = build(task)
     watch(trainer, turns, task.case.steps)

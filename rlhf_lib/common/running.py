@@ -26,6 +26,8 @@ GO_ON = "dvc repro goes on where it stopped"
 # What ends a stage for a reason that is none of its own.
 _FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")  # of libraries that have no errno
 _NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")  # of PyTorch
+# what PyTorch says where a process that this one computes with has gone; gloo's is on CPUs, NCCL's on GPUs
+_ALONE = ("gloo/transport", "ncclRemoteError")
 # what PyTorch says where a file could not be written whole
 _CUT_OFF = ("PytorchStreamWriter", "unexpected pos", "iostream error")
 
@@ -73,6 +75,8 @@ def outer_fault(error: BaseException) -> str | None:
             )
         if number in FULL or is_cut_off or any(words in text for words in _FULL_IN_WORDS):
             return f"the disk is full; free some space: {GO_ON}"
+        if any(words in text for words in _ALONE):
+            return f"another process of this run has ended, and this ends with it; see what it said: {GO_ON}"
         if line := barred(seen):
             return line
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.models import machines
 from rlhf_lib.models.params import AUTO, ComputeParams
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -49,6 +50,7 @@ def use(params: ComputeParams) -> None:
     multiply_with_onednn()
     multiply_in_tf32(params.tf32)
     attend_without_cudnn()
+    machines.watch()
 
 
 def _tell_slow_bf16(param: str) -> None:

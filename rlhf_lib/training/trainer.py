@@ -14,7 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_curve
 from rlhf_lib.common.rows import read_jsonl
-from rlhf_lib.models import hardware
+from rlhf_lib.models import hardware, machines
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
 from rlhf_lib.training import guard, memory, optimizer_check, sharding
@@ -162,6 +162,7 @@ def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") ->
     """
     sharding.check(trainer)
     optimizer_check.check(checkpoints.path.parent.name, trainer.args, trainer.model)
+    machines.check_folder(checkpoints.path)
     latest = checkpoints.latest()
     if latest:
         print(f"resuming from {latest}")

@@ -156,6 +156,18 @@ def test_what_is_no_fault_of_the_disk(error):
     assert outer_fault(error) is None
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error [10.0.0.2]:9922: Connection reset by peer",
+        "NCCL error, remote process exited\nncclRemoteError: A call failed possibly due to",
+    ],
+)
+def test_a_process_whose_fellow_has_ended_says_so(said):
+    told = "another process of this run has ended, and this ends with it; see what it said: dvc repro goes on"
+    assert outer_fault(RuntimeError(said)).startswith(told)
+
+
 def test_what_was_handled_is_no_fault():
     try:
         try:

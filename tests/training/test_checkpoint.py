@@ -75,6 +75,8 @@ def test_the_fingerprint_follows_the_number_of_processes(project, monkeypatch):
     for count in ("1", "2", "4"):
         monkeypatch.setenv("WORLD_SIZE", count)
         found.append(fingerprint("sft"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # on two machines, which compute the same
+    assert fingerprint("sft") == found[2]
     monkeypatch.delenv("WORLD_SIZE")
     assert len(set(found)) == 3 and fingerprint("sft") == found[0]
 

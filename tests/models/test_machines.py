@@ -1,0 +1,41 @@
+"""A machine that is lost, one that is still starting, and one that has ended, as another sees them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from project import ROOT
+
+FIRST_OF_TWO = """
+import os, time
+from torch.distributed import TCPStore
+from rlhf_lib.models import machines
+
+machines.BEAT, machines.PATIENCE = 0.05, 4
+store = TCPStore("127.0.0.1", 0, is_master=True)
+launched = {"GROUP_WORLD_SIZE": 2, "GROUP_RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
+os.environ |= {name: str(value) for name, value in {**launched, "MASTER_PORT": store.port}.items()}
+machines.watch()
+store.add("machine/1", SIGNS)
+time.sleep(3)
+print("still here")
+"""
+LOST = "machine 1 has given no sign of life for 0 s, and this ends with it; dvc repro goes on where it stopped"
+
+
+@pytest.mark.parametrize(
+    ("signs", "code", "said", "told"),
+    [("0", 0, "still here", ""), ("1", 1, "", LOST), ("machines._DONE", 0, "still here", "")],
+    ids=["starting", "lost", "ended"],
+)
+def test_a_machine_is_lost_where_its_signs_of_life_cease(signs, code, said, told):
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_OF_TWO.replace("SIGNS", signs)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.strip()) == (code, said)
+    assert told in done.stderr and ("sign of life" in done.stderr) == bool(told)
