@@ -2,7 +2,7 @@
 
 from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.rows import write_jsonl
-from rlhf_lib.common.schema import PARAMS_FILE, read
+from rlhf_lib.common.schema import PARAMS_FILE, BatchSize, read
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.models.params import ComputeParams
@@ -21,6 +21,7 @@ def main() -> None:
         )
     left_out.unless_there("best_of_n", paths.split("test"), paths.REWARD)
     compute = read("compute", ComputeParams)
+    pairs = {name: read(f"{name}.per_device_eval_batch_size", BatchSize) for name in ("reward", "judge")}
     environment.prepare()
     with environment.importing():
         from rlhf_lib.evaluation import sampling as evaluation
@@ -33,7 +34,7 @@ def main() -> None:
     hardware.use(compute)
     rows = evaluation.held_out_rows(paths.split("test"), params)
     sft, tokenizer = models.load_policy(paths.SFT), models.load_tokenizer(paths.SFT)
-    scorers = load_scorers()
+    scorers = load_scorers(pairs)
     check_file(paths.split("test"), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
     said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)

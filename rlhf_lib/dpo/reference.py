@@ -26,14 +26,14 @@ def reference_logprobs(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[dict[str, Any]],
     max_length: int,
-    batch_size: int = 64,
+    batch_size: int,
     split: str = "train",
 ) -> list[dict[str, Any]]:
     """The summed log-probs (nats) of each pair's answers under the policy, as DPO computes them.
 
-    Answers are cut at `max_length` tokens, the prompt's included, as TRL's collator cuts them. Pairs whose prompt alone
-    fills `max_length` tokens are left out, as they are in DPO. A `ParamsError` where the chat template refuses a row,
-    or no pair of split train is left.
+    A forward pass reads one answer of each of `batch_size` pairs. Answers are cut at `max_length` tokens, the prompt's
+    included, as TRL's collator cuts them. Pairs whose prompt alone fills `max_length` tokens are left out, as they are
+    in DPO. A `ParamsError` where the chat template refuses a row, or no pair of split train is left.
     """
     check_length("reference.max_length", max_length, policy)
     file = PAIRS[split]

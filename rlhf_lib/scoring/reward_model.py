@@ -42,7 +42,11 @@ class RewardModel:
 
     A tokenizer with a chat template renders prompt and completion as one dialogue. One without, such as an encoder's,
     gets them as a pair of texts with the special tokens that it puts around pairs.
+
+    `batch_size` rows go through a forward pass: `ANSWERS` times the pairs of the model's own validation.
     """
+
+    ANSWERS = 2  # of a pair
 
     def __init__(
         self,
@@ -115,11 +119,16 @@ class RewardModel:
         return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
 
 
-def load_scorers() -> dict[str, RewardModel]:
+def load_scorers(pairs: Mapping[str, int]) -> dict[str, RewardModel]:
     """The reward model and the judge that the pipeline trained, by the names of their numbers, but for those that were
-    left out. A `ParamsError` where one should be there and is not."""
+    left out. `pairs`: what of each section is `per_device_eval_batch_size`. A `ParamsError` where one should be there
+    and is not."""
     trained = {"reward": paths.REWARD, "judge": paths.JUDGE}
-    return {name: RewardModel.load(path) for name, path in trained.items() if left_out.reason(path) is None}
+    return {
+        name: RewardModel.load(path, batch_size=RewardModel.ANSWERS * pairs[name])
+        for name, path in trained.items()
+        if left_out.reason(path) is None
+    }
 
 
 def shared(model: RewardModel) -> Callable[[Sequence[list[Message]], Sequence[str]], list[float]]:

@@ -122,7 +122,7 @@ def test_reference_refuses_pairs_longer_than_the_context(tiny, tokenizer, tmp_pa
     monkeypatch.chdir(tmp_path)
     pairs = dataset([pair(0, prompt=LONG)], COLUMNS)
     with pytest.raises(ParamsError, match=r"reference\.max_length: 512"):
-        reference_logprobs(models.load_policy(tiny.policy), tokenizer, pairs, 512)
+        reference_logprobs(models.load_policy(tiny.policy), tokenizer, pairs, 512, 4)
 
 
 @pytest.mark.parametrize("smoothing", [0.5, 0.7])
