@@ -12,7 +12,7 @@ from rlhf_lib.dpo.data import Pair, encode
 from rlhf_lib.models import hardware
 from rlhf_lib.models.lengths import Lengths, Limit
 from rlhf_lib.models.loading import check_length
-from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
+from rlhf_lib.models.logprobs import Response, sequence_logprobs
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.templates import check_rows
 
@@ -54,7 +54,7 @@ def reference_logprobs(
 
     def measure(part: Sequence[tuple[list[int], Response]]) -> list[float]:
         prompts, responses = [prompt for prompt, _ in part], [response for _, response in part]
-        return sequence_logprobs(policy, prompts, responses, tokenizer.pad_token_id, Distribution(1.0), batch_size)
+        return sequence_logprobs(policy, prompts, responses, tokenizer.pad_token_id, batch_size=batch_size)
 
     with hardware.autocast():
         columns = [

@@ -196,7 +196,9 @@ def plan_readers(run: Run) -> Iterator[Planned]:
     sections = run.sections
     policy = shapes.shape("sft", run.base, "policy", None)
     data = data_of("dpo", sections["reference"].max_length, run.length, longest_row(sections["prepare"]))
-    found = phases.of_reference(sections["reference"], policy, phases.bits(sections["dpo"]), data.longest, run.compute)
+    found = phases.of_reference(
+        sections["reference"], policy, phases.bits(sections["dpo"]), data.longest, data.longest // 2, run.compute
+    )
     yield _reader("reference", policy.parameters, found, data.assumed)
     negatives = sections["negatives"]
     if negatives.model_name_or_path is not None:

@@ -37,8 +37,8 @@ def in_fp32(compute: Compute) -> Compute:
 def of_trainer(
     stage: str, params: Any, of: ModelShape, batch: ForwardPass, compute: Compute, sides: int
 ) -> tuple[Phase, ...]:
-    """sft, reward, judge and dpo: updates by `batch`, validation, and what measures the trained model, which is there
-    a second time then. sides: rows of what a batch size counts (2 of pairs)."""
+    """sft, reward, judge and dpo: updates by `batch`, validation, and what measures the trained model; of sft, the
+    model that was written, or the one before, is there beside it then. sides: rows of what a batch size counts."""
     rows, param = params.per_device_eval_batch_size, f"{stage}.per_device_eval_batch_size"
     labelled = batch.labelled * rows * sides // batch.rows
     validation = ForwardPass(rows * sides, batch.width, labelled)
@@ -49,7 +49,7 @@ def of_trainer(
         Phase("validation", param, rows, added(always, reading(of, validation, compute))),
     ]
     if stage != "dpo":
-        again = Parts(weights=memory.weight_bytes(of))
+        again = Parts(weights=memory.weight_bytes(of) if stage == "sft" else 0.0)
         answers = validation if stage == "sft" else dataclasses.replace(validation, rows=ANSWERS * rows)
         measured = added(always, again, reading(of, answers, in_fp32(compute)))
         found.append(Phase("token loss" if stage == "sft" else "scoring", param, rows, measured))
@@ -57,11 +57,11 @@ def of_trainer(
 
 
 def of_reference(
-    params: Any, of: ModelShape, quantized_bits: int | None, width: int, compute: Compute
+    params: Any, of: ModelShape, quantized_bits: int | None, width: int, answer: int, compute: Compute
 ) -> tuple[Phase, ...]:
-    """reference: forward passes of one answer of each pair; half of a row is taken to be the answer."""
+    """reference: forward passes of one answer of each pair, in rows of so many tokens."""
     rows = params.precompute_ref_batch_size
-    batch = ForwardPass(rows, width, rows * width // 2)
+    batch = ForwardPass(rows, width, rows * answer)
     parts = added(Parts(weights=memory.weight_bytes(of, quantized_bits)), reading(of, batch, compute))
     return (Phase("log-probs", "reference.precompute_ref_batch_size", rows, parts),)
 

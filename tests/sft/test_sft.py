@@ -57,3 +57,16 @@ def test_sft_lowers_the_loss(tiny, checkpoints, tokenizer):
     before = sft.token_loss(trainer.model, tokenizer, sft_rows(), 64, 4)
     training.run(trainer, checkpoints)
     assert sft.token_loss(trainer.model, tokenizer, sft_rows(), 64, 4) < before - 0.5
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_token_loss_does_not_depend_on_the_batch(tiny, tokenizer, batch_size):
+    model = models.load_policy(tiny.policy)
+    expected = sft.token_loss(model, tokenizer, sft_rows(), 64, 4)
+    assert sft.token_loss(model, tokenizer, sft_rows(), 64, batch_size) == pytest.approx(expected, abs=1e-6)
+
+
+def test_validation_has_a_batch_size_of_its_own(tiny, checkpoints):
+    trainer = sft_trainer(tiny, checkpoints, per_device_train_batch_size=3, per_device_eval_batch_size=2)
+    assert [len(batch["input_ids"]) for batch in trainer.get_eval_dataloader()] == [2, 2, 2, 2, 1]
+    assert [len(batch["input_ids"]) for batch in trainer.get_train_dataloader()] == [3, 3, 3]

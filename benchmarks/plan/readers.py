@@ -1,0 +1,52 @@
+"""What the stages do that only read and sample, and what sft and reward do after their training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.plan.case import Case
+
+Rows = Sequence[dict[str, Any]]
+
+
+def reference(case: Case, folder: Path, rows: Rows) -> None:
+    """The reference log-probs of a batch of pairs."""
+    from rlhf_lib.dpo.reference import reference_logprobs
+    from rlhf_lib.models.loading import load_policy, load_tokenizer
+
+    params, path = case.params(), folder / "policy"
+    limits = params.max_length, params.precompute_ref_batch_size
+    reference_logprobs(load_policy(path), load_tokenizer(path), list(rows), *limits)
+
+
+def evaluate(case: Case, folder: Path, rows: Rows) -> None:
+    """Answers to a batch of prompts, their log-probs under two models, and two models' scores."""
+    from rlhf_lib.evaluation.sampling import Evaluator
+    from rlhf_lib.models.loading import load_policy, load_tokenizer
+    from rlhf_lib.scoring.reward_model import RewardModel
+
+    path, size = folder / "policy", RewardModel.ANSWERS * case.eval_rows
+    scorers = {name: RewardModel.load(folder / "reward", batch_size=size) for name in ("reward", "judge")}
+    evaluator = Evaluator(case.params(), load_policy(path), load_policy(path), scorers, load_tokenizer(path))
+    evaluator.samples(rows)
+
+
+def after(case: Case, trainer: Any, folder: Path, rows: Rows) -> None:
+    """The token loss of the model that the training began with, or scores by the trained reward model."""
+    from rlhf_lib.models.loading import load_policy
+    from rlhf_lib.scoring.reward_model import RewardModel
+    from rlhf_lib.sft import trainer as sft
+
+    made = trainer.processing_class
+    if case.stage == "sft":
+        sft.token_loss(load_policy(folder / "policy"), made, rows, case.prompt + case.answer, case.eval_rows)
+    elif case.stage == "reward":
+        size = RewardModel.ANSWERS * case.eval_rows
+        answers = [row[side][0]["content"] for side in ("chosen", "rejected") for row in rows]
+        RewardModel(trainer.model, made, batch_size=size).scores([row["prompt"] for row in rows] * 2, answers)
+
+
+READ: dict[str, Callable[[Case, Path, Rows], None]] = {"reference": reference, "evaluate": evaluate}
