@@ -30,6 +30,10 @@ def evaluate(case: Case, folder: Path, rows: Rows) -> None:
 
     path, size = folder / "policy", RewardModel.ANSWERS * case.eval_rows
     scorers = {name: RewardModel.load(folder / "reward", batch_size=size) for name in ("reward", "judge")}
+    # Weights are mapped from their files, and come into memory where they are read. These rows have few of the
+    # vocabulary's tokens, so that most of the scorers' embeddings would not be, as those of real rows are.
+    for scorer in scorers.values():
+        scorer.model.get_input_embeddings().weight.sum()
     evaluator = Evaluator(case.params(), load_policy(path), load_policy(path), scorers, load_tokenizer(path))
     evaluator.samples(rows)
 

@@ -37,6 +37,7 @@ MOMENTS = 2 * FP32  # of AdamW, a trained parameter
 LIBRARIES = 450 * MIB  # a process after a stage's imports
 HEAP = 1.2  # memory of activations over their bytes: freed pieces below 32 MiB stay with glibc, and leave holes
 KERNELS = 3.4 * MIB  # oneDNN's compiled kernels, a decoding step: every step has a width of its own
+MOST_KERNELS = 611 * MIB  # it keeps 1,024 of them
 
 
 @dataclass(frozen=True)
@@ -203,4 +204,5 @@ def in_process(parts: Parts, device: str, steps: int = 0) -> Parts:
     many decoding steps; on a GPU about 500 MiB of context."""
     if device != "cpu":
         return dataclasses.replace(parts, libraries=500 * MIB)
-    return dataclasses.replace(parts, libraries=LIBRARIES + KERNELS * steps, activations=parts.activations * HEAP)
+    libraries = LIBRARIES + min(KERNELS * steps, MOST_KERNELS)
+    return dataclasses.replace(parts, libraries=libraries, activations=parts.activations * HEAP)
