@@ -229,7 +229,7 @@ def train(case: Case, folder: Path) -> float:
     built.train()
     if case.eval_rows:
         built.evaluate()
-        readers.after(case, built, folder, rows(case, tokenizer(), case.eval_rows))
+        readers.after(case.params(), case.stage, built, folder, rows(case, tokenizer(), case.eval_rows))
     return before[0]
 
 
@@ -249,7 +249,7 @@ def measure(case: Case) -> dict[str, float]:
             write_models(case, Path(folder), made)
             worker.reset_peak()
             before = worker.peak_mb()
-            readers.READ[case.stage](case, Path(folder), rows(case, made, case.rows))
+            readers.READ[case.stage](case.params(), case.eval_rows, Path(folder), rows(case, made, case.rows))
         else:
             before = train(case, Path(folder))
         return {"peak_mb": worker.peak_mb(), "before_mb": before}
