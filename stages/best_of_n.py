@@ -21,7 +21,10 @@ def main() -> None:
         )
     left_out.unless_there("best_of_n", paths.split("test"), paths.REWARD)
     compute = read("compute", ComputeParams)
-    pairs = {name: read(f"{name}.per_device_eval_batch_size", BatchSize) for name in ("reward", "judge")}
+    pairs = {
+        "reward": read("reward.per_device_eval_batch_size", BatchSize),
+        "judge": read("judge.per_device_eval_batch_size", BatchSize),
+    }
     environment.prepare()
     with environment.importing():
         from rlhf_lib.evaluation import sampling as evaluation

@@ -11,7 +11,10 @@ from rlhf_lib.models.params import ComputeParams
 def main() -> None:
     policy = policy_argument(sys.argv)
     compute, params = read("compute", ComputeParams), read("evaluate", EvaluateParams)
-    pairs = {name: read(f"{name}.per_device_eval_batch_size", BatchSize) for name in ("reward", "judge")}
+    pairs = {
+        "reward": read("reward.per_device_eval_batch_size", BatchSize),
+        "judge": read("judge.per_device_eval_batch_size", BatchSize),
+    }
     left_out.unless_there(f"evaluate@{policy}", paths.split("test"), paths.model(policy))
     environment.prepare()
     with environment.importing():

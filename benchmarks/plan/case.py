@@ -249,7 +249,9 @@ def measure(case: Case) -> dict[str, float]:
             write_models(case, Path(folder), made)
             worker.reset_peak()
             before = worker.peak_mb()
-            readers.READ[case.stage](case.params(), case.eval_rows, Path(folder), rows(case, made, case.rows))
+            # of each row, evaluate scores two answers: the sampled one and its own
+            few = rows(case, made, max(case.rows, case.eval_rows))
+            readers.READ[case.stage](case.params(), case.eval_rows, Path(folder), few)
         else:
             before = train(case, Path(folder))
         return {"peak_mb": worker.peak_mb(), "before_mb": before}
