@@ -111,7 +111,7 @@ CASES: dict[str, Case] = {
         "PPO, 4 layers, 256 wide: 128 sampled at once", "ppo", "tiny", 4, 160, 16, accumulation=16, overrides=_AT_ONCE
     ),
     "ppo_in_pieces": Case(
-        "PPO, the same, 16 sampled at once", "ppo", "tiny", 4, 160, 16, accumulation=16, overrides=_IN_PIECES
+        "PPO, 4 layers, 256 wide: 16 sampled at once", "ppo", "tiny", 4, 160, 16, accumulation=16, overrides=_IN_PIECES
     ),
 }
 
