@@ -172,11 +172,12 @@ def test_prompt() -> str | None:
 # ---- compare
 
 
-def load_scorers() -> dict[str, RewardModel]:
+def load_scorers(batch_size: int) -> dict[str, RewardModel]:
     """The pipeline's reward models that exist."""
     from rlhf_lib.scoring.reward_model import RewardModel
 
-    return {name: RewardModel.load(p) for name in SCORERS if Path(p := paths.model(name), "config.json").is_file()}
+    there = {name: p for name in SCORERS if Path(p := paths.model(name), "config.json").is_file()}
+    return {name: RewardModel.load(path, batch_size=batch_size) for name, path in there.items()}
 
 
 def answers(
@@ -193,7 +194,7 @@ def answers(
         raise SystemExit(f"{policy.path}: the prompt has {len(ids)} tokens, and {room} fit beside the answer")
     sampling = Sampling(arguments.max_new_tokens, arguments.temperature)
     noise = random_numbers(arguments.n, sampling, arguments.seed)
-    responses = generate(policy.model, policy.tokenizer, [ids] * arguments.n, sampling, noise, 16)
+    responses = generate(policy.model, policy.tokenizer, [ids] * arguments.n, sampling, noise, arguments.batch_size)
     texts = [response_text(policy.tokenizer, response) for response in responses]
     rewards = {name: scorer([messages] * len(texts), texts) for name, scorer in scorers.items()}
     remarks = []
@@ -231,7 +232,7 @@ def side_by_side(titles: tuple[str, str], pairs: Sequence[tuple[Answer, Answer]]
 
 def compare(arguments: argparse.Namespace) -> None:
     """The answers of two policies to the same prompt: the given one, or those that are typed."""
-    first, second, scorers = load(arguments.first), load(arguments.second), load_scorers()
+    first, second, scorers = load(arguments.first), load(arguments.second), load_scorers(arguments.batch_size)
     prompts = lines("prompt> ") if arguments.prompt is None else [arguments.prompt]
     for prompt in prompts:
         said = [answers(policy, prompt, arguments, scorers) for policy in (first, second)]
@@ -250,6 +251,7 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     two.add_argument("second")
     two.add_argument("prompt", nargs="?", help="none: it is asked for")
     two.add_argument("-n", "--n", type=int, default=1, help="answers of each model")
+    two.add_argument("--per-device-eval-batch-size", type=int, default=16, dest="batch_size", help="at once; 16")
     for command, temperature in ((one, 0.7), (two, 0.0)):
         command.add_argument("--temperature", type=float, default=temperature, help=f"0: greedy; {temperature}")
         command.add_argument("--max-new-tokens", type=int, help="as evaluate.max_new_tokens in params.yaml")
@@ -259,6 +261,8 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
         arguments.max_new_tokens = read("evaluate", EvaluateParams).max_new_tokens
     if arguments.max_new_tokens < 1 or arguments.temperature < 0:
         parser.error("--max-new-tokens must be at least 1, and --temperature at least 0")
+    if arguments.command == "compare" and arguments.batch_size < 1:
+        parser.error("--per-device-eval-batch-size must be at least 1")
     if arguments.command == "compare" and (arguments.n < 1 or (arguments.n > 1 and not arguments.temperature)):
         parser.error(
             "--n must be at least 1; above 1 it needs a --temperature above 0: greedy answers are all the same"

@@ -2,7 +2,7 @@
 
 from rlhf_lib.common import environment, left_out, paths, running
 from rlhf_lib.common.rows import write_jsonl
-from rlhf_lib.common.schema import PARAMS_FILE, read
+from rlhf_lib.common.schema import PARAMS_FILE, BatchSize, read
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.models.params import ComputeParams
@@ -21,6 +21,10 @@ def main() -> None:
         )
     left_out.unless_there("best_of_n", paths.split("test"), paths.REWARD)
     compute = read("compute", ComputeParams)
+    pairs = {
+        "reward": read("reward.per_device_eval_batch_size", BatchSize),
+        "judge": read("judge.per_device_eval_batch_size", BatchSize),
+    }
     environment.prepare()
     with environment.importing():
         from rlhf_lib.evaluation import sampling as evaluation
@@ -34,7 +38,7 @@ def main() -> None:
     rows = evaluation.held_out_rows(paths.split("test"), params)
     dtype = hardware.eval_dtype(params.bf16_full_eval)
     sft, tokenizer = models.load_policy(paths.SFT, dtype), models.load_tokenizer(paths.SFT)
-    scorers = load_scorers(dtype)
+    scorers = load_scorers(pairs, dtype)
     check_file(paths.split("test"), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
     said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)

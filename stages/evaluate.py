@@ -3,7 +3,7 @@
 import sys
 
 from rlhf_lib.common import environment, left_out, paths, running
-from rlhf_lib.common.schema import policy_argument, read
+from rlhf_lib.common.schema import BatchSize, policy_argument, read
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.models.params import ComputeParams
 
@@ -11,6 +11,10 @@ from rlhf_lib.models.params import ComputeParams
 def main() -> None:
     policy = policy_argument(sys.argv)
     compute, params = read("compute", ComputeParams), read("evaluate", EvaluateParams)
+    pairs = {
+        "reward": read("reward.per_device_eval_batch_size", BatchSize),
+        "judge": read("judge.per_device_eval_batch_size", BatchSize),
+    }
     left_out.unless_there(f"evaluate@{policy}", paths.split("test"), paths.model(policy))
     environment.prepare()
     with environment.importing():
@@ -28,7 +32,7 @@ def main() -> None:
         params,
         sft if policy == "sft" else models.load_policy(paths.model(policy), dtype),
         sft,
-        load_scorers(dtype),
+        load_scorers(pairs, dtype),
         models.load_tokenizer(paths.SFT),
     )
     scorers = evaluator.scorers.values()

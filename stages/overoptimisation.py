@@ -1,12 +1,13 @@
 """The judge on PPO's answers along its training -> metrics/overoptimisation.tsv."""
 
 from rlhf_lib.common import environment, left_out, paths, running
-from rlhf_lib.common.schema import read
+from rlhf_lib.common.schema import BatchSize, read
 from rlhf_lib.models.params import ComputeParams
 
 
 def main() -> None:
     compute, in_bf16 = read("compute", ComputeParams), read("evaluate.bf16_full_eval", bool)
+    pairs = read("judge.per_device_eval_batch_size", BatchSize)
     left_out.unless_there("overoptimisation", paths.samples("ppo_training"), paths.JUDGE)
     environment.prepare()
     with environment.importing():
@@ -17,7 +18,8 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import RewardModel, shared
 
     hardware.use(compute)
-    judge = RewardModel.load(paths.JUDGE, dtype=hardware.eval_dtype(in_bf16))
+    dtype, size = hardware.eval_dtype(in_bf16), RewardModel.ANSWERS * pairs
+    judge = RewardModel.load(paths.JUDGE, batch_size=size, dtype=dtype)
     rows = curve(read_jsonl(paths.samples("ppo_training")), shared(judge))
     if processes.is_main():
         write_curve(paths.OVEROPTIMISATION, rows, COLUMNS)

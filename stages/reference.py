@@ -26,7 +26,8 @@ def main() -> None:
     tokenizer = load_tokenizer(paths.SFT)
     for split, path in reference.PAIRS.items():
         pairs = read_jsonl(path)
-        rows = reference.reference_logprobs(policy, tokenizer, pairs, params.max_length, split=split)
+        limits = params.max_length, params.precompute_ref_batch_size
+        rows = reference.reference_logprobs(policy, tokenizer, pairs, *limits, split=split)
         if processes.is_main():
             write_jsonl(paths.reference(split), rows)
             print(f"reference: {len(rows)} of {len(pairs)} {split} pairs")

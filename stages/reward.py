@@ -38,7 +38,8 @@ def train(
     plain = weights.export(trainer, section, params, "SEQ_CLS", path, lambda: base.load(section, params, {}).model)
     if plain is None:
         return
-    model = RewardModel(plain, trainer.processing_class, bounds=bounds)
+    batch_size = RewardModel.ANSWERS * params.per_device_eval_batch_size
+    model = RewardModel(plain, trainer.processing_class, batch_size=batch_size, bounds=bounds)
     pairs, test = scores.measured_pairs(section, splits), read_jsonl(paths.split("test"))
     groups = read_jsonl(splits.groups_validation) if splits.groups_validation else None
     measured = scores.measure(model, params.kind, pairs, groups, test, target_range)

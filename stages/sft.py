@@ -33,9 +33,10 @@ def main() -> None:
     policy = weights.export(trainer, "sft", params, "CAUSAL_LM", paths.SFT, load)
     if policy is None:
         return
+    limits = params.max_length, params.per_device_eval_batch_size
     before, after = (
-        sft.token_loss(model, trainer.processing_class, held_out, params.max_length)
-        for model in (load(), models.load_policy(paths.SFT))
+        sft.token_loss(loaded(), trainer.processing_class, held_out, *limits)  # one after the other: both take memory
+        for loaded in (load, partial(models.load_policy, paths.SFT))
     )
     training.write_curves("sft", log)
     summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": perplexity(after)}

@@ -9,45 +9,66 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import results
-from benchmarks.plan.case import CASES, Case
-from benchmarks.ppo.cases import SIZES
+from benchmarks.plan.case import CASES, SIZES, Case
 from benchmarks.ppo.worker import THREADS
 from benchmarks.processes import ROOT
 from rlhf_lib.common import environment
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import ParamsError
 
+if TYPE_CHECKING:
+    from rlhf_lib.plan.phases import Phase
+
 OUTPUT = ROOT / "benchmarks" / "results" / "plan.json"
 
 
-def predict(case: Case) -> dict[str, float]:
-    """MiB by part, as the plan counts them, of the case's shape and batch."""
+def phases_of(case: Case) -> tuple[Phase, ...]:
+    """What the plan counts of the case's shape and batches, less what a process holds besides."""
     from transformers import GPT2Config
 
-    from rlhf_lib.plan import estimate, memory, shapes
+    from rlhf_lib.plan import estimate, memory, phases, shapes
     from rlhf_lib.training.memory import Compute, ForwardPass, ModelShape
 
     params = case.params()
     compute = Compute(4 if case.precision == "fp32" else 2, case.checkpointing)
+    width = case.prompt + case.answer
 
     def shape(kind: shapes.Kind, trained: Any) -> ModelShape:
         config = GPT2Config(**SIZES[case.size], bos_token_id=0, eos_token_id=0)
         return shapes.shape(case.stage, config, kind, trained)
 
+    if case.stage == "reference":
+        return phases.of_reference(params, shape("policy", None), None, width, case.answer, compute)
+    if case.stage == "evaluate":
+        scorers = dict.fromkeys(("reward", "judge"), shape("reward", None))
+        sections = {name: SimpleNamespace(per_device_eval_batch_size=case.eval_rows) for name in scorers}
+        return phases.of_evaluate(
+            {**sections, "evaluate": params}, shape("policy", None), scorers, case.prompt, compute
+        )
     if case.stage == "ppo":
         critic = None if params.critic == "shared" else shape("trunk", estimate.critic_params(params))
-        frozen = [shape("reward", None), *([] if params.lora_r else [shape("policy", None)])]
-        batch, rollout = estimate.ppo_batch(params, case.prompt)
-        parts = memory.ppo_peak(shape("policy", params), critic, frozen, batch, rollout, compute, case.accumulation)
-    else:
-        rows = case.rows * (1 if case.stage == "sft" else 2)
-        of = shape("reward" if case.stage == "reward" else "policy", params)
-        batch = ForwardPass(rows, case.prompt + case.answer, rows * case.answer)
-        parts = memory.training_peak(of, batch, compute, case.accumulation)
-    parts = memory.in_process(parts, "cpu", case.answer if case.stage == "ppo" else 0)
+        reward, policy = shape("reward", None), shape("policy", params)
+        frozen = [reward, *([] if params.lora_r else [shape("policy", None)])]
+        always = memory.ppo_holds(policy, critic, frozen)
+        return phases.of_ppo(params, always, (policy, critic, [reward]), case.prompt, compute)
+    sides = 1 if case.stage == "sft" else 2
+    of = shape("reward" if case.stage == "reward" else "policy", params)
+    batch = ForwardPass(case.rows * sides, width, case.rows * sides * case.answer)
+    found = phases.of_trainer(case.stage, params, of, batch, compute, sides)
+    return found if case.eval_rows else found[:1]
+
+
+def predict(case: Case) -> dict[str, float]:
+    """MiB by part, as the plan counts them, of the phase that holds most."""
+    from rlhf_lib.plan import memory
+
+    steps = case.answer if case.stage in ("ppo", "evaluate") else 0
+    held = [memory.in_process(phase.parts, "cpu", steps) for phase in phases_of(case)]
+    parts = max(held, key=lambda parts: parts.total)
     return {**{name: size / memory.MIB for name, size in vars(parts).items()}, "total": parts.total / memory.MIB}
 
 

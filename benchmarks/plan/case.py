@@ -1,6 +1,7 @@
 """One configuration of the plan's check in a process of its own: `python -m benchmarks.plan.case NAME`.
 
-Trains a few steps at random weights on rows of known lengths, as the stage would, and prints the peak memory as JSON.
+Trains a few steps at random weights on rows of known lengths, validates, samples or scores, as the stage would, and
+prints the peak memory as JSON.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.plan import readers
 from benchmarks.ppo import worker
-from benchmarks.ppo.cases import LIKE_TRL, LORA, SIZES
+from benchmarks.ppo.cases import LIKE_TRL, LORA
+from benchmarks.ppo.cases import SIZES as SIZES_OF_PPO
 from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common import environment
 from rlhf_lib.common.rows import Message
@@ -32,7 +35,7 @@ STEPS = 2  # the optimizer's moments are there in the second
 @dataclass(frozen=True)
 class Case:
     about: str
-    stage: Literal["sft", "reward", "dpo", "ppo"]
+    stage: Literal["sft", "reward", "dpo", "ppo", "reference", "evaluate"]
     size: str
     rows: int  # to a forward pass; pairs where the stage learns from pairs
     prompt: int  # tokens of each row's prompt, the role tokens included
@@ -41,24 +44,38 @@ class Case:
     checkpointing: bool = False
     accumulation: int = 1
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    eval_rows: int = 0  # to a forward pass of the validation, and of the scores of evaluate; 0: none is validated
 
     def params(self) -> Any:
         """The stage's section of params.yaml, with what the case sets."""
         settings: dict[str, Any] = {**self.overrides, "per_device_train_batch_size": self.rows}
-        if self.stage == "ppo":
+        if self.stage == "reference":
+            settings = {"max_length": self.prompt + self.answer, "precompute_ref_batch_size": self.rows}
+        elif self.stage == "evaluate":
+            settings = {"max_new_tokens": self.answer, "samples_per_prompt": 1, "temperatures": [1.0]}
+            settings |= {"per_device_eval_batch_size": self.rows, **self.overrides}
+        elif self.stage == "ppo":
             settings = {**LIKE_TRL, **settings, "response_length": self.answer, "total_rollouts": 2}
             settings |= {"eval_rollouts": 10**6, "save_rollouts": 10**6, "num_completions_to_log": 0}
             settings |= {"rollout_batch_size": 2 * self.rows * self.accumulation, "num_minibatches": 2}
-            settings |= {"num_ppo_epochs": 1}
+            settings |= {"num_ppo_epochs": 1, **self.overrides}
         else:
             settings |= {"gradient_accumulation_steps": self.accumulation, "max_steps": STEPS}
             settings |= {} if self.stage == "dpo" else {"max_length": self.prompt + self.answer}
             settings |= {"eval_steps": 10**6, "save_steps": 10**6}
+            settings |= {"per_device_eval_batch_size": self.eval_rows or self.rows}
         values = {**load_yaml(PARAMS)[self.stage], **settings}
         return check(SECTIONS[self.stage], values, self.stage, PARAMS_FILE)
 
 
+SIZES: dict[str, dict[str, int]] = {
+    **SIZES_OF_PPO,
+    "two": {"n_layer": 2, "n_embd": 768, "n_head": 12, "vocab_size": 50257},  # layers of GPT-2
+}
 _LORA = {"lora_r": 8, "lora_target_modules": ["c_attn"]}
+_SHARED = {"critic": "shared"}
+_AT_ONCE = {**_SHARED, "total_rollouts": 1}
+_IN_PIECES = {**_AT_ONCE, "generation_batch_size": 16, "local_rollout_forward_batch_size": 16}
 CASES: dict[str, Case] = {
     "sft_tiny": Case("SFT, 4 layers, 256 wide", "sft", "tiny", 16, 64, 192),
     "sft_gpt2_bf16": Case("SFT, GPT-2, bf16", "sft", "gpt2", 4, 64, 192, "bf16"),
@@ -78,7 +95,23 @@ CASES: dict[str, Case] = {
         64,
         64,
         "bf16",
-        overrides={"critic": "shared"},
+        overrides=_SHARED,
+    ),
+    "sft_validation": Case("SFT, 2 layers of GPT-2, validated on 20 rows", "sft", "two", 1, 32, 96, eval_rows=20),
+    "reward_validation": Case(
+        "reward model, 2 layers of GPT-2, validated on 40 pairs", "reward", "two", 1, 32, 96, eval_rows=40
+    ),
+    "dpo_validation": Case("DPO, 2 layers of GPT-2, validated on 10 pairs", "dpo", "two", 1, 32, 96, eval_rows=10),
+    "reference": Case("reference, 2 layers of GPT-2", "reference", "two", 16, 64, 192),
+    "reference_bf16": Case("reference, 2 layers of GPT-2, bf16", "reference", "two", 32, 64, 192, "bf16"),
+    "evaluate": Case("evaluate, 2 layers of GPT-2: log-probs", "evaluate", "two", 32, 16, 48, eval_rows=8),
+    "evaluate_cache": Case("evaluate, 4 layers, 256 wide: cache", "evaluate", "tiny", 64, 192, 16, eval_rows=8),
+    "evaluate_scores": Case("evaluate, 2 layers of GPT-2: scores", "evaluate", "two", 4, 112, 16, eval_rows=40),
+    "ppo_at_once": Case(
+        "PPO, 4 layers, 256 wide: 128 sampled at once", "ppo", "tiny", 4, 160, 16, accumulation=16, overrides=_AT_ONCE
+    ),
+    "ppo_in_pieces": Case(
+        "PPO, 4 layers, 256 wide: 16 sampled at once", "ppo", "tiny", 4, 160, 16, accumulation=16, overrides=_IN_PIECES
     ),
 }
 
@@ -136,6 +169,8 @@ def rows(case: Case, made: Any, count: int) -> list[dict[str, Any]]:
             "ref_rejected_logps": -100.0,
             "length": case.prompt + case.answer,
             "id": str(i),
+            "source": "random",
+            "responses": [{"content": text(case.answer - end), "score": 1.0}],
         }
         for i in range(count)
     ]
@@ -156,7 +191,7 @@ def trainer(case: Case, folder: Path) -> Any:
     made = tokenizer()
     write_models(case, folder, made)
     params, policy = case.params(), str(folder / "policy")
-    made_rows = rows(case, made, 2 * case.rows * case.accumulation * STEPS)
+    made_rows = rows(case, made, max(2 * case.rows * case.accumulation * STEPS, case.eval_rows))
     if case.stage == "ppo":
         rewarding = str(folder / "reward")
         params = dataclasses.replace(params, reward_funcs=[rewarding])
@@ -172,23 +207,16 @@ def trainer(case: Case, folder: Path) -> Any:
         else (*reference.COLUMNS, *reference.REFERENCE_COLUMNS, "length")
     )
     data = Dataset.from_list([{name: row[name] for name in columns} for row in made_rows])
-    few = data.select(range(1))
+    few = data.select(range(min(len(data), max(1, case.eval_rows))))
     if case.stage == "sft":
         return sft.build(params, policy, data, few, nowhere)
     return dpo.build(params, case.prompt + case.answer, policy, data, few, nowhere)
 
 
-def measure(case: Case) -> dict[str, float]:
-    """MiB that the process held at most while it trained, and before."""
-    import torch
+def train(case: Case, folder: Path) -> float:
+    """Train, validate where the case has rows for that, and measure the answers, as the stage does; MiB held before."""
     from transformers import TrainerCallback
 
-    from rlhf_lib.models import hardware
-
-    torch.set_num_threads(worker.THREADS)
-    hardware.use(
-        dataclasses.replace(AUTO, device="cpu", precision=case.precision, gradient_checkpointing=case.checkpointing)
-    )
     before: list[float] = []
 
     class Reset(TrainerCallback):
@@ -196,11 +224,37 @@ def measure(case: Case) -> dict[str, float]:
             worker.reset_peak()
             before.append(worker.peak_mb())
 
+    built = trainer(case, folder)
+    built.add_callback(Reset())
+    built.train()
+    if case.eval_rows:
+        built.evaluate()
+        readers.after(case.params(), case.stage, built, folder, rows(case, tokenizer(), case.eval_rows))
+    return before[0]
+
+
+def measure(case: Case) -> dict[str, float]:
+    """MiB that the process held at most while it worked, and before."""
+    import torch
+
+    from rlhf_lib.models import hardware
+
+    torch.set_num_threads(worker.THREADS)
+    hardware.use(
+        dataclasses.replace(AUTO, device="cpu", precision=case.precision, gradient_checkpointing=case.checkpointing)
+    )
     with tempfile.TemporaryDirectory(prefix="plan-case-") as folder:
-        built = trainer(case, Path(folder))
-        built.add_callback(Reset())
-        built.train()
-        return {"peak_mb": worker.peak_mb(), "before_mb": before[0]}
+        if case.stage in ("reference", "evaluate"):
+            made = tokenizer()
+            write_models(case, Path(folder), made)
+            worker.reset_peak()
+            before = worker.peak_mb()
+            # of each row, evaluate scores two answers: the sampled one and its own
+            few = rows(case, made, max(case.rows, case.eval_rows))
+            readers.READ[case.stage](case.params(), case.eval_rows, Path(folder), few)
+        else:
+            before = train(case, Path(folder))
+        return {"peak_mb": worker.peak_mb(), "before_mb": before}
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ def measure_reference(task: TrainerTask) -> dict[str, float]:
     def seconds(count: int) -> float:
         start = time.process_time()
         policy, tokenizer = load_policy(model), load_tokenizer(model)
-        logprobs = reference_logprobs(policy, tokenizer, rows[:count], task.case.max_length)
+        logprobs = reference_logprobs(policy, tokenizer, rows[:count], task.case.max_length, batch_size=64)
         took = time.process_time() - start
         write_jsonl(task.folder / REFERENCE, logprobs)
         return took

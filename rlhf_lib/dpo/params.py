@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from rlhf_lib.common.schema import Above, Fraction, MaxLength
+from rlhf_lib.common.schema import Above, BatchSize, Fraction, MaxLength
 from rlhf_lib.training.params import TrainerParams
 
 
@@ -29,6 +29,8 @@ class DPOParams(TrainerParams):
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceParams:
-    """What the reference log-probs depend on, beside the SFT model, and the bits of weights in `dpo`."""
+    """What the reference log-probs depend on, beside the SFT model, and the bits of weights in `dpo`; the name of the
+    batch size is that of TRL's DPOConfig."""
 
     max_length: MaxLength
+    precompute_ref_batch_size: BatchSize

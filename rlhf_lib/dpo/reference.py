@@ -12,7 +12,7 @@ from rlhf_lib.dpo.data import Pair, encode
 from rlhf_lib.models import hardware
 from rlhf_lib.models.lengths import Lengths, Limit
 from rlhf_lib.models.loading import check_length
-from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
+from rlhf_lib.models.logprobs import Response, sequence_logprobs
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.templates import check_rows
 
@@ -26,14 +26,14 @@ def reference_logprobs(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[dict[str, Any]],
     max_length: int,
-    batch_size: int = 64,
+    batch_size: int,
     split: str = "train",
 ) -> list[dict[str, Any]]:
     """The summed log-probs (nats) of each pair's answers under the policy, as DPO computes them.
 
-    Answers are cut at `max_length` tokens, the prompt's included, as TRL's collator cuts them. Pairs whose prompt alone
-    fills `max_length` tokens are left out, as they are in DPO. A `ParamsError` where the chat template refuses a row,
-    or no pair of split train is left.
+    A forward pass reads one answer of each of `batch_size` pairs. Answers are cut at `max_length` tokens, the prompt's
+    included, as TRL's collator cuts them. Pairs whose prompt alone fills `max_length` tokens are left out, as they are
+    in DPO. A `ParamsError` where the chat template refuses a row, or no pair of split train is left.
     """
     check_length("reference.max_length", max_length, policy)
     file = PAIRS[split]
@@ -54,7 +54,7 @@ def reference_logprobs(
 
     def measure(part: Sequence[tuple[list[int], Response]]) -> list[float]:
         prompts, responses = [prompt for prompt, _ in part], [response for _, response in part]
-        return sequence_logprobs(policy, prompts, responses, tokenizer.pad_token_id, Distribution(1.0), batch_size)
+        return sequence_logprobs(policy, prompts, responses, tokenizer.pad_token_id, batch_size=batch_size)
 
     with hardware.autocast():
         columns = [

@@ -206,5 +206,6 @@ class Evaluator:
     def _logprobs_at(self, model: PreTrainedModel, distribution: Distribution, said: Sequence[Said]) -> list[float]:
         prompts, responses = [one.prompt for one in said], [one.response for one in said]
         size = self.params.per_device_eval_batch_size
+        pad_id = self.tokenizer.pad_token_id
         with frozen.autocast(model):
-            return sequence_logprobs(model, prompts, responses, self.tokenizer.pad_token_id, distribution, size)
+            return sequence_logprobs(model, prompts, responses, pad_id, distribution, batch_size=size)

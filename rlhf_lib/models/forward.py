@@ -17,7 +17,11 @@ _LOGITS = "logits_to_keep"
 
 
 class _BufferLayer(DynamicLayer):
-    """A layer's keys and values in room for all tokens to come: a plain dynamic layer copies them at every step."""
+    """A layer's keys and values in room for all tokens to come: a plain dynamic layer copies them at every step.
+
+    Both are kept in the values' type: in autocast, rotary embeddings make fp32 of keys, which every product with them
+    would round to the values' type again.
+    """
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -26,7 +30,9 @@ class _BufferLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self.buffers = [x.new_empty(*x.shape[:2], self.room, x.size(3)) for x in (key_states, value_states)]
+            self.buffers = [
+                value_states.new_empty(*x.shape[:2], self.room, x.size(3)) for x in (key_states, value_states)
+            ]
         first, self.length = self.length, self.length + key_states.size(2)
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, first : self.length] = new

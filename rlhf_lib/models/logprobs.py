@@ -245,9 +245,10 @@ def sequence_logprobs(
     responses: Sequence[Response],
     pad_id: int,
     distribution: Distribution = Distribution(),
-    batch_size: int = 64,
+    *,
+    batch_size: int,
 ) -> list[float]:
-    """Each response's summed log-prob in nats, in the given order."""
+    """Each response's summed log-prob in nats, in the given order; `batch_size` responses to a forward pass."""
     found = token_logprobs(model, prompts, responses, pad_id, distribution, batch_size)
     return [logprobs.sum().item() for logprobs in found]
 

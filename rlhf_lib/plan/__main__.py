@@ -1,17 +1,16 @@
 """What a run will need, before it is started: `python -m rlhf_lib.plan`, or `make plan`.
 
-Of each stage that trains: parameters, memory of one device by part, tokens, FLOPs, and the time on this machine, from
-a measurement of about 20 seconds. What is needed is counted in `estimate.py`, the memory in `memory.py`, FLOPs and
-time in `speed.py`.
+Of each stage that runs a model: parameters, and memory of one device by part, in the phase that takes most; of those
+that train also tokens, FLOPs, and the time on this machine, from a measurement of about 20 seconds. What is needed is
+counted in `estimate.py`, the memory in `phases.py` and `memory.py`, FLOPs and time in `speed.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_lib.check.sections import check_all, valid_sections
@@ -26,21 +25,6 @@ if TYPE_CHECKING:
     from rlhf_lib.plan.speed import Rates
 
 GIB = 2**30
-
-
-def free_bytes() -> float:
-    """Memory that the device could still give: a GPU's own, else the system's (`MemAvailable`, or all there is)."""
-    import torch
-
-    from rlhf_lib.models import hardware
-
-    if hardware.device().type == "cuda":
-        return float(torch.cuda.mem_get_info()[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable"))
 
 
 def number(value: float) -> str:
@@ -62,24 +46,26 @@ def duration(seconds: float | None) -> str:
 
 
 def table(planned: Sequence[Planned], seconds: Sequence[float | None]) -> str:
-    """One line a stage, at most 120 columns; memory in MiB."""
-    titles = ("stage", "trained", "of", "weights", "grads", "optim", "activ", "cache", "libs", "MiB", "tokens",
+    """One line a stage, at most 120 columns; memory in MiB, at the peak, which the phase `at` has."""
+    titles = ("stage", "trained", "of", "at", "weights", "grads", "optim", "activ", "cache", "libs", "MiB", "tokens",
               "sampled", "FLOP", "time")  # fmt: skip
     rows: list[tuple[str, ...]] = [titles]
     for plan, took in zip(planned, seconds, strict=True):
         parts = plan.parts
         sizes = (*dataclasses.astuple(parts)[1:], parts.libraries, parts.total)
-        counts = (number(plan.tokens), number(plan.sampled), number(plan.flops), duration(took))
+        counts = [number(count) if plan.trained else "-" for count in (plan.tokens, plan.sampled, plan.flops)]
         memory = (f"{size / 2**20:.0f}" for size in sizes)
-        rows.append((plan.stage, number(plan.trained), number(plan.parameters), *memory, *counts))
+        of = (number(plan.trained), number(plan.parameters), plan.peak.name)
+        rows.append((plan.stage, *of, *memory, *counts, duration(took)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
 def warnings(planned: Sequence[Planned], free: float) -> list[str]:
     """One line for each stage that does not fit, with what to change."""
     return [
-        f"{plan.stage} does not fit: {plan.parts.total / GIB:.1f} GiB of {free / GIB:.1f} GiB; try {plan.advice}"
+        f"{plan.stage} does not fit: {plan.parts.total / GIB:.1f} GiB of {free / GIB:.1f} GiB ({plan.peak.name}); try "
+        f"{plan.advice}"
         for plan in planned
         if plan.parts.total > free
     ]
@@ -103,42 +89,47 @@ def notes(
         + (f": {duration(evaluation)}." if evaluation else ".")
         + " All answers are taken to be as long as they may be."
     )
-    if evaluation and None not in seconds:
-        yield f"In all about {duration(sum(filter(None, seconds)) + evaluation)}."
+    trained = [took for plan, took in zip(planned, seconds, strict=True) if plan.trained]
+    if evaluation and None not in trained:
+        yield f"In all about {duration(sum(filter(None, trained)) + evaluation)}."
     yield "FLOP: 6 a weight and token (4 if frozen, 2 forwards), and attention; with validation, but for PPO's."
     yield "Tokens, FLOP and time are of all processes together, memory is of one."
 
 
 def main() -> None:
-    """Print the plan of every stage that trains."""
+    """Print the plan of every stage that runs a model."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.plan", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--no-measure", action="store_true", help="no measurement, and so no times")
+    parser.add_argument("--gpu-gb", type=float, help="plan for a GPU of so many GB (10^9 bytes) that is not here")
     arguments = parser.parse_args()
+    if arguments.gpu_gb is not None and not 0 < arguments.gpu_gb < math.inf:
+        parser.error("--gpu-gb must be above 0")
     params = load_yaml(PARAMS_FILE)
     check_all(params)
     sections = valid_sections(params)
     environment.prepare()
     from rlhf_lib.models import hardware
-    from rlhf_lib.plan import data, estimate, memory, speed
+    from rlhf_lib.plan import data, estimate, speed
+    from rlhf_lib.plan.device import Device
 
-    hardware.use(sections["compute"])
+    if arguments.gpu_gb:
+        device = Device.gpu(arguments.gpu_gb, sections["compute"].precision)
+    else:
+        hardware.use(sections["compute"])
+        device = Device.here()
     length = Lengths(sections["base"], sections["prepare"])
-    planned = estimate.plans(sections, length)
-    device = hardware.device()
-    free = free_bytes()
-    planned = [
-        dataclasses.replace(plan, parts=memory.in_process(plan.parts, device.type, plan.decoding_steps))
-        for plan in planned
-    ]
-    batches = {plan.stage: plan.batch for plan in planned}
-    rates = speed.NO_RATES if arguments.no_measure else speed.measure(params, free, batches)
+    planned = estimate.plans(sections, length, device)
+    batches = {plan.stage: plan.batch for plan in planned if plan.batch}
+    no_rates = arguments.no_measure or arguments.gpu_gb
+    rates = speed.NO_RATES if no_rates else speed.measure(params, device.free, batches)
     seconds = [rates.seconds(plan.stage, plan.flops, plan.sampled, plan.optimizer_steps) for plan in planned]
+    bits = "fp32" if device.value == 4 else "bf16 or fp16"
     print(f"Lengths are {length.told}.")
-    print(f"On one {device.type}, {hardware.precision()}, {free / GIB:.1f} GiB free; memory at the peak in MiB:\n")
+    print(f"On one {device.kind}, {bits}, {device.free / GIB:.1f} GiB free; memory at the peak in MiB:\n")
     print(table(planned, seconds) + "\n")
     lines = notes(planned, sections, seconds, rates)
     held = list(lengths.told(sections, data.measured(length), length.around()))
-    print(*lines, *(["", *held, ""] if held else []), *warnings(planned, free), sep="\n")
+    print(*lines, *(["", *held, ""] if held else []), *warnings(planned, device.free), sep="\n")
 
 
 if __name__ == "__main__":

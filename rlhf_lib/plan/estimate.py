@@ -1,24 +1,23 @@
-"""What each stage that trains will need: parameters, memory by part, tokens and FLOPs, from params and data."""
+"""What each stage will need: parameters, memory by part and phase, tokens and FLOPs, from params and data."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from rlhf_lib.common import paths
 from rlhf_lib.data.lengths import Lengths
-from rlhf_lib.models import hardware
-from rlhf_lib.plan import memory, shapes, speed
+from rlhf_lib.plan import memory, phases, shapes, speed
 from rlhf_lib.plan.data import VALIDATION, data_of, rows_in, validation_tokens
-from rlhf_lib.plan.memory import Parts, RolloutSize
+from rlhf_lib.plan.device import Device
+from rlhf_lib.plan.memory import Parts
+from rlhf_lib.plan.phases import Phase, ppo_batch
 from rlhf_lib.scoring.source import parse
 from rlhf_lib.training.memory import Compute, ForwardPass, ModelShape, wants_checkpointing
 
-STAGES = ("sft", "reward", "judge", "dpo", "ppo")
+STAGES = ("sft", "reward", "judge", "dpo", "ppo")  # that train
 PAIRS = ("reward", "judge", "dpo")
 
 
@@ -26,57 +25,86 @@ PAIRS = ("reward", "judge", "dpo")
 class Planned:
     """What is known of a stage before it runs. `tokens` go through the model in training, `sampled` are decoded.
 
-    `batch`: a forward pass in training, of rows of the mean length; `optimizer_steps` are all, `decoding_steps` those
-    of one rollout.
+    `batch`: a forward pass in training, of rows of the mean length, None where nothing is trained; `optimizer_steps`
+    are all, `decoding_steps` those of one rollout.
     """
 
     stage: str
     trained: int
     parameters: int
-    parts: Parts
-    tokens: float
-    sampled: float
-    flops: float
+    phases: tuple[Phase, ...]
     advice: str
     assumed: bool
-    batch: ForwardPass
-    optimizer_steps: float
+    tokens: float = 0.0
+    sampled: float = 0.0
+    flops: float = 0.0
+    batch: ForwardPass | None = None
+    optimizer_steps: float = 0.0
     decoding_steps: int = 0
 
+    @property
+    def peak(self) -> Phase:
+        """The phase that holds most."""
+        return max(self.phases, key=lambda phase: phase.parts.total)
 
-def compute_of(params: Any) -> Compute:
-    """How the device computes, as `rlhf_lib/models/hardware.py` decides it."""
-    fused = hardware.device().type != "cpu" or params.attn_implementation not in ("auto", "eager")
-    return Compute(hardware.number_bytes(), bool(params.gradient_checkpointing), keeps_scores=not fused)
+    @property
+    def parts(self) -> Parts:
+        """What is held at the peak."""
+        return self.peak.parts
+
+    def in_process(self, kind: str) -> Planned:
+        """With what a process on such a device holds besides."""
+        held = (memory.in_process(phase.parts, kind, self.decoding_steps) for phase in self.phases)
+        of_phases = zip(self.phases, held, strict=True)
+        return dataclasses.replace(
+            self, phases=tuple(dataclasses.replace(phase, parts=parts) for phase, parts in of_phases)
+        )
 
 
-def checkpoints(of: ModelShape, batch: ForwardPass, compute: Compute, chosen: bool | None) -> Compute:
+@dataclass(frozen=True)
+class Run:
+    """What every stage's plan is made of."""
+
+    sections: Mapping[str, Any]
+    base: Any  # the base model's config
+    device: Device
+    compute: Compute
+    length: Lengths
+
+    def reward_config(self, stage: str) -> Any:
+        """The config of the model that reward or judge starts from."""
+        return shapes.source_config(self.sections[stage].source, self.base, f"{stage}.model_name_or_path")
+
+    def prompts(self, response: int) -> Any:
+        """Lengths of the prompts beside which so many new tokens have room."""
+        most = self.sections["sft"].max_length
+        room = max(8, (getattr(self.base, "max_position_embeddings", None) or most) - response)
+        assumed = self.sections["prepare"].max_prompt_tokens or max(8, most - response)
+        return data_of("ppo", room, self.length, assumed)
+
+
+def checkpoints(of: ModelShape, batch: ForwardPass, run: Run) -> Compute:
     """How a stage computes that decides on `compute.gradient_checkpointing` itself where the params do not, as
     `training.trainer.set_checkpointing` does on a GPU."""
-    if chosen is not None or hardware.device().type != "cuda":
-        return compute
-    return dataclasses.replace(
-        compute, checkpointing=wants_checkpointing(of, batch, compute, torch.cuda.mem_get_info()[1])
-    )
+    if run.sections["compute"].gradient_checkpointing is not None or run.device.kind != "cuda":
+        return run.compute
+    checkpointing = wants_checkpointing(of, batch, run.compute, run.device.total)
+    return dataclasses.replace(run.compute, checkpointing=checkpointing)
 
 
-def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Compute, length: Lengths) -> Planned:
+def plan_trainer(stage: str, run: Run) -> Planned:
     """sft, reward, judge or dpo."""
+    sections = run.sections
     params = sections[stage]
-    config = base
-    if stage in ("reward", "judge"):
-        config = shapes.source_config(params.source, base, f"{stage}.model_name_or_path")
+    config = run.reward_config(stage) if stage in ("reward", "judge") else run.base
     of = shapes.shape(stage, config, "policy" if stage in ("sft", "dpo") else "reward", params)
     max_length = sections["reference"].max_length if stage == "dpo" else params.max_length
-    data = data_of(stage, max_length, length, longest_row(sections["prepare"]))
+    data = data_of(stage, max_length, run.length, longest_row(sections["prepare"]))
     sides = 2 if stage in PAIRS else 1
     rows = params.per_device_train_batch_size * sides
-    fullest = ForwardPass(rows, max_length, rows * max_length)
-    compute = checkpoints(of, fullest, compute, sections["compute"].gradient_checkpointing)
+    compute = checkpoints(of, ForwardPass(rows, max_length, rows * max_length), run)
     batch = ForwardPass(rows, data.longest, rows * data.longest // 2)
-    accumulation = params.gradient_accumulation_steps
-    parts = memory.training_peak(of, batch, compute, accumulation, _bits(params))
-    step_rows = params.per_device_train_batch_size * accumulation
+    step_rows = params.per_device_train_batch_size * params.gradient_accumulation_steps
     steps = params.max_steps if params.max_steps > 0 else data.rows * params.num_train_epochs / step_rows
     seen = steps * step_rows
     tokens = seen * sides * data.mean
@@ -84,9 +112,20 @@ def plan_trainer(stage: str, sections: Mapping[str, Any], base: Any, compute: Co
     validated = (steps // params.eval_steps) * rows_in(VALIDATION[stage]) * sides * data.mean
     flops += speed.forward_flops(of, validated, validated / 2, data.mean)
     mean = max(8, round(data.mean))
-    typical = ForwardPass(rows, mean, rows * mean // 2)
-    advice = advise(stage, params, compute, batch.rows > sides)
-    return Planned(stage, of.trained, of.parameters, parts, tokens, 0, flops, advice, data.assumed, typical, steps)
+    planned = Planned(
+        stage,
+        of.trained,
+        of.parameters,
+        phases.of_trainer(stage, params, of, batch, compute, sides),
+        "",
+        data.assumed,
+        tokens,
+        0,
+        flops,
+        ForwardPass(rows, mean, rows * mean // 2),
+        steps,
+    )
+    return dataclasses.replace(planned, advice=advise(planned, params, compute, run.device))
 
 
 def longest_row(prepare: Any) -> int | None:
@@ -95,54 +134,52 @@ def longest_row(prepare: Any) -> int | None:
     return sum(bounds) if None not in bounds else None
 
 
-def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute, length: Lengths) -> Planned:
+def plan_ppo(run: Run) -> Planned:
     """ppo, with all the models that it holds; responses are taken to fill `response_length`."""
-    params = sections["ppo"]
-    compute = dataclasses.replace(compute, checkpointing=False)  # PPO keeps its activations
-    reward = shapes.source_config(sections["reward"].source, base, "reward.model_name_or_path")
-    policy = shapes.shape("ppo", base, "policy", params)
+    params = run.sections["ppo"]
+    compute = dataclasses.replace(run.compute, checkpointing=False)  # PPO keeps its activations
+    reward = run.reward_config("reward")
+    policy = shapes.shape("ppo", run.base, "policy", params)
     critic = None if params.critic == "shared" else shapes.shape("ppo", reward, "trunk", critic_params(params))
-    frozen = [] if params.lora_r else [shapes.shape("ppo", base, "policy", None)]
+    rewards = []
     for source in map(parse, params.reward_funcs):
         if source.kind != "function":
             own = source.kind == "directory" and source.location == paths.REWARD
-            config = reward if own else shapes.source_config(source, base, "ppo.reward_funcs")
-            frozen.append(shapes.shape("ppo", config, "reward", None))
-    context = getattr(base, "max_position_embeddings", None) or sections["sft"].max_length
-    room = max(8, context - params.response_length)
-    assumed = sections["prepare"].max_prompt_tokens or max(8, sections["sft"].max_length - params.response_length)
-    data = data_of("ppo", room, length, assumed)
-    batch, rollout = ppo_batch(params, data.longest)
-    micro = params.minibatch_size // params.per_device_train_batch_size
-    parts = memory.ppo_peak(policy, critic, frozen, batch, rollout, compute, micro, _bits(params))
+            config = reward if own else shapes.source_config(source, run.base, "ppo.reward_funcs")
+            rewards.append(shapes.shape("ppo", config, "reward", None))
+    frozen = rewards if params.lora_r else [shapes.shape("ppo", run.base, "policy", None), *rewards]
+    data = run.prompts(params.response_length)
+    always = memory.ppo_holds(policy, critic, frozen, phases.bits(params))
     responses = params.total_rollouts * params.rollout_batch_size
     rolled_out = responses * params.response_length
-    sampled = rolled_out + validation_tokens(params)
     width = data.mean + params.response_length
     tokens = responses * width
-    learning = speed.training_flops(policy, tokens, rolled_out, width, compute)
-    learning += speed.training_flops(critic, tokens, 0, width, compute) if critic else 0
     models = (policy, *([critic] if critic else []), *frozen)
-    # once more forwards, of all models, for log-probs, values and rewards
-    scoring = sum(speed.forward_flops(model, tokens, rolled_out, width) for model in models)
-    flops = learning * params.num_ppo_epochs + scoring + speed.forward_flops(policy, tokens, rolled_out, width)
-    trained = policy.trained + (critic.trained if critic else 0)
-    everything = sum(model.parameters for model in models)
-    advice = advise("ppo", params, compute, params.per_device_train_batch_size > 1, samples=parts.cache > 0)
-    return Planned(
+    planned = Planned(
         "ppo",
-        trained,
-        everything,
-        parts,
-        tokens * params.num_ppo_epochs,
-        sampled,
-        flops,
-        advice,
+        policy.trained + (critic.trained if critic else 0),
+        sum(model.parameters for model in models),
+        phases.of_ppo(params, always, (policy, critic, rewards), data.longest, compute),
+        "",
         data.assumed,
+        tokens * params.num_ppo_epochs,
+        rolled_out + validation_tokens(params),
+        ppo_flops(params, (policy, critic, frozen), tokens, rolled_out, width, compute),
         ppo_batch(params, max(8, round(data.mean)))[0],
         params.total_rollouts * params.steps_per_rollout,
         params.response_length,
     )
+    return dataclasses.replace(planned, advice=advise(planned, params, compute, run.device))
+
+
+def ppo_flops(params: Any, models: Any, tokens: float, rolled_out: float, width: float, compute: Compute) -> float:
+    """Of all epochs; of one more forward pass of all models, for log-probs, values and rewards; and of the sampling."""
+    policy, critic, frozen = models
+    learning = speed.training_flops(policy, tokens, rolled_out, width, compute)
+    learning += speed.training_flops(critic, tokens, 0, width, compute) if critic else 0
+    read = (policy, *([critic] if critic else []), *frozen)
+    scoring = sum(speed.forward_flops(model, tokens, rolled_out, width) for model in read)
+    return learning * params.num_ppo_epochs + scoring + speed.forward_flops(policy, tokens, rolled_out, width)
 
 
 def critic_params(params: Any) -> Any:
@@ -154,40 +191,68 @@ def critic_params(params: Any) -> Any:
     )
 
 
-def ppo_batch(params: Any, prompt: int) -> tuple[ForwardPass, RolloutSize]:
-    """A forward pass and the rows that are sampled at once, with prompts of so many tokens."""
-    rows, response = params.per_device_train_batch_size, params.response_length
-    return (
-        ForwardPass(rows, prompt + response, rows * response),
-        RolloutSize(params.rollout_batch_size, prompt, response),
+def plan_readers(run: Run) -> Iterator[Planned]:
+    """The stages that only read or sample: reference, evaluate and, where a model is named for it, negatives."""
+    sections = run.sections
+    policy = shapes.shape("sft", run.base, "policy", None)
+    data = data_of("dpo", sections["reference"].max_length, run.length, longest_row(sections["prepare"]))
+    found = phases.of_reference(
+        sections["reference"], policy, phases.bits(sections["dpo"]), data.longest, data.longest // 2, run.compute
     )
+    yield _reader("reference", policy.parameters, found, data.assumed)
+    negatives = sections["negatives"]
+    if negatives.model_name_or_path is not None:
+        source = parse(negatives.model_name_or_path)
+        config = shapes.source_config(source, run.base, "negatives.model_name_or_path")
+        of, prompts = shapes.shape("sft", config, "policy", None), run.prompts(negatives.max_new_tokens)
+        sampling = phases.of_sampling("negatives", negatives, of, prompts.longest, run.compute)
+        always = memory.Parts(weights=memory.weight_bytes(of))
+        sampling = dataclasses.replace(sampling, parts=memory.added(always, sampling.parts))
+        yield _reader("negatives", of.parameters, (sampling,), prompts.assumed, negatives.max_new_tokens)
+    scorers = {name: shapes.shape(name, run.reward_config(name), "reward", None) for name in ("reward", "judge")}
+    new_tokens = sections["evaluate"].max_new_tokens
+    prompts = run.prompts(new_tokens)
+    found = phases.of_evaluate(sections, policy, scorers, prompts.longest, run.compute)
+    total = 2 * policy.parameters + sum(of.parameters for of in scorers.values())
+    yield _reader("evaluate", total, found, prompts.assumed, new_tokens)
 
 
-def _bits(params: Any) -> int | None:
-    return 4 if params.load_in_4bit else 8 if params.load_in_8bit else None
+def _reader(stage: str, parameters: int, found: tuple[Phase, ...], assumed: bool, steps: int = 0) -> Planned:
+    planned = Planned(stage, 0, parameters, found, "", assumed, decoding_steps=steps)
+    return dataclasses.replace(planned, advice=smaller(planned.peak) or "a smaller model")
 
 
-def advise(stage: str, params: Any, compute: Compute, has_rows: bool, samples: bool = False) -> str:
-    """What to change where the stage does not fit, the cheapest first; `samples`: it is sampling that takes most."""
+def smaller(peak: Phase) -> str | None:
+    """The way to a smaller forward pass; None where it has but a row."""
+    return f"a smaller {peak.param}" if peak.rows > 1 else None
+
+
+def advise(planned: Planned, params: Any, compute: Compute, device: Device) -> str:
+    """What to change where the stage does not fit, the cheapest first."""
+    stage, peak = planned.stage, planned.peak
     ways = []
-    if samples:
-        ways.append("a smaller ppo.rollout_batch_size, whose responses are sampled at once, or ppo.response_length")
-    elif has_rows:
-        more = "" if stage == "ppo" else f" with {stage}.gradient_accumulation_steps raised by as much"
-        ways.append(f"a smaller {stage}.per_device_train_batch_size{more}")
-    if not compute.checkpointing and stage != "ppo":
+    if way := smaller(peak):
+        of_step = peak.name == "update" and stage != "ppo"
+        ways.append(f"{way} with {stage}.gradient_accumulation_steps raised by as much" if of_step else way)
+    if peak.param == "ppo.rollout_batch_size":
+        ways[:1] = ["a ppo.generation_batch_size below ppo.rollout_batch_size, which is sampled at once"]
+    if peak.name == "update" and not compute.checkpointing and stage != "ppo":
         ways.append("compute.gradient_checkpointing: true")
     if stage == "ppo" and params.critic == "separate":
         ways.append("ppo.critic: shared")
     if params.lora_r is None:
         ways.append(f"{stage}.lora_r: 16")
-    if hardware.device().type == "cuda" and not params.is_quantized:
+    if device.kind == "cuda" and not params.is_quantized:
         ways.append(f"{stage}.load_in_4bit: true")
     return ", ".join(ways) or "a smaller model"
 
 
-def plans(sections: Mapping[str, Any], length: Lengths) -> list[Planned]:
-    """The plan of every stage that trains, libraries not counted; a `ParamsError` for what is not at hand."""
-    compute, base = compute_of(sections["compute"]), shapes.base_config(sections["base"])
-    trainers = [plan_trainer(stage, sections, base, compute, length) for stage in STAGES if stage != "ppo"]
-    return [*trainers, plan_ppo(sections, base, compute, length)]
+def plans(sections: Mapping[str, Any], length: Lengths, device: Device | None = None) -> list[Planned]:
+    """The plan of every stage that runs a model, with what a process holds besides: first of those that train.
+
+    device: where they run; None for this machine. A `ParamsError` for what is not at hand.
+    """
+    device = device or Device.here()
+    run = Run(sections, shapes.base_config(sections["base"]), device, device.compute(sections["compute"]), length)
+    trainers = [plan_trainer(stage, run) for stage in STAGES if stage != "ppo"]
+    return [plan.in_process(device.kind) for plan in (*trainers, plan_ppo(run), *plan_readers(run))]

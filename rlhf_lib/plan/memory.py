@@ -11,7 +11,8 @@ All sizes are bytes on one device. What is held at any moment:
     cache        keys and values of the rows that are sampled at once (`cache_bytes`)
 
 The parts do not all reach their greatest size together: activations are freed, layer by layer, while the gradients come
-to be. `training_peak` and `sampling_peak` say what is held at the stage's two high points.
+to be. `training_peak`, `sampling_peak` and `reading` say what is held at the high points of a stage's phases
+(`phases.py`): updates, sampling, and forward passes without gradients.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_lib.training.memory import FP32, Compute, ForwardPass, ModelShape, activation_bytes, logits_bytes
+from rlhf_lib.training.memory import (
+    FP32,
+    Compute,
+    ForwardPass,
+    ModelShape,
+    activation_bytes,
+    chunk,
+    logits_bytes,
+)
 
 MIB = 2**20
 MOMENTS = 2 * FP32  # of AdamW, a trained parameter
@@ -28,6 +37,7 @@ MOMENTS = 2 * FP32  # of AdamW, a trained parameter
 LIBRARIES = 450 * MIB  # a process after a stage's imports
 HEAP = 1.2  # memory of activations over their bytes: freed pieces below 32 MiB stay with glibc, and leave holes
 KERNELS = 3.4 * MIB  # oneDNN's compiled kernels, a decoding step: every step has a width of its own
+MOST_KERNELS = 611 * MIB  # it keeps 1,024 of them
 
 
 @dataclass(frozen=True)
@@ -60,13 +70,54 @@ def copies_bytes(of: ModelShape, compute: Compute) -> int:
 
 
 def cache_bytes(of: ModelShape, rows: int, width: int, compute: Compute) -> int:
-    """2 b L K a token: keys and values of rows with room for `width` tokens, prompt and response."""
-    return 2 * compute.value * of.layers * of.kv_heads * of.head_size * rows * width
+    """2 b K a token and layer: keys and values of rows with room for `width` tokens, prompt and response.
+
+    Layers with a sliding window keep no more tokens than it has, in 4 bytes. One layer more is there while rows that
+    have ended leave the cache, and, where several query heads share keys, their copies for all heads on a GPU.
+    """
+    of_token = 2 * rows * of.kv_heads * of.head_size
+    layers = [
+        compute.value * width if window is None else FP32 * min(window, width)
+        for window in of.windows or (None,) * of.layers
+    ]
+    copies = 2 * rows * of.heads * of.head_size * compute.value * width if _copies_keys(of, compute) else 0
+    return of_token * sum(layers) + max(of_token * max(layers, default=0), copies)
+
+
+def _copies_keys(of: ModelShape, compute: Compute) -> bool:
+    return compute.few_calls and of.kv_heads < of.heads
 
 
 def sampling_bytes(of: ModelShape, rows: int, compute: Compute) -> int:
     """4 times 4 V a row: one step's logits, their copy in fp32, probabilities, and the sums of these."""
     return 4 * FP32 * rows * of.vocab
+
+
+def forward_bytes(of: ModelShape, batch: ForwardPass, compute: Compute, prefill: bool = False) -> float:
+    """What a forward pass without gradients holds at most: that of a layer, or of the logits.
+
+    A token's part of a layer, D wide: its input, the norm of that and a sum, 3 D in 4 bytes; and either queries, keys
+    and values, twice (as rows, and in the layout of the products), outputs and, but for fused kernels, scores of a
+    block of queries and their softmax; or what goes into the MLP's activation and comes out of it. `prefill`: the pass
+    that fills a cache, whose rows are padded, and whose scores are not in blocks.
+    """
+    from rlhf_lib.models.packing import BLOCK, ONE_BLOCK
+
+    queries, keys = of.heads * of.head_size, of.kv_heads * of.head_size
+    block = batch.width if prefill or batch.width <= ONE_BLOCK else BLOCK
+    scores = of.heads * block * (3 if prefill else 2) if compute.keeps_scores else 0
+    attention = 2 * (queries + 2 * keys) + queries + scores
+    mlp = of.inner * (3 if of.gated else 2)
+    layer = batch.tokens * (3 * FP32 * of.hidden + compute.value * max(attention, mlp))
+    return max(layer, batch.tokens * FP32 * of.hidden + _logits_seen(of, batch, compute))
+
+
+def _logits_seen(of: ModelShape, batch: ForwardPass, compute: Compute) -> int:
+    """The labelled tokens' logits; of a chunk also a copy in 4 bytes, and its exponentials."""
+    if not of.has_logits:
+        return 0
+    logits = batch.labelled * of.vocab
+    return chunk(logits) * (compute.value + 2 * FP32) if compute.few_calls else logits * compute.value
 
 
 def update_parts(models: Sequence[ModelShape], batch: ForwardPass, compute: Compute, micro_batches: int = 1) -> Parts:
@@ -107,46 +158,45 @@ def training_peak(
     return added(held(of, quantized_bits), update_parts([of], batch, compute, micro_batches))
 
 
+def reading(of: ModelShape, batch: ForwardPass, compute: Compute) -> Parts:
+    """What a forward pass without gradients adds to the weights."""
+    return Parts(weights=copies_bytes(of, compute), activations=forward_bytes(of, batch, compute))
+
+
 @dataclass(frozen=True)
 class RolloutSize:
-    """What PPO samples at once: so many rows, with prompts and responses of so many tokens."""
+    """What is sampled at once: so many rows, with prompts and responses of so many tokens."""
 
     rows: int
     prompt: int
     response: int
 
+    @property
+    def whole(self) -> ForwardPass:
+        """The forward pass that measures the responses."""
+        return ForwardPass(self.rows, self.prompt + self.response, self.rows * self.response)
+
 
 def sampling_peak(of: ModelShape, rollout: RolloutSize, compute: Compute) -> Parts:
     """What sampling adds to the weights: cache, one step's logits, autocast's copies of the matrices, and the forward
-    pass of the prompts, of which one layer's activations live at a time."""
+    pass of the prompts."""
     width = rollout.prompt + rollout.response
     prompts = ForwardPass(rollout.rows, rollout.prompt, rollout.rows)
-    one_layer = activation_bytes(dataclasses.replace(of, layers=1), prompts, compute)
     cache = cache_bytes(of, rollout.rows, width, compute)
-    activations = max(one_layer, sampling_bytes(of, rollout.rows, compute))
+    activations = max(forward_bytes(of, prompts, compute, prefill=True), sampling_bytes(of, rollout.rows, compute))
     return Parts(weights=copies_bytes(of, compute), activations=activations, cache=cache)
 
 
-def ppo_peak(
-    policy: ModelShape,
-    critic: ModelShape | None,
-    frozen: list[ModelShape],
-    batch: ForwardPass,
-    rollout: RolloutSize,
-    compute: Compute,
-    micro_batches: int = 1,
-    quantized_bits: int | None = None,
+def ppo_holds(
+    policy: ModelShape, critic: ModelShape | None, frozen: Sequence[ModelShape], quantized_bits: int | None = None
 ) -> Parts:
-    """The peak of ppo, less the libraries: of sampling, or of an update.
+    """What PPO holds all the time, less the libraries.
 
     critic: the critic's own trunk, if it has one. frozen: the reference (none with LoRA, whose reference is the policy
     without its adapter) and the reward models.
     """
     others = [Parts(weights=weight_bytes(model)) for model in frozen]
-    always = added(held(policy, quantized_bits), *others, held(critic) if critic else Parts())
-    update = update_parts([policy, critic] if critic else [policy], batch, compute, micro_batches)
-    sampling = sampling_peak(policy, rollout, compute)
-    return added(always, max(update, sampling, key=lambda parts: parts.total))
+    return added(held(policy, quantized_bits), *others, held(critic) if critic else Parts())
 
 
 def in_process(parts: Parts, device: str, steps: int = 0) -> Parts:
@@ -154,4 +204,5 @@ def in_process(parts: Parts, device: str, steps: int = 0) -> Parts:
     many decoding steps; on a GPU about 500 MiB of context."""
     if device != "cpu":
         return dataclasses.replace(parts, libraries=500 * MIB)
-    return dataclasses.replace(parts, libraries=LIBRARIES + KERNELS * steps, activations=parts.activations * HEAP)
+    libraries = LIBRARIES + min(KERNELS * steps, MOST_KERNELS)
+    return dataclasses.replace(parts, libraries=libraries, activations=parts.activations * HEAP)

@@ -94,7 +94,7 @@ def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Forwar
             rate, seconds = _training_rate(model, of, batch, compute)
         rates[stage] = rate
     prompt = max(1, min(batches["ppo"].width - ppo["response_length"], context - TIMED - 1))
-    return Rates(rates, _sampling_rate(model, ppo["rollout_batch_size"], prompt))
+    return Rates(rates, _sampling_rate(model, ppo["generation_batch_size"] or ppo["rollout_batch_size"], prompt))
 
 
 def _training_rate(model: Any, of: ModelShape, batch: ForwardPass, compute: Compute) -> tuple[float, float]:

@@ -56,7 +56,7 @@ def build(
     args = training_arguments(params, checkpoints, has_validation(params, eval_rows))
     model, reference = policy_and_reference(params, sft, reward)
     rewards = RewardFunctions.load(
-        params.reward_funcs, params.reward_weights, params.normalize_rewards, params.per_device_train_batch_size
+        params.reward_funcs, params.reward_weights, params.normalize_rewards, params.forward_batch_size
     )
     rewards.check(columns_of(train_rows))
     for model_of_reward in (model for model in rewards.functions.values() if isinstance(model, RewardModel)):

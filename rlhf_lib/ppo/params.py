@@ -33,6 +33,8 @@ class PPOParams(WeightsParams, OptimizerParams):
 
     total_rollouts: Count
     rollout_batch_size: BatchSize
+    generation_batch_size: BatchSize | None
+    local_rollout_forward_batch_size: BatchSize | None
     num_generations: Copies
     num_ppo_epochs: Count
     num_minibatches: Count
@@ -121,6 +123,16 @@ class PPOParams(WeightsParams, OptimizerParams):
     def minibatch_size(self) -> int:
         """Responses to an optimizer step."""
         return self.rollout_batch_size // self.num_minibatches
+
+    @property
+    def sampled_at_once(self) -> int:
+        """Responses that a process samples at once."""
+        return self.generation_batch_size or self.rollout_batch_size
+
+    @property
+    def forward_batch_size(self) -> int:
+        """Responses to a forward pass of a reward model, or of an evaluation's log-probs."""
+        return self.local_rollout_forward_batch_size or self.per_device_train_batch_size
 
     @property
     def steps_per_rollout(self) -> int:

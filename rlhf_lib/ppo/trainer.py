@@ -101,7 +101,7 @@ class PPOTrainer(SealedCheckpoints):
         self.pad_id = tokenizer.pad_token_id
         self.ppo_state, self.measures = PPOState(params.kl_coef), Measures()
         super().__init__(model=model, args=args, eval_dataset=eval_rows, processing_class=tokenizer)
-        batch_sizes = (params.rollout_batch_size, params.per_device_train_batch_size)
+        batch_sizes = (params.sampled_at_once, params.forward_batch_size)
         models = (model.policy, reference, reward, tokenizer)
         self.sampler = Sampler(*models, self.accelerator, lambda: self.state, params.seed, *batch_sizes)
         self.remove_callback(DefaultFlowCallback)  # which would log, evaluate and save by the number of steps

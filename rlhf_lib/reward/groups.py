@@ -90,7 +90,7 @@ class GroupsTrainer(training.Unpadded):
         """Loss and accuracy on all validation rows."""
         self.model.eval()
         loss, right, pairs = 0.0, 0.0, 0
-        for indices in by_length(self.eval_dataset["length"], self.args.per_device_train_batch_size):
+        for indices in by_length(self.eval_dataset["length"], self.args.per_device_eval_batch_size):
             inputs = self._prepare_inputs(self._collate([self.eval_dataset[i] for i in indices]))
             of_batch, right_of_batch, pairs_of_batch = self._loss(self.model, inputs)
             loss += of_batch.item() * len(indices)

@@ -43,7 +43,11 @@ class RewardModel:
 
     A tokenizer with a chat template renders prompt and completion as one dialogue. One without, such as an encoder's,
     gets them as a pair of texts with the special tokens that it puts around pairs.
+
+    `batch_size` rows go through a forward pass: `ANSWERS` times the pairs of the model's own validation.
     """
+
+    ANSWERS = 2  # of a pair
 
     def __init__(
         self,
@@ -123,12 +127,18 @@ class RewardModel:
         return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
 
 
-def load_scorers(dtype: torch.dtype = torch.float32) -> dict[str, RewardModel]:
+def load_scorers(pairs: Mapping[str, int], dtype: torch.dtype = torch.float32) -> dict[str, RewardModel]:
     """The reward model and the judge that the pipeline trained, by the names of their numbers, but for those that were
-    left out; their matrices are held in `dtype`. A `ParamsError` where one should be there and is not."""
+    left out. A `ParamsError` where one should be there and is not.
+
+    pairs: what of each section is `per_device_eval_batch_size`. dtype: what their matrices are held in.
+    """
     trained = {"reward": paths.REWARD, "judge": paths.JUDGE}
-    there = {name: path for name, path in trained.items() if left_out.reason(path) is None}
-    return {name: RewardModel.load(path, dtype=dtype) for name, path in there.items()}
+    return {
+        name: RewardModel.load(path, batch_size=RewardModel.ANSWERS * pairs[name], dtype=dtype)
+        for name, path in trained.items()
+        if left_out.reason(path) is None
+    }
 
 
 def shared(model: RewardModel) -> Callable[[Sequence[list[Message]], Sequence[str]], list[float]]:

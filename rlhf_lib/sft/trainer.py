@@ -59,11 +59,15 @@ def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, ch
 
 
 def token_loss(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[dict[str, Any]],
+    max_length: int,
+    batch_size: int,
 ) -> float | None:
     """Mean negative log-prob (nats per token) of the rows' answers, cut at `max_length` tokens; None without any."""
     dialogues = (dialogue_and_start(tokenizer, row["prompt"], row["completion"][0]["content"]) for row in rows)
     kept = [(d[:start], Response(d[start:max_length], True)) for d, start in dialogues if start < max_length]
     prompts, responses = [p for p, _ in kept], [r for _, r in kept]
-    total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id))
+    total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id, batch_size=batch_size))
     return -total / sum(len(response.ids) for response in responses) if kept else None

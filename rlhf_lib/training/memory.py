@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +36,7 @@ class ModelShape:
     has_logits: bool  # whether the output layer is the vocabulary's
     held: int = 0  # weights that are held in 16 bits (`rlhf_lib/models/frozen.py`)
     held_matrices: int = 0  # those of them that are in linear layers
+    windows: tuple[int | None, ...] = ()  # tokens of which each layer caches keys and values; None: of all
 
     @property
     def trunk_matrices(self) -> int:
@@ -64,6 +65,7 @@ class Compute:
     value: int = FP32
     checkpointing: bool = False
     keeps_scores: bool = True  # attention by plain products, as on a CPU; fused kernels keep no scores
+    few_calls: bool = False  # `hardware.favours_few_calls`: the logits of a chunk of tokens live at a time
 
     @property
     def autocast(self) -> bool:
@@ -108,7 +110,18 @@ def shape(model: Model) -> ModelShape:
         has_logits=has_logits,
         held=sum(in_16_bits.values()),
         held_matrices=sum(matrices[key] for key in matrices.keys() & in_16_bits.keys()),
+        windows=_windows(config, len(blocks(plain))),
     )
+
+
+def _windows(config: Any, layers: int) -> tuple[int | None, ...]:
+    """Of each layer's cache the most tokens that it keeps: None for all, 0 where states take the place of tokens."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    kinds = DynamicCache(config=config).layers
+    windows = (getattr(kind, "sliding_window", None) if isinstance(kind, DynamicLayer) else 0 for kind in kinds)
+    return tuple(windows) or (None,) * layers
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -168,8 +181,21 @@ def activation_bytes(of: ModelShape, batch: ForwardPass, compute: Compute) -> fl
 
 
 def logits_bytes(of: ModelShape, batch: ForwardPass, compute: Compute) -> int:
-    """n V (4 + b) of n labelled tokens: their probabilities, in 4 bytes, and the logits or their gradient."""
-    return batch.labelled * of.vocab * (FP32 + compute.value) if of.has_logits else 0
+    """n V (4 + b) of n labelled tokens: their probabilities, in 4 bytes, and the logits or their gradient.
+
+    Of a chunk, whose logits are computed again, all of these, and two pieces in 4 bytes that they are worked on in.
+    """
+    if not of.has_logits:
+        return 0
+    logits = batch.labelled * of.vocab
+    return chunk(logits) * (3 * FP32 + 2 * compute.value) if compute.few_calls else logits * (FP32 + compute.value)
+
+
+def chunk(logits: int) -> int:
+    """How many of so many logits are alive at a time on a GPU (`output_layer.py`)."""
+    from rlhf_lib.models.output_layer import CHUNK
+
+    return min(logits, CHUNK)
 
 
 def wants_checkpointing(of: ModelShape, batch: ForwardPass, compute: Compute, device_bytes: float) -> bool:

@@ -86,6 +86,7 @@ class WeightsParams(QuantizationParams):
 class TrainerParams(WeightsParams, OptimizerParams):
     """A trainer that passes over rows: sft, reward, judge and dpo."""
 
+    per_device_eval_batch_size: BatchSize
     num_train_epochs: Annotated[float, Above(0), AtMost(1_000_000)]
     max_steps: Annotated[int, AtLeast(-1)]
     gradient_accumulation_steps: BatchSize

@@ -61,7 +61,6 @@ def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir, validates: boo
     return {
         **trainer_kwargs(checkpoints),
         "eval_strategy": params.eval_strategy if validates else "no",
-        "per_device_eval_batch_size": params.per_device_train_batch_size,
     }
 
 
@@ -70,7 +69,7 @@ def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_le
     `compute.gradient_checkpointing` says, or else where they would fill more than half of a GPU's memory."""
     chosen = hardware.gradient_checkpointing()
     if chosen is None and hardware.device().type == "cuda":
-        compute = memory.Compute(hardware.number_bytes(), keeps_scores=False)
+        compute = memory.Compute(hardware.number_bytes(), keeps_scores=False, few_calls=True)
         batch = memory.ForwardPass(rows, max_length, rows * max_length)
         chosen = memory.wants_checkpointing(memory.shape(model), batch, compute, torch.cuda.mem_get_info()[1])
     # TRL and peft read the first, which transformers keeps until it is removed

@@ -122,7 +122,7 @@ def test_reference_refuses_pairs_longer_than_the_context(tiny, tokenizer, tmp_pa
     monkeypatch.chdir(tmp_path)
     pairs = dataset([pair(0, prompt=LONG)], COLUMNS)
     with pytest.raises(ParamsError, match=r"reference\.max_length: 512"):
-        reference_logprobs(models.load_policy(tiny.policy), tokenizer, pairs, 512)
+        reference_logprobs(models.load_policy(tiny.policy), tokenizer, pairs, 512, 4)
 
 
 @pytest.mark.parametrize("smoothing", [0.5, 0.7])
@@ -130,3 +130,12 @@ def test_a_robust_loss_needs_labels_that_are_mostly_right(smoothing):
     with pytest.raises(ValueError, match=r"^label_smoothing: must be below 0\.5 while dpo\.loss_type is robust"):
         dpo_params(loss_type="robust", label_smoothing=smoothing)
     assert dpo_params(loss_type="sigmoid", label_smoothing=smoothing).label_smoothing == smoothing
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_the_reference_does_not_depend_on_the_batch(tiny, batch_size):
+    policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
+    pairs = dataset(pair_rows(), COLUMNS)
+    one, other = (reference_logprobs(policy, tokenizer, pairs, 64, size) for size in (4, batch_size))
+    for name in ("ref_chosen_logps", "ref_rejected_logps"):
+        assert [row[name] for row in one] == pytest.approx([row[name] for row in other], abs=1e-4)

@@ -183,7 +183,12 @@ def test_the_sft_model_is_at_no_distance_from_itself(build, tiny, sft, loaded):
 def test_the_sft_models_log_probs_are_computed_once(build, sft, monkeypatch):
     called = []
     compute = evaluation.sequence_logprobs
-    monkeypatch.setattr(evaluation, "sequence_logprobs", lambda *args: called.append(args[2]) or compute(*args))
+
+    def counted(*args, **options):
+        called.append(args[2])
+        return compute(*args, **options)
+
+    monkeypatch.setattr(evaluation, "sequence_logprobs", counted)
     samples = build(sft, temperatures=[1.0, 0.0]).samples(ROWS)
     assert [len(responses) for responses in called] == [len(samples)]  # all of them at temperature 1
 

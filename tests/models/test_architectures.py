@@ -92,8 +92,10 @@ def test_an_exported_model_is_one_that_transformers_loads_alone(kind, tokenizer,
         torch.testing.assert_close(again(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-5)
     # and so does every stage
     policy = models.load_policy(tmp_path)
-    (expected,) = sequence_logprobs(model, PROMPTS[:1], RESPONSES[:1], 0)
-    assert sequence_logprobs(policy, PROMPTS[:1], RESPONSES[:1], 0)[0] == pytest.approx(expected, abs=1e-4)
+    (expected,) = sequence_logprobs(model, PROMPTS[:1], RESPONSES[:1], 0, batch_size=1)
+    assert sequence_logprobs(policy, PROMPTS[:1], RESPONSES[:1], 0, batch_size=1)[0] == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 @ARCHITECTURES

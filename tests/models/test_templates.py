@@ -90,7 +90,7 @@ def test_sft_learns_the_answers_tokens_alone(tiny, tokenizer, checkpoints, tmp_p
         before, after = marked_context(tokenizer, text, answer)
         assert row["input_ids"] == before + after
         assert row["labels"] == [sft_data.IGNORED] * len(before) + after
-    loss = sft.token_loss(models.load_policy(model), tokenizer, sft_rows(), 64)
+    loss = sft.token_loss(models.load_policy(model), tokenizer, sft_rows(), 64, 4)
     parts = [marked_context(tokenizer, *both) for both in zip(TEXTS, CHOSEN, strict=True)]
     total = sum(logprobs_of(model, tokenizer, parts))
     assert loss == pytest.approx(-total / sum(len(after) for _, after in parts), abs=1e-5)
@@ -98,13 +98,13 @@ def test_sft_learns_the_answers_tokens_alone(tiny, tokenizer, checkpoints, tmp_p
 
 def logprobs_of(model, tokenizer, parts):
     prompts, responses = [before for before, _ in parts], [Response(after, True) for _, after in parts]
-    return sequence_logprobs(models.load_policy(model), prompts, responses, tokenizer.pad_token_id)
+    return sequence_logprobs(models.load_policy(model), prompts, responses, tokenizer.pad_token_id, batch_size=4)
 
 
 def test_dpo_and_its_reference_see_the_answers_tokens_alone(tiny, tokenizer, checkpoints, tmp_path):
     model = save_marked(tiny, tokenizer, tmp_path / "model")
     rows = [pair(i) for i in range(4)]
-    found = reference_logprobs(models.load_policy(model), tokenizer, rows, 64)
+    found = reference_logprobs(models.load_policy(model), tokenizer, rows, 64, 4)
     for key, answers in (("ref_chosen_logps", CHOSEN), ("ref_rejected_logps", REJECTED)):
         parts = [marked_context(tokenizer, TEXTS[i], answers[i]) for i in range(4)]
         assert [row[key] for row in found] == pytest.approx(logprobs_of(model, tokenizer, parts), abs=1e-4)

@@ -42,18 +42,31 @@ def test_sft_refuses_rows_longer_than_the_context(tiny, checkpoints):
 def test_token_loss_weighs_each_answer_token_alike(tiny, tokenizer, max_length):
     model = models.load_policy(tiny.policy)
     expected = loss_by_hand(model, tokenizer, sft_rows(), max_length)
-    assert sft.token_loss(model, tokenizer, sft_rows(), max_length) == pytest.approx(expected, abs=1e-5)
+    assert sft.token_loss(model, tokenizer, sft_rows(), max_length, 4) == pytest.approx(expected, abs=1e-5)
 
 
 def test_token_loss_leaves_out_a_row_without_room_for_its_answer(tiny, tokenizer):
     model = models.load_policy(tiny.policy)
     long = {"prompt": user(LONG), "completion": assistant("Cat.")}
     expected = loss_by_hand(model, tokenizer, sft_rows(), 32)
-    assert sft.token_loss(model, tokenizer, [*sft_rows(), long], 32) == pytest.approx(expected, abs=1e-5)
+    assert sft.token_loss(model, tokenizer, [*sft_rows(), long], 32, 4) == pytest.approx(expected, abs=1e-5)
 
 
 def test_sft_lowers_the_loss(tiny, checkpoints, tokenizer):
     trainer = sft_trainer(tiny, checkpoints, max_steps=12, eval_steps=12, save_steps=12)
-    before = sft.token_loss(trainer.model, tokenizer, sft_rows(), 64)
+    before = sft.token_loss(trainer.model, tokenizer, sft_rows(), 64, 4)
     training.run(trainer, checkpoints)
-    assert sft.token_loss(trainer.model, tokenizer, sft_rows(), 64) < before - 0.5
+    assert sft.token_loss(trainer.model, tokenizer, sft_rows(), 64, 4) < before - 0.5
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_token_loss_does_not_depend_on_the_batch(tiny, tokenizer, batch_size):
+    model = models.load_policy(tiny.policy)
+    expected = sft.token_loss(model, tokenizer, sft_rows(), 64, 4)
+    assert sft.token_loss(model, tokenizer, sft_rows(), 64, batch_size) == pytest.approx(expected, abs=1e-6)
+
+
+def test_validation_has_a_batch_size_of_its_own(tiny, checkpoints):
+    trainer = sft_trainer(tiny, checkpoints, per_device_train_batch_size=3, per_device_eval_batch_size=2)
+    assert [len(batch["input_ids"]) for batch in trainer.get_eval_dataloader()] == [2, 2, 2, 2, 1]
+    assert [len(batch["input_ids"]) for batch in trainer.get_train_dataloader()] == [3, 3, 3]

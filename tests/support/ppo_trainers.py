@@ -80,6 +80,8 @@ PARAMS = {
     "per_device_train_batch_size": 2,
     "total_rollouts": 2,
     "rollout_batch_size": 8,
+    "generation_batch_size": None,
+    "local_rollout_forward_batch_size": None,
     "num_generations": 1,
     "num_ppo_epochs": 2,
     "num_minibatches": 2,

@@ -34,6 +34,7 @@ TRAINER = {
     "adam_epsilon": 1e-8,
     "max_grad_norm": 1.0,
     "per_device_train_batch_size": 3,
+    "per_device_eval_batch_size": 3,
     "num_train_epochs": 2.0,
     "max_steps": 5,
     "gradient_accumulation_steps": 1,

@@ -82,7 +82,7 @@ def test_a_reward_model_without_a_row_short_enough_is_told(tiny, checkpoints, ki
 
 def test_a_reference_without_a_pair_that_leaves_room_for_an_answer_is_told(tiny):
     policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
-    said = told(reference.reference_logprobs, policy, tokenizer, [pair(0, prompt=LONG)] * 4, 64)
+    said = told(reference.reference_logprobs, policy, tokenizer, [pair(0, prompt=LONG)] * 4, 64, 4)
     assert said.startswith(
         "params.yaml: reference.max_length: none of the 4 rows of data/negatives/preference_train.jsonl is short"
     )
@@ -144,7 +144,7 @@ def test_sft_goes_on_without_validation(tiny, checkpoints, capsys, held_out, why
     trainer = build_sft(tiny, checkpoints, sft_rows(), held_out)
     assert f"sft: no validation: data/splits/sft_validation.jsonl: {why}" in capsys.readouterr().out
     assert curves_without_validation(trainer, checkpoints, "sft") == "step\teval_loss\n"
-    assert sft.token_loss(models.load_policy(tiny.policy), trainer.processing_class, held_out, 64) is None
+    assert sft.token_loss(models.load_policy(tiny.policy), trainer.processing_class, held_out, 64, 4) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,7 +169,7 @@ def test_dpo_goes_on_without_validation(tiny, checkpoints):
 @pytest.mark.parametrize("rows", [[], [pair(0, prompt=LONG)]])
 def test_a_reference_of_no_validation_pairs_is_empty(tiny, capsys, rows):
     policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
-    assert reference.reference_logprobs(policy, tokenizer, rows, 64, split="validation") == []
+    assert reference.reference_logprobs(policy, tokenizer, rows, 64, 4, split="validation") == []
     said = capsys.readouterr().out
     assert said.startswith("reference: no validation: data/splits/preference_validation.jsonl: ")
 

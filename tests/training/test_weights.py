@@ -107,7 +107,7 @@ def test_dpo_on_adapters_starts_at_the_whole_sft_model(tiny, checkpoints):
     export(trainer, "sft", "sft")
     pairs = dataset(pair_rows(), reference.COLUMNS)
     found, before = (
-        reference.reference_logprobs(models.load_policy(model), models.load_tokenizer(model), pairs, 64)
+        reference.reference_logprobs(models.load_policy(model), models.load_tokenizer(model), pairs, 64, 4)
         for model in ("sft", tiny.policy)
     )
     moved = zip(found, before, strict=True)

@@ -1,0 +1,132 @@
+"""What a stage does one after the other, and what each phase holds at most; the stage's peak is the greatest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_lib.plan import memory
+from rlhf_lib.plan.memory import Parts, RolloutSize, added, held, reading
+from rlhf_lib.training.memory import FP32, Compute, ForwardPass, ModelShape
+
+ANSWERS = 2  # of a pair
+
+
+@dataclass(frozen=True)
+class Phase:
+    """name: what is done. param: the one that says how many `rows` a forward pass has, as it counts them."""
+
+    name: str
+    param: str
+    rows: int
+    parts: Parts
+
+
+def bits(params: Any) -> int | None:
+    """In how many bits bitsandbytes holds the weights that are not trained; None where it does not."""
+    return 4 if params.load_in_4bit else 8 if params.load_in_8bit else None
+
+
+def in_fp32(compute: Compute) -> Compute:
+    """How scores and the evaluation are computed, whatever the training is."""
+    return dataclasses.replace(compute, value=FP32)
+
+
+def of_trainer(
+    stage: str, params: Any, of: ModelShape, batch: ForwardPass, compute: Compute, sides: int
+) -> tuple[Phase, ...]:
+    """sft, reward, judge and dpo: updates by `batch`, validation, and what measures the trained model; of sft, the
+    model that was written, or the one before, is there beside it then. sides: rows of what a batch size counts."""
+    rows, param = params.per_device_eval_batch_size, f"{stage}.per_device_eval_batch_size"
+    labelled = batch.labelled * rows * sides // batch.rows
+    validation = ForwardPass(rows * sides, batch.width, labelled)
+    always = held(of, bits(params))
+    update = memory.training_peak(of, batch, compute, params.gradient_accumulation_steps, bits(params))
+    found = [
+        Phase("update", f"{stage}.per_device_train_batch_size", params.per_device_train_batch_size, update),
+        Phase("validation", param, rows, added(always, reading(of, validation, compute))),
+    ]
+    if stage != "dpo":
+        again = Parts(weights=memory.weight_bytes(of) if stage == "sft" else 0.0)
+        answers = validation if stage == "sft" else dataclasses.replace(validation, rows=ANSWERS * rows)
+        measured = added(always, again, reading(of, answers, in_fp32(compute)))
+        found.append(Phase("token loss" if stage == "sft" else "scoring", param, rows, measured))
+    return tuple(found)
+
+
+def of_reference(
+    params: Any, of: ModelShape, quantized_bits: int | None, width: int, answer: int, compute: Compute
+) -> tuple[Phase, ...]:
+    """reference: forward passes of one answer of each pair, in rows of so many tokens."""
+    rows = params.precompute_ref_batch_size
+    batch = ForwardPass(rows, width, rows * answer)
+    parts = added(Parts(weights=memory.weight_bytes(of, quantized_bits)), reading(of, batch, compute))
+    return (Phase("log-probs", "reference.precompute_ref_batch_size", rows, parts),)
+
+
+def of_ppo(
+    params: Any,
+    always: Parts,
+    models: tuple[ModelShape, ModelShape | None, Sequence[ModelShape]],
+    prompt: int,
+    compute: Compute,
+) -> tuple[Phase, ...]:
+    """ppo: sampling, rewards, updates and the evaluations' log-probs, with prompts of so many tokens; responses are
+    taken to fill `response_length`. A rollout's own log-probs need less than the updates in the same batches.
+
+    models: the policy, its critic where that has a trunk of its own, and the reward models.
+    """
+    policy, critic, rewards = models
+    batch, rollout = ppo_batch(params, prompt)
+    micro = params.minibatch_size // params.per_device_train_batch_size
+    update = memory.update_parts([policy, critic] if critic else [policy], batch, compute, micro)
+    size = dataclasses.replace(rollout, rows=params.forward_batch_size)
+    forward = "local_rollout_forward_batch_size" if params.local_rollout_forward_batch_size else None
+    measured = f"ppo.{forward or 'per_device_train_batch_size'}"
+    sampled = f"ppo.{'generation' if params.generation_batch_size else 'rollout'}_batch_size"
+    found = [
+        ("update", "ppo.per_device_train_batch_size", batch.rows, update),
+        ("sampling", sampled, rollout.rows, memory.sampling_peak(policy, rollout, compute)),
+        *[("rewards", measured, size.rows, reading(of, size.whole, in_fp32(compute))) for of in rewards],
+        ("evaluation", measured, size.rows, reading(policy, size.whole, compute)),
+    ]
+    return tuple(Phase(name, param, rows, added(always, parts)) for name, param, rows, parts in found)
+
+
+def ppo_batch(params: Any, prompt: int) -> tuple[ForwardPass, RolloutSize]:
+    """A forward pass and the rows that are sampled at once, with prompts of so many tokens."""
+    rows, response = params.per_device_train_batch_size, params.response_length
+    answers = max(params.rollout_batch_size, params.max_eval_prompts or params.rollout_batch_size)
+    return (
+        ForwardPass(rows, prompt + response, rows * response),
+        RolloutSize(min(params.sampled_at_once, answers), prompt, response),
+    )
+
+
+def of_sampling(section: str, params: Any, of: ModelShape, prompt: int, compute: Compute) -> Phase:
+    """Answers of a model in batches of `per_device_eval_batch_size`, and of its beams where they are searched."""
+    rows, beams = params.per_device_eval_batch_size, 1
+    if section == "evaluate" and 0 in params.temperatures:
+        beams = params.num_beams
+    size = RolloutSize(rows * beams, prompt, params.max_new_tokens)
+    return Phase(
+        "sampling", f"{section}.per_device_eval_batch_size", rows, memory.sampling_peak(of, size, in_fp32(compute))
+    )
+
+
+def of_evaluate(
+    sections: Mapping[str, Any], policy: ModelShape, scorers: Mapping[str, ModelShape], prompt: int, compute: Compute
+) -> tuple[Phase, ...]:
+    """evaluate: policy, SFT model, reward model and judge are all there. best_of_n and overoptimisation hold less."""
+    params, compute = sections["evaluate"], in_fp32(compute)
+    always = Parts(weights=sum(memory.weight_bytes(of) for of in (policy, policy, *scorers.values())))
+    size = RolloutSize(params.per_device_eval_batch_size, prompt, params.max_new_tokens)
+    sampling = of_sampling("evaluate", params, policy, prompt, compute)
+    found = [sampling, dataclasses.replace(sampling, name="log-probs", parts=reading(policy, size.whole, compute))]
+    for name, of in scorers.items():
+        rows = sections[name].per_device_eval_batch_size
+        batch = dataclasses.replace(size.whole, rows=ANSWERS * rows)
+        found.append(Phase("scoring", f"{name}.per_device_eval_batch_size", rows, reading(of, batch, compute)))
+    return tuple(dataclasses.replace(phase, parts=added(always, phase.parts)) for phase in found)
