@@ -98,7 +98,6 @@ def longest_row(prepare: Any) -> int | None:
 def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute, length: Lengths) -> Planned:
     """ppo, with all the models that it holds; responses are taken to fill `response_length`."""
     params = sections["ppo"]
-    compute = dataclasses.replace(compute, checkpointing=False)  # PPO keeps its activations
     reward = shapes.source_config(sections["reward"].source, base, "reward.model_name_or_path")
     policy = shapes.shape("ppo", base, "policy", params)
     critic = None if params.critic == "shared" else shapes.shape("ppo", reward, "trunk", critic_params(params))
@@ -113,6 +112,7 @@ def plan_ppo(sections: Mapping[str, Any], base: Any, compute: Compute, length: L
     assumed = sections["prepare"].max_prompt_tokens or max(8, sections["sft"].max_length - params.response_length)
     data = data_of("ppo", room, length, assumed)
     batch, rollout = ppo_batch(params, data.longest)
+    compute = checkpoints(policy, batch, compute, sections["compute"].gradient_checkpointing)
     micro = params.minibatch_size // params.per_device_train_batch_size
     parts = memory.ppo_peak(policy, critic, frozen, batch, rollout, compute, micro, _bits(params))
     responses = params.total_rollouts * params.rollout_batch_size
@@ -175,7 +175,7 @@ def advise(stage: str, params: Any, compute: Compute, has_rows: bool, samples: b
     elif has_rows:
         more = "" if stage == "ppo" else f" with {stage}.gradient_accumulation_steps raised by as much"
         ways.append(f"a smaller {stage}.per_device_train_batch_size{more}")
-    if not compute.checkpointing and stage != "ppo":
+    if not compute.checkpointing:
         ways.append("compute.gradient_checkpointing: true")
     if stage == "ppo" and params.critic == "separate":
         ways.append("ppo.critic: shared")

@@ -1,5 +1,5 @@
-"""SFT, reward model and DPO in two processes on a CPU, against one process with the same batches; and rows that are
-shared out over processes, and come back in order."""
+"""SFT, reward model and DPO in two processes on a CPU, with the whole model in each or shards of it, against one
+process with the same batches; and rows that are shared out over processes, and come back in order."""
 
 import json
 
@@ -33,22 +33,25 @@ def in_two(tiny, tmp_path):
     (directory / "params.yaml").write_text("policy: ppo\n")
     (directory / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
 
-    def in_two(what, changes):
-        done = launch(directory, "trl_process", what, json.dumps(changes), tiny.policy, tiny.reward, directory)
+    def in_two(what, changes, shards=False):
+        arguments = (what, json.dumps(changes), tiny.policy, tiny.reward, directory)
+        done = launch(directory, "trl_process", *arguments, config="fsdp2" if shards else "cpu-2", shards=shards)
         assert done.returncode == 0, done.stderr[-3000:]
         return [torch.load(directory / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
     return in_two
 
 
+@pytest.mark.parametrize("shards", [False, True], ids=["whole", "sharded"])
 @pytest.mark.parametrize("adapters", [{}, {"lora_r": 4}], ids=["full", "lora"])
 @pytest.mark.parametrize("what", BUILD)
-def test_two_processes_learn_what_one_does(tiny, checkpoints, in_two, what, adapters):
+def test_two_processes_learn_what_one_does(tiny, checkpoints, in_two, what, adapters, shards):
     changes = {**COMMON, **adapters}
     alone = BUILD[what](tiny, checkpoints, {**changes, "gradient_accumulation_steps": 2})
     start = {name: tensor.clone() for name, tensor in alone.model.state_dict().items()}
     training.run(alone, checkpoints)
-    first, second = in_two(what, changes)
+    first, second = in_two(what, changes, shards)
+    assert all(saw["is_sharded"] is shards for saw in (first, second))
     expected = seen(alone)
     for curve in ("train", "eval"):
         assert len(first[curve]) == len(expected[curve]) > 1

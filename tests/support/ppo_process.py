@@ -8,7 +8,7 @@ import torch
 from ppo_steps import Gradients
 from ppo_trainers import EVAL_ROWS, PTX_ROWS, TRAIN_ROWS, ppo_params
 from tiny_models import IN_FP32
-from trained import rows
+from trained import rows, whole
 from transformers import TrainerCallback
 
 from rlhf_lib.models import hardware
@@ -30,12 +30,20 @@ class KillAfter(TrainerCallback):
             raise Killed
 
 
+def held(trainer):
+    """How many numbers this process holds of all weights, and how many there are."""
+    with trainer.reference() as reference:
+        pass  # within, it is put together
+    weights = {id(p): p for model in (reference, trainer.model) for p in model.parameters()}.values()
+    return sum(getattr(p, "_local_tensor", p).numel() for p in weights), sum(p.numel() for p in weights)
+
+
 def in_this_process(changes, policy, reward, out):
     """Train, and write what this process saw to a file of its rank."""
     hardware.use(IN_FP32)
     changes = json.loads(changes)
     kill_at = changes.pop("kill_at", None)
-    params, checkpoints = ppo_params(**changes), CheckpointDir("ppo")
+    params, checkpoints = ppo_params(**changes), CheckpointDir("ppo", any_processes=True)
     trainer = ppo.build(params, policy, reward, TRAIN_ROWS, EVAL_ROWS, PTX_ROWS, checkpoints)
     seen = Gradients()
     trainer.add_callback(seen)
@@ -49,7 +57,8 @@ def in_this_process(changes, policy, reward, out):
         "gradients": seen.steps,
         "train": rows(trainer),
         "eval": rows(trainer, "eval_reward"),
-        "weights": trainer.model.state_dict(),
+        "weights": {name: whole(weight) for name, weight in trainer.model.state_dict().items()},
+        "held": held(trainer),
         "completions": trainer.ppo_state.completions,
         "processes": trainer.accelerator.num_processes,
     }
