@@ -71,8 +71,8 @@ def build(
         list(eval_rows),
         list(ptx_rows),
     )
-    rows, longest = params.per_device_train_batch_size, max(map(len, trainer.train_prompts.ids))
-    if any(training.wants_checkpointing(trunk, rows, longest + params.response_length) for trunk in model.trunks):
+    size = params.per_device_train_batch_size, max(map(len, trainer.train_prompts.ids)) + params.response_length
+    if any(training.wants_checkpointing(trunk, *size) for trunk in model.trunks):
         model.checkpoint_activations()
     if params.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(params.early_stopping_patience))

@@ -80,7 +80,7 @@ def _shard(model: Model, accelerator: Accelerator) -> None:
 
 
 @contextmanager
-def _called(root: nn.Module) -> Iterator[None]:
+def _called(root: Any) -> Iterator[None]:
     """A context in which parts of the root can be called: what no layer holds is gathered, such as the embeddings."""
     if "_nothing" not in vars(root):
         root._nothing = lambda: None

@@ -49,4 +49,4 @@ def _compute_as_unsharded(trainer: Trainer) -> None:
     too.
     """
     trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = None
-    trainer.autocast_smart_context_manager = trainer.accelerator.autocast  # type: ignore[method-assign, assignment]
+    trainer.autocast_smart_context_manager = trainer.accelerator.autocast

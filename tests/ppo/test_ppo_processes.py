@@ -9,6 +9,8 @@ from launched import launch
 from ppo_steps import gradients
 from trained import column, rows, same
 
+from rlhf_lib.models import loading as models
+
 pytestmark = pytest.mark.slow
 
 # An optimizer step has four micro-batches of two rows: four in one process, two in each of two.
@@ -93,6 +95,9 @@ def test_two_processes_do_what_one_does(build, in_two, shards, changes):
         assert {**two, "reward": 0, "kl": 0} == {**one, "reward": 0, "kl": 0}
     assert first["completions"] == second["completions"]
     assert column(alone, "kl")[0] == 0.0 == first["train"][0]["kl"]
+    exported = models.load_policy(in_two.directory / "model").state_dict()
+    if "lora_r" not in changes:  # else save() has held the merged model to the trained one
+        assert all(weight.equal(first["weights"][f"policy.{name}"]) for name, weight in exported.items())
 
 
 def assert_held(first, second, shards):
@@ -111,6 +116,17 @@ def test_sampling_layer_by_layer_is_sampling_from_the_whole_policy(in_two, chang
     for one, other in zip(whole, by_layer, strict=True):
         assert one["train"] == other["train"] and one["eval"] == other["eval"]
         assert same(one["weights"], other["weights"])
+
+
+def test_shards_round_nothing_more_in_bf16(in_two):
+    """Rewards, values, log-probs and sums of gradients stay in fp32."""
+    changes = {"critic": "separate", "total_rollouts": 1, "precision": "bf16"}
+    whole, sharded = in_two(False, **changes)[0], in_two(True, **changes)[0]
+    assert sharded["train"][0]["kl"] == 0.0
+    assert_like(whole["train"], sharded["train"])
+    assert whole["gradients"][0].dtype == sharded["gradients"][0].dtype == torch.float32
+    for one, two in zip(whole["gradients"], sharded["gradients"], strict=True):
+        assert (two - one).norm() < 1e-3 * one.norm()
 
 
 def test_micro_batches_that_do_not_share_out_are_told_in_one_line(tiny, ending, in_two):

@@ -21,5 +21,5 @@ def launch(directory, module, *arguments, config="cpu-2", processes=2, shards=Fa
         env={**os.environ, "PYTHONPATH": str(ROOT), **variables, "DVC_ROOT": str(directory), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )

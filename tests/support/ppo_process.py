@@ -1,8 +1,10 @@
 """What each process of a launched PPO run does: run by launched.py."""
 
+import dataclasses
 import json
 import os
 import sys
+from functools import partial
 
 import torch
 from ppo_steps import Gradients
@@ -12,8 +14,10 @@ from trained import rows, whole
 from transformers import TrainerCallback
 
 from rlhf_lib.models import hardware
+from rlhf_lib.models import loading as models
 from rlhf_lib.ppo import build as ppo
 from rlhf_lib.training import trainer as training
+from rlhf_lib.training import weights
 from rlhf_lib.training.checkpoint import CheckpointDir
 
 
@@ -40,8 +44,8 @@ def held(trainer):
 
 def in_this_process(changes, policy, reward, out):
     """Train, and write what this process saw to a file of its rank."""
-    hardware.use(IN_FP32)
     changes = json.loads(changes)
+    hardware.use(dataclasses.replace(IN_FP32, precision=changes.pop("precision", "fp32")))
     kill_at = changes.pop("kill_at", None)
     params, checkpoints = ppo_params(**changes), CheckpointDir("ppo", any_processes=True)
     trainer = ppo.build(params, policy, reward, TRAIN_ROWS, EVAL_ROWS, PTX_ROWS, checkpoints)
@@ -63,6 +67,8 @@ def in_this_process(changes, policy, reward, out):
         "processes": trainer.accelerator.num_processes,
     }
     torch.save(saw, f"{out}/{trainer.accelerator.process_index}.pt")
+    load = partial(models.load_policy, policy)
+    weights.export(trainer, "ppo", params, "CAUSAL_LM", f"{out}/model", load, part="policy")
 
 
 if __name__ == "__main__":
