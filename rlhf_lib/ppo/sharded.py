@@ -33,9 +33,10 @@ class Shards:
     def __init__(self, root: ActorCritic, reference: Reference, accelerator: Accelerator, gathers: bool) -> None:
         self.root, self.accelerator, self.gathers = root, accelerator, gathers
         self._reference = reference
-        with reference() as model:
-            if accelerator.is_fsdp2 and model is not root.policy:
-                _shard(model, accelerator)
+        if accelerator.is_fsdp2:
+            with reference() as model:
+                if model is not root.policy:
+                    _shard(model, accelerator)
 
     def sampling(self) -> AbstractContextManager[None]:
         """A context in which the policy samples."""

@@ -14,15 +14,18 @@ from rlhf_lib.common.yaml import ParamsError
 
 def refuse_others() -> None:
     """A `ParamsError` where `launch` asks for another way to shard; to be called before a trainer is made."""
+    found, by_fsdp = None, _asked("ACCELERATE_USE_FSDP")
     if _asked("ACCELERATE_USE_DEEPSPEED"):
         found = "DeepSpeed"
-    elif _asked("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+    elif by_fsdp and os.environ.get("FSDP_VERSION", "1") != "2":
         found = "FSDP's first version"
-    else:
-        return
-    raise ParamsError(
-        f"params.yaml: launch: {found}: weights are sharded by FSDP2 alone; name launch/fsdp2.yaml instead"
-    )
+    elif by_fsdp and (kind := os.environ.get("FSDP_STATE_DICT_TYPE")) != "FULL_STATE_DICT":
+        found = f"fsdp_state_dict_type: {kind}"
+    if found:
+        raise ParamsError(
+            f"params.yaml: launch: {found}: weights are sharded by FSDP2 alone, and checkpoints are whole; name "
+            "launch/fsdp2.yaml instead"
+        )
 
 
 def check(trainer: Trainer) -> None:

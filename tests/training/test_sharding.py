@@ -9,6 +9,8 @@ from trl_trainers import sft_trainer
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.training import trainer as training
 
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+
 
 def test_shards_that_would_be_none_are_told(tiny, checkpoints, monkeypatch):
     trainer = sft_trainer(tiny, checkpoints)
@@ -30,6 +32,7 @@ def test_shards_that_would_be_none_are_told(tiny, checkpoints, monkeypatch):
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
         ({"ACCELERATE_USE_FSDP": "true"}, "FSDP's first version"),
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "FSDP's first version"),
+        ({**FSDP2, "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, "fsdp_state_dict_type: SHARDED_STATE_DICT"),
     ],
 )
 def test_other_ways_to_shard_are_refused(checkpoints, monkeypatch, variables, name):
@@ -42,8 +45,8 @@ def test_other_ways_to_shard_are_refused(checkpoints, monkeypatch, variables, na
 
 
 def test_the_second_version_of_fsdp_is_taken(checkpoints, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    monkeypatch.setenv("FSDP_VERSION", "2")
+    for variable, value in FSDP2.items():
+        monkeypatch.setenv(variable, value)
     assert training.trainer_kwargs(checkpoints)["save_strategy"] == "steps"
 
 
