@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from launched import launch
+from trained import same
 from trl_process import BUILD, seen
 from trl_trainers import CHOSEN, REJECTED
 
@@ -23,7 +24,9 @@ COMMON = {
 }
 # TRL averages its other metrics over micro-batches, or takes the least and the greatest of those of all processes.
 COMPARED = {"loss", "grad_norm", "learning_rate", "accuracy", "rewards/margins", "eval_loss", "eval_accuracy"}
-LOSS, WEIGHT = 1e-5, 1e-4  # sums in another order; Adam makes more of such differences where the gradient is else 0
+# Sums in another order. Adam makes more of such differences where the gradient is else 0 (the keys' biases): weights
+# are compared by the norm of what they moved.
+LOSS, MOVE = 1e-5, 1e-3
 
 
 @pytest.fixture
@@ -59,10 +62,10 @@ def test_two_processes_learn_what_one_does(tiny, checkpoints, in_two, what, adap
             assert one.keys() == two.keys()
             for name in one.keys() & COMPARED:
                 assert two[name] == pytest.approx(one[name], abs=LOSS, rel=1e-4), (curve, name)
-    for name, weight in expected["weights"].items():
-        assert first["weights"][name].equal(second["weights"][name])
-        torch.testing.assert_close(first["weights"][name], weight, atol=WEIGHT, rtol=0)
-    assert any((start[name] - weight).abs().max() > 1e-3 for name, weight in expected["weights"].items())
+    assert same(first["weights"], second["weights"])
+    one, two = (torch.cat([saw["weights"][name].flatten() for name in start]) for saw in (expected, first))
+    moved = (one - torch.cat([weight.flatten() for weight in start.values()])).norm()
+    assert (two - one).norm() < MOVE * moved and moved > 1e-2
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 20])
