@@ -25,16 +25,15 @@ def main() -> None:
         from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(compute)
-    checkpoints = CheckpointDir("ppo")
+    checkpoints = CheckpointDir("ppo", any_processes=True)
     train, validation, ptx = (
         list(read_jsonl(paths.split(name))) for name in ("prompts_train", "prompts_validation", "sft_train")
     )
     trainer = ppo.build(params, paths.SFT, paths.REWARD, train, validation, ptx, checkpoints)
     log = training.run(trainer, checkpoints, "ppo")
-    if not trainer.accelerator.is_main_process:
-        return
     load = partial(models.load_policy, paths.SFT)
-    weights.save("ppo", trainer.model.policy, trainer.processing_class, paths.PPO, load)
+    if weights.export(trainer, "ppo", params, "CAUSAL_LM", paths.PPO, load, part="policy") is None:
+        return
     training.write_curves("ppo", log)
     write_jsonl(paths.samples("ppo_training"), trainer.ppo_state.completions)
     keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")

@@ -107,8 +107,8 @@ def eval_dtype(bf16_full_eval: bool) -> torch.dtype:
 
 
 def shards() -> bool:
-    """Whether this stage was launched by a file of FSDP or DeepSpeed, which take a model's weights apart."""
-    return any(os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+    """Whether this stage was launched by a file of FSDP, which takes a model's weights apart."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"  # set by accelerate launch
 
 
 def number_bytes() -> int:

@@ -137,7 +137,6 @@ def longest_row(prepare: Any) -> int | None:
 def plan_ppo(run: Run) -> Planned:
     """ppo, with all the models that it holds; responses are taken to fill `response_length`."""
     params = run.sections["ppo"]
-    compute = dataclasses.replace(run.compute, checkpointing=False)  # PPO keeps its activations
     reward = run.reward_config("reward")
     policy = shapes.shape("ppo", run.base, "policy", params)
     critic = None if params.critic == "shared" else shapes.shape("ppo", reward, "trunk", critic_params(params))
@@ -150,6 +149,7 @@ def plan_ppo(run: Run) -> Planned:
     frozen = rewards if params.lora_r else [shapes.shape("ppo", run.base, "policy", None), *rewards]
     data = run.prompts(params.response_length)
     always = memory.ppo_holds(policy, critic, frozen, phases.bits(params))
+    compute = checkpoints(policy, ppo_batch(params, data.longest)[0], run)
     responses = params.total_rollouts * params.rollout_batch_size
     rolled_out = responses * params.response_length
     width = data.mean + params.response_length
@@ -236,7 +236,7 @@ def advise(planned: Planned, params: Any, compute: Compute, device: Device) -> s
         ways.append(f"{way} with {stage}.gradient_accumulation_steps raised by as much" if of_step else way)
     if peak.param == "ppo.rollout_batch_size":
         ways[:1] = ["a ppo.generation_batch_size below ppo.rollout_batch_size, which is sampled at once"]
-    if peak.name == "update" and not compute.checkpointing and stage != "ppo":
+    if peak.name == "update" and not compute.checkpointing:
         ways.append("compute.gradient_checkpointing: true")
     if stage == "ppo" and params.critic == "separate":
         ways.append("ppo.critic: shared")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,11 +44,6 @@ def build(
     checkpoints: CheckpointDir,
 ) -> PPOTrainer:
     """A trainer of the policy in directory `sft`; a separate critic starts from the reward model in `reward`."""
-    if sharded := next((name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}")), None):
-        raise ParamsError(
-            f"params.yaml: launch: PPO samples from the whole policy, which {sharded} shards; launch with "
-            "launch/gpus.yaml, and set ppo.lora_r where the memory is short"
-        )
     if not train_rows:
         raise no_rows(paths.split("prompts_train"))
     set_seed(params.seed)
@@ -77,6 +71,9 @@ def build(
         list(eval_rows),
         list(ptx_rows),
     )
+    size = params.per_device_train_batch_size, max(map(len, trainer.train_prompts.ids)) + params.response_length
+    if any(training.wants_checkpointing(trunk, *size) for trunk in model.trunks):
+        model.checkpoint_activations()
     if params.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(params.early_stopping_patience))
     return trainer
@@ -125,7 +122,8 @@ def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[Acto
         # frozen in the same parts: PyTorch chooses its matrix products by what has a gradient
         copy = weights.choose("ppo", models.load_policy(sft), params, "CAUSAL_LM")
         # the policy's tables are trained in fp32: held ones would be of another model
-        frozen.hold(copy, hardware.frozen_dtype(), tables=False)
+        if not hardware.shards():
+            frozen.hold(copy, hardware.frozen_dtype(), tables=False)
         reference = frozen_copy(copy)
     if params.critic == "shared":
         return with_shared_critic(policy), reference

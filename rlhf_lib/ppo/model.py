@@ -10,13 +10,17 @@ from typing import NamedTuple, TypeAlias
 import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.forward import trunk
 from rlhf_lib.models.heads import in_fp32
+from rlhf_lib.models.layers import blocks
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Batch, Distribution, Response, collate, response_distribution, response_logprobs
 from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.training.dropout import disable_dropout
 from rlhf_lib.training.weights import Model, base_model, hold_frozen, with_lora
 
 # A context in which the reference can be called.
@@ -54,13 +58,39 @@ class ActorCritic(nn.Module):
         self.value_head = in_fp32(value_head)
 
     def train(self, mode: bool = True) -> ActorCritic:
-        return super().train(False)
+        super().train(False)
+        for layer in self.modules():
+            if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
+                layer.training = mode  # else it keeps its activations
+        return self
+
+    def checkpoint_activations(self) -> None:
+        """Let the layers compute their activations again in the backward pass instead of keeping them; a
+        `ParamsError` where an architecture cannot."""
+        for model in self.trunks:
+            inner = base_model(model)
+            if not all(isinstance(block, GradientCheckpointingLayer) for block in blocks(inner)):
+                raise ParamsError(
+                    f"params.yaml: compute.gradient_checkpointing: a {inner.config.model_type} keeps its activations; "
+                    "set it to false, and lower ppo.per_device_train_batch_size"
+                )
+            disable_dropout(inner)
+            inner.activation_checkpointing_enable({"use_reentrant": False})
+
+    @property
+    def trunks(self) -> list[Model]:
+        """The policy, and the critic's trunk where it has one of its own."""
+        return [self.policy, *([] if self.critic_trunk is None else [self.critic_trunk])]
+
+    @property
+    def _no_split_modules(self) -> set[str]:
+        """The classes of the layers, as transformers' models name theirs: FSDP2 shards layer by layer."""
+        return {type(block).__name__ for model in self.trunks for block in blocks(base_model(model))}
 
     @property
     def context_length(self) -> int | None:
         """The most tokens that both policy and critic can attend to, where their configs say so."""
-        readers = [self.policy, *([] if self.critic_trunk is None else [self.critic_trunk])]
-        return min((length for length in map(context_length, readers) if length is not None), default=None)
+        return min((length for length in map(context_length, self.trunks) if length is not None), default=None)
 
     def collate(self, prompts: Sequence[list[int]], responses: Sequence[Response], pad_id: int) -> Batches:
         """Token lists as the batches of a forward pass. No response is empty."""
@@ -76,7 +106,8 @@ class ActorCritic(nn.Module):
         with last_hidden_state(self.policy) as kept:
             logprobs, entropy = response_distribution(self.policy, batch, distribution)
         hidden = kept[0] if self.critic_trunk is None else self.critic_trunk(**of_critic.inputs).last_hidden_state
-        values = self.value_head(hidden.flatten(0, 1).index_select(0, of_critic.places)).squeeze(-1)
+        values = self.value_head(hidden.flatten(0, 1).index_select(0, of_critic.places))
+        values = values.squeeze(-1).clone()  # FSDP warns of views that a model returns
         ptx_logprobs = None if ptx_batch is None else response_logprobs(self.policy, ptx_batch)
         return PolicyOutput(logprobs, values, entropy, ptx_logprobs)
 

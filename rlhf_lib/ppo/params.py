@@ -45,6 +45,7 @@ class PPOParams(WeightsParams, OptimizerParams):
     top_k: WholeNotNegative
     top_p: Annotated[float, Above(0), AtMost(1)]
     stop_strings: list[str]
+    gather_for_generation: bool
     # the reward
     reward_funcs: Annotated[list[str], NotEmpty()]
     reward_weights: list[float] | None

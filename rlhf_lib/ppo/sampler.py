@@ -16,8 +16,9 @@ from rlhf_lib.generation.sampling import Sampling, random_numbers, response_text
 from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.ppo.data import Prompts
-from rlhf_lib.ppo.model import Model, Reference
+from rlhf_lib.ppo.model import Model
 from rlhf_lib.ppo.rewards import RewardFunctions, Rewards
+from rlhf_lib.ppo.sharded import Shards
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ class Answers:
 class Sampler:
     """Samples from a policy and measures what it said. Every process does its share, and gets everything.
 
-    state: gives the trainer's state, which reward functions may ask for.
-    seed: of the draws. batch_size: responses sampled at once. forward_batch_size: responses to a forward pass.
+    shards: of policy and reference. state: gives the trainer's state, which reward functions may ask for. seed: of the
+    draws. batch_size: responses sampled at once. forward_batch_size: responses to a forward pass.
     """
 
     def __init__(
         self,
         policy: Model,
-        reference: Reference,
+        shards: Shards,
         reward: RewardFunctions,
         tokenizer: PreTrainedTokenizerBase,
         accelerator: Accelerator,
@@ -76,7 +77,8 @@ class Sampler:
         batch_size: int,
         forward_batch_size: int,
     ) -> None:
-        self.policy, self.reference, self.reward, self.tokenizer = policy, reference, reward, tokenizer
+        self.policy, self.shards, self.reward, self.tokenizer = policy, shards, reward, tokenizer
+        self.reference = shards.reference
         self.accelerator, self.state, self.seed = accelerator, state, seed
         self.batch_size, self.forward_batch_size = batch_size, forward_batch_size
 
@@ -95,7 +97,7 @@ class Sampler:
 
         def rewarded(rows: list[int]) -> list[tuple[Response, float, dict[str, float | None]]]:
             mine = prompts.pick(rows)
-            with self.accelerator.autocast():
+            with self.accelerator.autocast(), self.shards.sampling():
                 responses = generate(self.policy, self.tokenizer, mine.ids, sampling, noise[rows], self.batch_size)
             columns = {**mine.columns(), "completion_ids": [response.ids for response in responses]}
             asked = [row["prompt"] for row in mine.rows]
@@ -119,7 +121,8 @@ class Sampler:
             ids, mine = prompts.pick(rows).ids, [responses[i] for i in rows]
             options = (self.tokenizer.pad_token_id, distribution, self.forward_batch_size)
             with self.accelerator.autocast():
-                of_policy = token_logprobs(self.policy, ids, mine, *options)
+                with self.shards.reading():
+                    of_policy = token_logprobs(self.policy, ids, mine, *options)
                 with self.reference() as reference:
                     return list(zip(of_policy, token_logprobs(reference, ids, mine, *options), strict=True))
 

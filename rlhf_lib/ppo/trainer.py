@@ -44,6 +44,7 @@ from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.rewards import RewardFunctions
 from rlhf_lib.ppo.rollout import Minibatch, Rollout, RolloutLoader, minibatches, update_inputs
 from rlhf_lib.ppo.sampler import Answers, Sampler, mean_rewards
+from rlhf_lib.ppo.sharded import Shards
 from rlhf_lib.ppo.state import Measures, PPOState
 from rlhf_lib.training.sealing import SealedCheckpoints
 
@@ -82,7 +83,7 @@ class PPOTrainer(SealedCheckpoints):
         eval_rows: list[JsonObject],
         ptx_rows: list[JsonObject],
     ) -> None:
-        self.params, self.reference = params, reference
+        self.params = params
         length, context = params.response_length, model.context_length
         files = [paths.split(name) for name in ("prompts_train", "prompts_validation", "sft_train")]
         self.train_prompts = Prompts.encode(tokenizer, train_rows, length, context, files[0])
@@ -102,7 +103,9 @@ class PPOTrainer(SealedCheckpoints):
         self.ppo_state, self.measures = PPOState(params.kl_coef), Measures()
         super().__init__(model=model, args=args, eval_dataset=eval_rows, processing_class=tokenizer)
         batch_sizes = (params.sampled_at_once, params.forward_batch_size)
-        models = (model.policy, reference, reward, tokenizer)
+        self.shards = Shards(model, reference, self.accelerator, params.gather_for_generation)
+        self.reference = self.shards.reference
+        models = (model.policy, self.shards, reward, tokenizer)
         self.sampler = Sampler(*models, self.accelerator, lambda: self.state, params.seed, *batch_sizes)
         self.remove_callback(DefaultFlowCallback)  # which would log, evaluate and save by the number of steps
         self.add_callback(RolloutEnd(params, self.ppo_state, self.measures, self.finish_step))
@@ -258,21 +261,24 @@ class PPOTrainer(SealedCheckpoints):
     # Checkpoints
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """The trained weights only: the frozen ones are those of the models that the run starts from."""
+        """The trained weights only: the frozen ones are those of the models that the run starts from.
+
+        state_dict: all of them, put together, where this process's are shards.
+        """
+        if not self.args.should_save:
+            return
         directory = Path(output_dir or self.args.output_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        trained = {n: p.detach().contiguous() for n, p in self.model.named_parameters() if p.requires_grad}
-        save_file(trained, directory / _WEIGHTS)
+        trained = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        whole = trained if state_dict is None else state_dict
+        save_file({name: whole[name].detach().contiguous() for name in trained}, directory / _WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         self._load_weights(resume_from_checkpoint)
         self.ppo_state.load(resume_from_checkpoint)
 
     def _load_weights(self, checkpoint: str) -> None:
-        weights = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for name, saved in load_file(Path(checkpoint) / _WEIGHTS).items():
-                weights[name].copy_(saved)
+        self.shards.load(load_file(Path(checkpoint) / _WEIGHTS))
 
     def _load_best_model(self) -> None:
         self._load_weights(self.state.best_model_checkpoint)

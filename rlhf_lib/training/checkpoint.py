@@ -23,14 +23,21 @@ from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.training.whole import delete, fault, sweep
 
 
-def fingerprint(stage: str) -> str:
+def fingerprint(stage: str, any_processes: bool = False) -> str:
     """16 hex digits over the command, params and dependency contents that dvc.yaml declares for `stage`, and over the
-    number of processes, by which the batch grows."""
+    number of processes, by which the batch grows.
+
+    any_processes: a batch is shared out over the processes instead, and any number of them may go on; but not with
+    shards where there were none, or without where there were.
+    """
     declared = load_yaml(Path("dvc.yaml"))["stages"][stage]
     params = load_yaml(PARAMS_FILE)
     tracked = {key: setting(params, key) for key in declared.get("params", [])}
-    command = declared["cmd"].replace("${launch}", str(params.get("launch")))
-    processes = os.environ.get("WORLD_SIZE", "1")  # set by accelerate launch
+    # both are set by accelerate launch
+    launch, processes = str(params.get("launch")), os.environ.get("WORLD_SIZE", "1")
+    if any_processes:
+        launch, processes = "", os.environ.get("ACCELERATE_USE_FSDP", "false")
+    command = declared["cmd"].replace("${launch}", launch)
     digest = hashlib.blake2b(json.dumps([command, tracked, processes], sort_keys=True).encode(), digest_size=8)
     for dep in sorted(declared["deps"]):
         for file in _files(Path(dep)):
@@ -66,10 +73,10 @@ class CheckpointDir:
     A second run of the same stage with the same inputs (say, two workers of one queue) gets a directory of its own.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, any_processes: bool = False) -> None:
         # not in the temporary workspaces of `dvc exp run --queue`, which vanish on failure
         base = environment.project() / "checkpoints" / stage
-        self.path = base / fingerprint(stage)
+        self.path = base / fingerprint(stage, any_processes)
         self.path.mkdir(parents=True, exist_ok=True)
         sweep(base)
         sweep(self.path)

@@ -52,7 +52,7 @@ class Divergence(TrainerCallback):
         self.at_first: tuple[int, list[float]] = (0, [])
         self.growth = GROWTH_OF_PPO if stage == "ppo" else GROWTH
         # shards are not the weights: there the losses and the export must tell
-        self.is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        self.is_sharded = trainer.is_fsdp_enabled
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any

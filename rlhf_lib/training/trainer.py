@@ -42,6 +42,7 @@ _UNTRACKED = ("epoch", "total_flos", "train_runtime", "eval_runtime", "num_token
 
 def trainer_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:
     """Arguments of every trainer's config that are no params."""
+    sharding.refuse_others()
     return {
         "output_dir": str(checkpoints.path),
         "save_strategy": "steps",
@@ -64,16 +65,21 @@ def trl_kwargs(params: TrainerParams, checkpoints: CheckpointDir, validates: boo
     }
 
 
-def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_length: int) -> None:
-    """Let activations of `rows` rows of `max_length` tokens be computed again in the backward pass instead of kept: as
+def wants_checkpointing(model: Model, rows: int, max_length: int) -> bool:
+    """Whether activations of `rows` rows of `max_length` tokens are computed again in the backward pass, not kept: as
     `compute.gradient_checkpointing` says, or else where they would fill more than half of a GPU's memory."""
     chosen = hardware.gradient_checkpointing()
     if chosen is None and hardware.device().type == "cuda":
         compute = memory.Compute(hardware.number_bytes(), keeps_scores=False, few_calls=True)
         batch = memory.ForwardPass(rows, max_length, rows * max_length)
         chosen = memory.wants_checkpointing(memory.shape(model), batch, compute, torch.cuda.mem_get_info()[1])
+    return bool(chosen)
+
+
+def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_length: int) -> None:
+    """Let a trainer's model compute activations again where `wants_checkpointing` says so."""
     # TRL and peft read the first, which transformers keeps until it is removed
-    config.gradient_checkpointing = config.activation_checkpointing = bool(chosen)
+    config.gradient_checkpointing = config.activation_checkpointing = wants_checkpointing(model, rows, max_length)
 
 
 class EpochOrder(Sampler[int]):

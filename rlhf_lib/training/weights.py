@@ -99,13 +99,13 @@ def hold_frozen(model: Model, tables: bool = True) -> None:
     that runs under autocast. `save` writes it as it was.
 
     tables: embeddings under adapters too; not where the model is compared with one that has its own in fp32. Of weights
-    that FSDP or DeepSpeed will collect, nothing: they would be collected as they are held.
+    that FSDP will collect, nothing: they would be collected as they are held.
     """
     dtype, under_adapters = hardware.frozen_dtype(), isinstance(model, PeftModel)
     if not hardware.shards():
         frozen.hold(model, dtype, tables and under_adapters, untrained_only=True)
     elif dtype == torch.bfloat16 and not all(weight.requires_grad for weight in model.parameters()):
-        say("compute.frozen_dtype: of a model that FSDP or DeepSpeed shards, what is not trained stays in fp32")
+        say("compute.frozen_dtype: of a model that FSDP shards, what is not trained stays in fp32")
 
 
 # Freezing
@@ -182,17 +182,21 @@ def export(
     task: Task,
     path: str | Path,
     load: Callable[[], PreTrainedModel],
+    part: str = "",
 ) -> PreTrainedModel | None:
     """Write the trained model as a plain one to `path`, by the main process, and give it; None in the others.
 
     `load` gives the model that the training began with, in whole numbers of bits and on one device: shards and
-    adapters of quantised weights are put together on it. Every process must call this.
+    adapters of quantised weights are put together on it. `part`: the model's name in what was trained, where that holds
+    others too. Every process must call this.
     """
     accelerator = trainer.accelerator
-    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).get_submodule(part)
+    if trainer.is_fsdp_enabled:
         state = accelerator.get_state_dict(trainer.model_wrapped)
         if accelerator.is_main_process:
+            prefix = f"{part}." if part else ""
+            state = {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}
             model = restored(choose(section, load(), params, task), state)
     return save(section, model, trainer.processing_class, path, load) if accelerator.is_main_process else None
 

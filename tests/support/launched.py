@@ -8,15 +8,18 @@ from pathlib import Path
 from project import ROOT
 
 
-def launch(directory, module, *arguments, config="cpu-2"):
-    """Run the module as a script in each of two processes, by a file of launch/."""
-    options = ["--config_file", str(ROOT / f"launch/{config}.yaml"), "--num_processes", "2"]
-    script = Path(__file__).with_name(f"{module}.py")
+def launch(directory, module, *arguments, config="cpu-2", processes=2, shards=False, **variables):
+    """Run the module as a script in each of several processes, by a file of launch/.
+
+    shards: let FSDP2 shard, which accelerate does on GPUs only.
+    """
+    options = ["--config_file", str(ROOT / f"launch/{config}.yaml"), "--num_processes", str(processes)]
+    scripts = [Path(__file__).with_name(f"{name}.py") for name in (["sharded_cpus"] if shards else []) + [module]]
     return subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", *options, str(script), *map(str, arguments)],
+        [sys.executable, "-m", "accelerate.commands.launch", *options, *map(str, [*scripts, *arguments])],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(directory), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables, "DVC_ROOT": str(directory), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )

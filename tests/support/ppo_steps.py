@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from trained import column
+from trained import column, whole
 from transformers import TrainerCallback
 
 CRITICS = pytest.mark.parametrize(
@@ -42,7 +42,8 @@ class Gradients(TrainerCallback):
         self.steps = []
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.steps.append(torch.cat([p.grad.flatten().clone() for p in model.parameters() if p.grad is not None]))
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        self.steps.append(torch.cat([whole(gradient).flatten().clone() for gradient in gradients]))
 
 
 def gradients(trainer):

@@ -91,6 +91,7 @@ PARAMS = {
     "top_k": 0,
     "top_p": 1.0,
     "stop_strings": [],
+    "gather_for_generation": True,
     "reward_funcs": ["models/reward"],
     "reward_weights": None,
     "normalize_rewards": True,

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from torch.distributed.tensor import DTensor
+
 
 def weights(module):
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def whole(tensor):
+    """A tensor, put together if this process has a shard of it; all processes must call this."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def same(one, other):

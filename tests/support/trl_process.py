@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 from tiny_models import IN_FP32, TEXTS, Tiny
-from trained import rows
+from torch.distributed.tensor import DTensor
+from trained import rows, whole
 from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_rows, sft_trainer
 
 from rlhf_lib.dpo import trainer as dpo
@@ -51,7 +52,14 @@ def in_this_process(what, changes, policy, reward, out):
 
 def seen(trainer):
     state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-    return {"train": rows(trainer), "eval": rows(trainer, "eval_loss"), "weights": state}
+    is_sharded = all(isinstance(weight, DTensor) for weight in state.values())
+    state = {name: whole(weight) for name, weight in state.items()}
+    return {
+        "train": rows(trainer),
+        "eval": rows(trainer, "eval_loss"),
+        "weights": state,
+        "is_sharded": is_sharded,
+    }
 
 
 def named_rewards(count, reward):

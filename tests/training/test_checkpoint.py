@@ -81,6 +81,20 @@ def test_the_fingerprint_follows_the_number_of_processes(project, monkeypatch):
     assert len(set(found)) == 3 and fingerprint("sft") == found[0]
 
 
+def test_any_number_of_processes_may_go_on_where_the_batch_is_shared_out(project, monkeypatch):
+    """But not those that have shards from those that have none, nor the other way round."""
+    edit(project / "dvc.yaml", "cmd: ", "cmd: ${launch} ")
+    found = set()
+    for launch, count in (("python", "1"), ("accelerate launch", "2"), ("accelerate launch --num_processes 4", "4")):
+        edit(project / "params.yaml", "policy: ppo", f"policy: ppo\nlaunch: {launch}")
+        monkeypatch.setenv("WORLD_SIZE", count)
+        found.add(fingerprint("sft", any_processes=True))
+        edit(project / "params.yaml", f"policy: ppo\nlaunch: {launch}", "policy: ppo")
+    assert len(found) == 1
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert fingerprint("sft", any_processes=True) not in found
+
+
 def test_the_fingerprint_leaves_the_rest_out(project):
     before = fingerprint("sft")
     edit(project / "params.yaml", "ppo:\n  seed: 0", "ppo:\n  seed: 1")

@@ -9,22 +9,45 @@ from trl_trainers import sft_trainer
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.training import trainer as training
 
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
 
-@pytest.mark.parametrize(
-    ("variable", "name"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")]
-)
-def test_shards_that_would_be_none_are_told(tiny, checkpoints, monkeypatch, variable, name):
+
+def test_shards_that_would_be_none_are_told(tiny, checkpoints, monkeypatch):
     trainer = sft_trainer(tiny, checkpoints)
-    monkeypatch.setenv(variable, "true")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ParamsError) as told:
         training.run(trainer, checkpoints)
     line = str(told.value)
-    assert line.startswith(f"params.yaml: launch: {name} shards the weights over several GPUs, and this is 1 x cpu")
+    assert line.startswith("params.yaml: launch: FSDP shards the weights over several GPUs, and this is 1 x cpu")
     assert "launch/cpu-2.yaml" in line and "\n" not in line
     assert trainer.state.global_step == 0
-    monkeypatch.setenv(variable, "false")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
     training.run(trainer, checkpoints)
     assert trainer.state.global_step == 5
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP's first version"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "FSDP's first version"),
+        ({**FSDP2, "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, "fsdp_state_dict_type: SHARDED_STATE_DICT"),
+    ],
+)
+def test_other_ways_to_shard_are_refused(checkpoints, monkeypatch, variables, name):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ParamsError) as told:
+        training.trainer_kwargs(checkpoints)
+    line = str(told.value)
+    assert line.startswith(f"params.yaml: launch: {name}: ") and "launch/fsdp2.yaml" in line and "\n" not in line
+
+
+def test_the_second_version_of_fsdp_is_taken(checkpoints, monkeypatch):
+    for variable, value in FSDP2.items():
+        monkeypatch.setenv(variable, value)
+    assert training.trainer_kwargs(checkpoints)["save_strategy"] == "steps"
 
 
 @pytest.mark.slow
