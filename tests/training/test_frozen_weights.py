@@ -116,4 +116,4 @@ def test_what_will_be_sharded_stays_in_fp32_and_a_line_says_so(tiny, compute, ca
     model.transformer.wte.requires_grad_(False)
     weights.hold_frozen(model)
     assert not frozen.is_held(model)
-    assert capsys.readouterr().out.startswith("compute.frozen_dtype: of a model that FSDP or DeepSpeed shards, ")
+    assert capsys.readouterr().out.startswith("compute.frozen_dtype: of a model that FSDP shards, ")
