@@ -141,8 +141,9 @@ def test_a_prompt_is_where_its_hash_puts_it_unless_a_file_there_has_no_other(mix
     counts = {name: len({normalise(record["prompt"]) for record in records}) for name, records in done.files.items()}
     for entry in (entry for entry in done.entries if entry.split):
         alike = [other for other in done.entries if other.key == entry.key]
+        roles = {role for other in alike if other.dropped not in REPEATS for role in other.roles}
         test = params.upstream_test and any(other.test for other in alike)
-        if entry.split != split_of(entry.key, {role for other in alike for role in other.roles}, test, params):
+        if entry.split != split_of(entry.key, roles, test, params):
             assert not test
             files = [
                 name for name in FILES if name == "test" or name.partition("_")[2] == entry.split.partition("_")[2]

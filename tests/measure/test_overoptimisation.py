@@ -71,7 +71,8 @@ def test_one_completion_has_no_standard_error(tmp_path):
 def stage():
     """Run the stage where the test runs; the lines of what it wrote, as cells."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    Path("params.yaml").write_text(json.dumps({"policy": "ppo", "compute": vars(AUTO)}))
+    sections = {"evaluate": {"bf16_full_eval": False}, "judge": {"per_device_eval_batch_size": 2}}
+    Path("params.yaml").write_text(json.dumps({"policy": "ppo", "compute": vars(AUTO), **sections}))
     done = subprocess.run(
         [sys.executable, "-m", "stages.overoptimisation"], env=env, capture_output=True, text=True, timeout=120
     )

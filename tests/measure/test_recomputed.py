@@ -82,8 +82,9 @@ def tiny_run(tiny, tmp_path_factory):
     (folder / "data/splits").mkdir(parents=True)
     (folder / "data/splits/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluated = yaml.safe_load(DEMO.read_text())["evaluate"]
+    at_once = {name: {"per_device_eval_batch_size": 2} for name in ("reward", "judge")}
     evaluated |= {"samples_per_prompt": 3, "max_new_tokens": 12, "temperatures": [1.0, 0.7, 0.0]}
-    sections = {"policy": "ppo", "compute": vars(IN_FP32), "evaluate": evaluated, "best_of_n": {"n": [2, 4]}}
+    sections = {"policy": "ppo", "compute": vars(IN_FP32), "evaluate": evaluated, "best_of_n": {"n": [2, 4]}, **at_once}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

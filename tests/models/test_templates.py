@@ -184,7 +184,7 @@ def test_each_trainer_names_the_row_whose_words_are_refused(tiny, tokenizer, che
     params = SFTParams(**{**TRAINER, "max_length": 64})
     assert told(sft.build, params, model, rows, rows, checkpoints).startswith("data/splits/sft_train.jsonl: row 3: ")
     pairs = [pair(i) for i in range(9)]
-    said = told(reference_logprobs, models.load_policy(model), tokenizer, pairs, 64, split="validation")
+    said = told(reference_logprobs, models.load_policy(model), tokenizer, pairs, 64, 4, split="validation")
     assert said.startswith("data/splits/preference_validation.jsonl: row 3: ") and "fails: no sky" in said
     said = told(reward_trainer, tiny, checkpoints, model_name_or_path=model)
     assert said.startswith("pairs.jsonl: row 3: ")
