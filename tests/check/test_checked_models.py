@@ -56,7 +56,7 @@ def test_a_model_in_a_directory_has_no_fault():
             ["reward.lora_target_modules: score: the head"],
         ),
         ({"ppo.lora_r": 4, "ppo.lora_target_modules": ["q_proj"]}, ["ppo.lora_target_modules: ['q_proj']: "]),
-        ({"sft.freeze": ["0-9"]}, ["sft.freeze: 0-9: the model has layers 0 to 3"]),
+        ({"sft.freeze": ["0-9"]}, ["sft.freeze: 0-9: the model has layers 0 to 1"]),
     ],
 )
 def test_parts_that_cannot_be_trained_are_told(changes, words):
