@@ -21,6 +21,7 @@ COMMON = {
     "save_steps": 4,
     "train_sampling_strategy": "group_by_length",
     "per_device_train_batch_size": 2,
+    "per_device_eval_batch_size": 2,  # divides the rows: else the last are taken twice, and count twice
 }
 # TRL averages its other metrics over micro-batches, or takes the least and the greatest of those of all processes.
 COMPARED = {"loss", "grad_norm", "learning_rate", "accuracy", "rewards/margins", "eval_loss", "eval_accuracy"}
