@@ -31,6 +31,18 @@ def compare(peer: Sequence[Update], ours: Sequence[Update]) -> dict[str, Any]:
     }
 
 
+def arithmetic(gflop: float, peer: Sequence[Update], ours: Sequence[Update]) -> dict[str, float]:
+    """What part of the machine's rate of matrix products our updates of `gflop` reach, and the ratio that they would
+    have if they reached all of it."""
+    rates = [o["peak_gflops"] for o in ours]
+    return {
+        "gflop": gflop,
+        "peak_gflops": median(rates),
+        "peak_share": median(gflop / o["cpu_seconds"] / rate for o, rate in zip(ours, rates, strict=True)),
+        "ratio_bound": median(p["cpu_seconds"] * rate / gflop for p, rate in zip(peer, rates, strict=True)),
+    }
+
+
 def timed_side(start: Mapping[str, Any], updates: Sequence[Update]) -> dict[str, Any]:
     """One side of a case: what it said at its start, medians over its updates, and its peak of memory."""
     return {
@@ -119,13 +131,17 @@ def merge(old: Results, machine: Mapping[str, Any], cases: Mapping[str, Any]) ->
 
 def table(results: Results, rate: str = "rollout_tokens_per_second") -> str:
     """The cases as a Markdown table; `rate` names the tokens per second that it shows."""
-    header = "| case | peer s | our s | ratio (low–high) | peer tok/s | our tok/s | peer MB | our MB | memory ratio |"
+    header = (
+        "| case | peer s | our s | ratio (low–high) | bound | share of peak | peer tok/s | our tok/s "
+        "| peer MB | our MB | memory ratio |"
+    )
     lines = [header, "|" + "---|" * (header.count("|") - 1)]
     for name, case in results["cases"].items():
         peer, ours = case["peer"], case["ours"]
         lines.append(
             f"| {name} | {peer['seconds']:.3g} | {ours['seconds']:.3g} "
             f"| {case['ratio']:.2f} ({case['ratio_low']:.2f}–{case['ratio_high']:.2f}) "
+            f"| {case['ratio_bound']:.2f} | {case['peak_share']:.2f} "
             f"| {peer[rate]:.0f} | {ours[rate]:.0f} "
             f"| {peer['peak_mb']:.0f} | {ours['peak_mb']:.0f} | {case['memory_ratio']:.2f} |"
         )

@@ -40,11 +40,13 @@ def run(name: str, pairs: int, quick: bool) -> dict[str, Any]:
         peer_start = peer.answer()
         ours = start("benchmarks.ppo.ours", [])
         our_start = ours.answer()
-        # The warm-up counts for nothing.
-        peer_updates, our_updates = (turns[1:] for turns in take_turns(f"{name}: {case.about}", peer, ours, pairs))
+        turns = take_turns(f"{name}: {case.about}", peer, ours, pairs)
+    gflop = turns[1][0]["gflop"]
+    peer_updates, our_updates = (side[1:] for side in turns)  # the warm-up's time counts for nothing
     return {
         "about": case.about,
         **results.compare(peer_updates, our_updates),
+        **results.arithmetic(gflop, peer_updates, our_updates),
         "peer": results.side(peer_start, peer_updates),
         "ours": results.side(our_start, our_updates),
     }

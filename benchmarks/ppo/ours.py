@@ -79,6 +79,7 @@ def main() -> None:
     import torch
     import transformers
 
+    from benchmarks.arithmetic import Arithmetic
     from rlhf_lib.models import hardware
 
     torch.set_num_threads(worker.THREADS)
@@ -86,6 +87,7 @@ def main() -> None:
     params = ppo_params({**task.case.ours, **task.case.work(task.updates)})
     trainer = build(params, task.models)
     watch(trainer, turns)
+    turns.arithmetic = Arithmetic(hardware.precision())
     turns.say(
         {
             "settings": {**dataclasses.asdict(params), "precision": hardware.precision()},

@@ -16,10 +16,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks.ppo.cases import CASES, Case
 from rlhf_lib.training.checkpoint import CheckpointDir
+
+if TYPE_CHECKING:
+    from benchmarks.arithmetic import Arithmetic
 
 THREADS = 1
 ON_GPU = os.environ.get("BENCHMARK_ON_GPU") == "1"  # set by `python -m benchmarks.gpu ppo`
@@ -62,6 +65,7 @@ class Turns:
     def __init__(self, updates: int) -> None:
         self.updates = updates
         self.done = 0
+        self.arithmetic: Arithmetic | None = None  # set where it is measured too
         # The answers keep the first stdout to themselves; what libraries print goes to stderr.
         self._answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
@@ -75,12 +79,15 @@ class Turns:
         """Wait for the turn, then start the clocks."""
         if not sys.stdin.readline():
             raise Finished  # nobody is left to measure for
+        if self.arithmetic is not None:
+            self.arithmetic.begin(is_warm_up=self.done == 0)
         self._wall, self._cpu = time.perf_counter(), clock()
 
     def measured(self) -> dict[str, Any]:
         """What is reported about the update that ends now."""
         cpu, wall = clock() - self._cpu, time.perf_counter() - self._wall
-        return {"cpu_seconds": cpu, "wall_seconds": wall, "peak_mb": peak_mb()}
+        more = {} if self.arithmetic is None else self.arithmetic.measured()
+        return {"cpu_seconds": cpu, "wall_seconds": wall, "peak_mb": peak_mb(), **more}
 
     def end(self) -> None:
         """Stop the clocks and report the update; begin the next, or raise `Finished` after the last."""

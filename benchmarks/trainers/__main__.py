@@ -65,6 +65,7 @@ def summary(
     return {
         "about": case.about,
         **results.compare(peer_turns[1:], our_turns[1:]),
+        **results.arithmetic(our_turns[0]["gflop"], peer_turns[1:], our_turns[1:]),
         **of_reference,
         **(loss_differences(losses(peer_turns), losses(our_turns)) if case.same_order else {}),
         "peer": side(*peer, tokens),

@@ -85,6 +85,7 @@ def main() -> None:
     environment.prepare()
     import torch
 
+    from benchmarks.arithmetic import Arithmetic
     from rlhf_lib.models import hardware
     from rlhf_lib.training import trainer as training
 
@@ -97,6 +98,7 @@ def main() -> None:
     measured = measure_reference(task) if task.task == "dpo" else {}
     trainer = build(task)
     watch(trainer, turns, task.case.steps)
+    turns.arithmetic = Arithmetic(hardware.precision())
     turns.say({**describe(trainer, task.case.ours(task.task, task.blocks)), **measured})
     worker.train(lambda: training.run(trainer, worker.Nowhere(task.folder)))
 
