@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from rlhf_lib.check.sections import SECTIONS
-from rlhf_lib.common.schema import PARAMS_FILE, POLICIES, Above, AtLeast, AtMost, Below, NotEmpty
+from rlhf_lib.common.policies import POLICIES
+from rlhf_lib.common.schema import PARAMS_FILE, Above, AtLeast, AtMost, Below, NotEmpty
 from rlhf_lib.common.yaml import ParamsError
 
 SCHEMA_FILE = Path("params.schema.json")

@@ -4,8 +4,9 @@ import sys
 
 from rlhf_lib.common import few, left_out, paths, running
 from rlhf_lib.common.files import write_json
+from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.rows import read_jsonl
-from rlhf_lib.common.schema import POLICIES, argument, read
+from rlhf_lib.common.schema import argument, read
 from rlhf_lib.evaluation.samples import DATASET, in_mode, mode_name
 from rlhf_lib.measure.best_of_n import best_of_n_metrics
 from rlhf_lib.measure.policy_metrics import policy_metrics

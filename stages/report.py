@@ -11,15 +11,16 @@ from pathlib import Path
 
 from rlhf_lib.common import paths, running
 from rlhf_lib.common.files import write_json
+from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.schema import read
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.report import inputs, page, tables
 from rlhf_lib.report.params import ReportParams
 from rlhf_lib.report.verdict import comparison_metrics, verdict
 
-NEXT = """
+NEXT = f"""
 The page:        report/index.html (make report writes it again and opens it)
-The samples:     data/samples/{sft,ppo,dpo}.jsonl
+The samples:     data/samples/{{{",".join(POLICIES)}}}.jsonl
 All numbers:     dvc metrics show
 A sweep, or PPO against DPO: see README.md
 """

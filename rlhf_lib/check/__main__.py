@@ -17,6 +17,7 @@ from rlhf_lib.check import inputs, rows, surroundings
 from rlhf_lib.check.sections import faults, valid_sections
 from rlhf_lib.check.together import START
 from rlhf_lib.common import environment
+from rlhf_lib.common.policies import TRAINERS
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 
@@ -54,7 +55,7 @@ def check(params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 def names_models(sections: Mapping[str, Any]) -> bool:
     """Whether a model has to be looked at: one of the user's, or a fresh one of which parts are trained."""
-    parts = (sections[name] for name in ("sft", "reward", "judge", "dpo", "ppo") if name in sections)
+    parts = (sections[name] for name in TRAINERS if name in sections)
     named = [sections["base"].model_name_or_path] if "base" in sections else []
     named += [sections["prepare"].tokenizer_name_or_path] if "prepare" in sections else []
     named += [sections[n].model_name_or_path for n in ("reward", "judge") if n in sections]

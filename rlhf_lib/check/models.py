@@ -17,6 +17,7 @@ from transformers.utils import logging
 from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
 from rlhf_lib.common.hub import one_line
+from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import directory, templates
 from rlhf_lib.models.bounded import Unruly
@@ -27,7 +28,6 @@ from rlhf_lib.training import weights
 
 # what a tokenizer must give back where there are no rows of the user
 TEXTS = ("Name the capital of France, please.", "1 + 2 = 3 (that's right!)", "def f(x):\n    return x * 2")
-POLICIES = ("sft", "dpo", "ppo")
 LOST = 0.2  # of the texts; in a few, a sign that is not in the vocabulary
 
 

@@ -20,10 +20,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 
 PARAMS_FILE = Path("params.yaml")
-POLICIES = ("sft", "ppo", "dpo")
 # No whole number may be larger, no other number larger or, unless it is 0, smaller: what follows would overflow, or not
 # fit into memory. No text may be longer: none is the name of a file.
 LARGEST_INT, LARGEST, SMALLEST, LONGEST = 2**32 - 1, 1e30, 1e-30, 4095
@@ -133,7 +133,7 @@ def setting(params: Mapping[str, Any], name: str, path: Path = PARAMS_FILE) -> A
 def check_policy(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> str:
     """The top-level `policy`, which `select` reports; a `ParamsError` unless it is one of `POLICIES`."""
     policy = params.get("policy")
-    if policy not in POLICIES:
+    if not isinstance(policy, str) or policy not in POLICIES:
         raise ParamsError(f"{path}: policy: no policy {shown(policy)}; set it to one of {', '.join(POLICIES)}")
     return policy
 
@@ -162,7 +162,7 @@ def argument(arguments: Sequence[str], names: Sequence[str]) -> str:
 
 def policy_argument(arguments: Sequence[str]) -> str:
     """The policy that a stage's command line names: `python -m stages.evaluate ppo`."""
-    return argument(arguments, POLICIES)
+    return argument(arguments, tuple(POLICIES))
 
 
 def check(section: type[Section], values: Any, name: str, path: Path = PARAMS_FILE) -> Section:

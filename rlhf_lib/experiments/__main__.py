@@ -14,12 +14,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rlhf_lib.common.policies import COEFFICIENTS
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.preset.overlay import leaves
 from rlhf_lib.report.tables import markdown_table
 
-COEFFICIENTS = {"ppo": "kl_coef", "dpo": "beta"}  # how strongly a method is held near the SFT model
 WIDTH = 120  # columns
 UNFINISHED = ("Queued", "Running", "Failed")
 
@@ -81,7 +81,7 @@ def number(row: CsvRow, column: str) -> float | None:
 
 
 def coefficient(row: CsvRow) -> float | None:
-    """kl_coef of a PPO experiment, beta of a DPO one."""
+    """What holds the experiment's policy near the SFT model: kl_coef of a PPO experiment, beta of a DPO one."""
     policy = row["policy"]
     return number(row, f"{policy}.{COEFFICIENTS[policy]}") if policy in COEFFICIENTS else None
 
@@ -115,11 +115,13 @@ def changed(rows: Sequence[CsvRow]) -> list[str]:
 def table(rows: Sequence[CsvRow]) -> str:
     """One line an experiment, the commit that they start from first; below, the params that have no column."""
     measured = ("reward", "judge", "win_rate", "kl", "length", "gold")
-    header = ["experiment", "policy", "kl_coef", "beta", "seed", *measured]
+    kinds = list(dict.fromkeys(COEFFICIENTS.values()))
+    header = ["experiment", "policy", *kinds, "seed", *measured]
     lines = []
     for row in sorted(rows, key=lambda row: (is_experiment(row), name(row))):
-        values = [row.get(f"{p}.{c}", "") if p == row["policy"] else "" for p, c in COEFFICIENTS.items()]
-        lines.append([name(row), row["policy"], *values, seed(row), *_numbers(row, measured)])
+        policy = row["policy"]
+        values = [row.get(f"{policy}.{kind}", "") if COEFFICIENTS.get(policy) == kind else "" for kind in kinds]
+        lines.append([name(row), policy, *values, seed(row), *_numbers(row, measured)])
     others = changed(rows)
     return "\n".join([markdown_table(header, lines), *([""] if others else []), *others])
 

@@ -3,7 +3,7 @@
     python -m rlhf_lib.experiments.frontier             of the experiments whose names start with sweep-
     python -m rlhf_lib.experiments.frontier FILE        of what `dvc exp show --csv` printed (-: standard input)
 
-One point is one coefficient of one method (ppo.kl_coef or dpo.beta), the mean over its seeds with a standard error in
+One point is one coefficient of one method (ppo.kl_coef, dpo.beta), the mean over its seeds with a standard error in
 both directions, as in Rafailov 2023, arXiv:2305.18290, figure 2, and Gao 2022, arXiv:2210.10760. A single seed has no
 error bar. Writes frontier.png and frontier.tsv, and prints the table.
 """
@@ -24,11 +24,11 @@ from typing import Any
 
 from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.files import write_curve
+from rlhf_lib.common.policies import COEFFICIENTS, METHODS, POLICIES
 from rlhf_lib.common.schema import read as read_params
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.experiments.__main__ import (
-    COEFFICIENTS,
     CsvRow,
     coefficient,
     is_experiment,
@@ -42,20 +42,24 @@ from rlhf_lib.experiments.__main__ import (
 from rlhf_lib.report.drawing import COLOURS, MARKERS, Panel, png
 from rlhf_lib.report.tables import markdown_table
 
-VARIED = {"policy", "ppo.kl_coef", "ppo.seed", "dpo.beta", "dpo.seed"}
+VARIED = {"policy", *(f"{method}.{key}" for method, name in COEFFICIENTS.items() for key in (name, "seed"))}
 VALUES = {
     "reward": "Reward (standard deviations)",
     "judge": "Judge (standard deviations)",
     "gold": "True quality (0 to 1)",
 }
-LABELS = {"sft": "SFT", "ppo": "PPO (kl_coef)", "dpo": "DPO (beta)", "best_of_n": "best of n (KL at most)"}
+LABELS = {
+    "sft": POLICIES["sft"].label,
+    **{name: f"{method.label} ({method.coefficient})" for name, method in METHODS.items()},
+    "best_of_n": "best of n (KL at most)",
+}
 
 
 @dataclass(frozen=True)
 class Point:
     """One coefficient of one method; `measured` has, for kl and each value, mean and standard error over the seeds."""
 
-    method: str  # ppo, dpo, sft or best_of_n
+    method: str  # a policy, or best_of_n
     coefficient: float | None  # kl_coef, beta, or n
     seeds: int | None
     measured: Mapping[str, tuple[float, float | None]]

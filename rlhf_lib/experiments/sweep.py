@@ -15,11 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rlhf_lib.check.sections import check_all
+from rlhf_lib.common.policies import COEFFICIENTS, METHODS
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.experiments.__main__ import COEFFICIENTS, output
-
-LABELS = {"ppo": "kl", "dpo": "beta"}
+from rlhf_lib.experiments.__main__ import output
 
 
 class Point(NamedTuple):
@@ -31,7 +30,7 @@ class Point(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"sweep-{self.policy}-{LABELS[self.policy]}{self.coefficient:.12g}-seed{self.seed}"
+        return f"sweep-{self.policy}-{METHODS[self.policy].coefficient_label}{self.coefficient:.12g}-seed{self.seed}"
 
     @property
     def params(self) -> dict[str, float | int]:
@@ -93,15 +92,15 @@ def _numbers(kind: type) -> Callable[[str], list[Any]]:
 def main() -> None:
     """Queue the experiments of a sweep."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.experiments.sweep", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--ppo", type=_numbers(float), default=[], help="values of ppo.kl_coef, with commas between")
-    parser.add_argument("--dpo", type=_numbers(float), default=[], help="values of dpo.beta")
-    parser.add_argument("--seeds", type=_numbers(int), default=[0], help="seeds of ppo and dpo")
+    for method, key in COEFFICIENTS.items():
+        about = f"values of {method}.{key}, with commas between"
+        parser.add_argument(f"--{method}", type=_numbers(float), default=[], metavar="VALUES", help=about)
+    parser.add_argument("--seeds", type=_numbers(int), default=[0], help="the methods' seeds")
     arguments = parser.parse_args()
-    swept = points({"ppo": arguments.ppo, "dpo": arguments.dpo}, arguments.seeds)
+    swept = points({method: getattr(arguments, method) for method in METHODS}, arguments.seeds)
     if not swept:
-        raise SystemExit(
-            "nothing to sweep: give values of ppo.kl_coef (--ppo), of dpo.beta (--dpo), and seeds (--seeds)"
-        )
+        values = ", ".join(f"of {method}.{key} (--{method})" for method, key in COEFFICIENTS.items())
+        raise SystemExit(f"nothing to sweep: give values {values}, and seeds (--seeds)")
     there = existing()
     check_workspace(sorted({point.policy for point in swept}))
     for point in swept:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.policies import TRAINERS
 from rlhf_lib.scoring.source import parse
 
-LAUNCHED = ("sft", "reward", "judge", "reference", "dpo", "ppo", "evaluate", "best_of_n", "overoptimisation")
+LAUNCHED = (*TRAINERS, "reference", "evaluate", "best_of_n", "overoptimisation")
 READERS = ("load", "prepare", "base", "negatives", "llm_judge")
 STAGES = (*READERS, *LAUNCHED)
-OUTS = (paths.BASE, paths.SFT, paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO)  # DVC watches those that are deps
+OUTS = (paths.BASE, *map(paths.model, TRAINERS))  # DVC watches those that are deps
 # The param of each of these stages that names a model, or a tokenizer.
 MODELS = {
     "prepare": "tokenizer_name_or_path",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from rlhf_lib.common.schema import POLICIES, Above, AtLeast, AtMost, Count, NewTokens, NotEmpty
+from rlhf_lib.common.policies import POLICIES
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NewTokens, NotEmpty
 
 Price = Annotated[float, AtLeast(0)]
 

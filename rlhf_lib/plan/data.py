@@ -10,6 +10,7 @@ from typing import Any
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.fitting import spread_sample
+from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.data.lengths import ANSWERS, ROWS, Lengths, measure
 
@@ -27,7 +28,6 @@ BOUNDED = ("sft_train", "reward_train", "groups_train", "judge_train", "preferen
 # bound the lengths
 ASSUMED_ROWS = 1000
 SAMPLE = 2000  # rows of a file whose tokens are counted
-POLICIES = ("sft", "ppo", "dpo")  # that are evaluated
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.policies import TRAINERS
 from rlhf_lib.data.lengths import Lengths
 from rlhf_lib.plan import memory, phases, shapes, speed
 from rlhf_lib.plan.data import VALIDATION, data_of, rows_in, validation_tokens
@@ -17,7 +18,6 @@ from rlhf_lib.plan.phases import Phase, ppo_batch
 from rlhf_lib.scoring.source import parse
 from rlhf_lib.training.memory import Compute, ForwardPass, ModelShape, wants_checkpointing
 
-STAGES = ("sft", "reward", "judge", "dpo", "ppo")  # that train
 PAIRS = ("reward", "judge", "dpo")
 
 
@@ -254,5 +254,5 @@ def plans(sections: Mapping[str, Any], length: Lengths, device: Device | None = 
     """
     device = device or Device.here()
     run = Run(sections, shapes.base_config(sections["base"]), device, device.compute(sections["compute"]), length)
-    trainers = [plan_trainer(stage, run) for stage in STAGES if stage != "ppo"]
-    return [plan.in_process(device.kind) for plan in (*trainers, plan_ppo(run), *plan_readers(run))]
+    trainers = [plan_ppo(run) if stage == "ppo" else plan_trainer(stage, run) for stage in TRAINERS]
+    return [plan.in_process(device.kind) for plan in (*trainers, *plan_readers(run))]

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from rlhf_lib.common.policies import POLICIES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# (on light, on dark) of everything that is drawn; the policies' are those of Okabe and Ito, which people with any
-# colour vision tell apart, lightened on dark.
+# (on light, on dark) of everything that is drawn
 PALETTE = {
     "ink": ("#1f2328", "#e6e8eb"),
     "muted": ("#626a73", "#9aa4af"),
     "line": ("#d5dae0", "#3a424c"),
-    "sft": ("#767676", "#a8a8a8"),
-    "ppo": ("#d55e00", "#ff8b3d"),
-    "dpo": ("#0072b2", "#56b4e9"),
+    **{name: policy.colours for name, policy in POLICIES.items()},
     "best_of_n": ("#009e73", "#2fc79b"),
     "chosen": ("#cc79a7", "#e39cc5"),
     "reward": ("#d55e00", "#ff8b3d"),  # PPO's, which learns from it
@@ -31,7 +30,9 @@ PALETTE = {
     "gold": ("#b38600", "#f0c437"),
 }
 COLOURS = {name: light for name, (light, _) in PALETTE.items()}
-MARKERS = {"sft": "o", "ppo": "s", "dpo": "^", "best_of_n": "D", "reward": "s", "judge": "o", "gold": "D"}
+MARKERS = {name: policy.marker for name, policy in POLICIES.items()}
+MARKERS |= {"best_of_n": "D", "chosen": "X", "reward": "s", "judge": "o", "gold": "D"}
+SIGNS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "X": "✖", "v": "▼", "P": "✚", "*": "★"}  # the markers as text
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 8.5,

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from rlhf_lib.common.policies import LABELS
 from rlhf_lib.report.drawing import COLOURS, DOUBLE, MARKERS, NARROW, Panel
 from rlhf_lib.report.inputs import Curve, Inputs, error, is_number
 from rlhf_lib.report.tables import SCORER_LABELS, first_number
-from rlhf_lib.report.verdict import LABELS, best_of_n_points, mode_label
+from rlhf_lib.report.verdict import best_of_n_points, mode_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from rlhf_lib.common import left_out, paths
+from rlhf_lib.common.policies import POLICIES, TRAINERS
 from rlhf_lib.common.rows import read_jsonl
-from rlhf_lib.common.schema import PARAMS_FILE, POLICIES
+from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.evaluation.samples import DATASET, mode_name
 from rlhf_lib.models import contract
@@ -21,7 +22,6 @@ Metrics = Mapping[str, Any]
 Sample = dict[str, Any]
 Curve = list[dict[str, float | None]]
 
-TRAINED = ("sft", "reward", "judge", "dpo", "ppo")  # the stages that write curves
 PARTS = ("train", "eval")
 SCORERS = ("reward", "judge")
 LOCK = Path("dvc.lock")
@@ -92,7 +92,7 @@ def load() -> Inputs:
     """The inputs in the working directory; a `SystemExit` of one line for a broken file or one of other params."""
     params = load_yaml(PARAMS_FILE)
     modes = [mode_name(temperature) for temperature in params["evaluate"]["temperatures"]]
-    summaries = {stage: paths.summary(stage) for stage in TRAINED} | {"best_of_n": paths.evaluation("best_of_n")}
+    summaries = {stage: paths.summary(stage) for stage in TRAINERS} | {"best_of_n": paths.evaluation("best_of_n")}
     return Inputs(
         params=params,
         modes=modes,
@@ -100,7 +100,7 @@ def load() -> Inputs:
         best_of_n=_measured("best_of_n"),
         samples={policy: _samples(policy) for policy in POLICIES if _file(paths.samples(policy))},
         overoptimisation=read_curve(paths.OVEROPTIMISATION),
-        curves={(stage, part): read_curve(paths.curve(stage, part)) for stage in TRAINED for part in PARTS},
+        curves={(stage, part): read_curve(paths.curve(stage, part)) for stage in TRAINERS for part in PARTS},
         reward_models={s: m for s in SCORERS if (m := _json(paths.summary(s)).get(s))},
         scores={s: read_jsonl(path) for s in SCORERS if (path := _file(paths.scores(s)))},
         llm_judge=_json(paths.LLM_JUDGE_METRICS).get("llm_judge", {}),

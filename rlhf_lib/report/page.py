@@ -14,13 +14,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rlhf_lib.common.files import replacing
+from rlhf_lib.common.policies import LABELS, METHODS
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.measure.comparison import order_accuracy
 from rlhf_lib.report import figures, samples, tables
 from rlhf_lib.report.columns import QUALITY, TEXT
-from rlhf_lib.report.drawing import PALETTE, Panel, png, svg
+from rlhf_lib.report.drawing import MARKERS, PALETTE, SIGNS, Panel, png, svg
 from rlhf_lib.report.inputs import SCORERS, Inputs, is_number
-from rlhf_lib.report.verdict import LABELS, mode_label, overoptimisation, verdict
+from rlhf_lib.report.verdict import mode_label, overoptimisation, verdict
 
 HERE = Path(__file__)
 SECTIONS = {
@@ -71,6 +72,8 @@ def _frame(inputs: Inputs) -> dict[str, Any]:
     left_out = set() if tables.llm_judge_table(inputs).rows else {"llm"}
     return {
         "palette": PALETTE,
+        "shapes": {kind: SIGNS[marker] for kind, marker in MARKERS.items()},
+        "compared": f"{', '.join(LABELS[method] for method in METHODS)} and {LABELS['sft']}",
         "css": Markup(HERE.with_suffix(".css").read_text(encoding="utf-8")),
         "page_js": Markup(HERE.with_suffix(".js").read_text(encoding="utf-8")),
         "samples_js": Markup(HERE.with_name("samples.js").read_text(encoding="utf-8")),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 from markupsafe import Markup
 
+from rlhf_lib.common.policies import LABELS, METHODS
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.report.inputs import Inputs, Sample, is_number
-from rlhf_lib.report.verdict import LABELS, mode_label
+from rlhf_lib.report.verdict import mode_label
 
 NUMBERS = {"gold": "true quality", "judge": "judge", "reward": "reward", "kl": "KL", "length": "tokens"}
-MARGINS = [("ppo", "sft"), ("dpo", "sft"), ("ppo", "dpo")]
+MARGINS = [*((method, "sft") for method in METHODS), *combinations(METHODS, 2)]
 
 
 def browser_data(inputs: Inputs, max_prompts: int) -> dict[str, Any]:

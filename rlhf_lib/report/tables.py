@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_lib.common.few import FEW
+from rlhf_lib.common.policies import LABELS
 from rlhf_lib.measure.comparison import by_prompt
 from rlhf_lib.measure.estimates import mean_and_se
 from rlhf_lib.report.columns import (
@@ -24,7 +25,7 @@ from rlhf_lib.report.columns import (
     Column,
 )
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
-from rlhf_lib.report.verdict import LABELS, Difference, comparisons, mode_label, number
+from rlhf_lib.report.verdict import Difference, comparisons, mode_label, number
 
 MISSING = "–"
 
@@ -118,12 +119,12 @@ def dataset_table(inputs: Inputs) -> Table:
 
 
 def difference_table(inputs: Inputs) -> Table:
-    """PPO less DPO in each mode, paired by prompt."""
-    rows = [
-        ("", mode_label(mode), {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))})
-        for mode, keys in comparisons(inputs).items()
-    ]
-    return table(DIFFERENCES, [("", rows)])
+    """One method less another in each mode, paired by prompt; a group for each two."""
+    groups: dict[str, list[tuple[str, str, Metrics]]] = {}
+    for (one, other), mode, keys in comparisons(inputs):
+        numbers = {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))}
+        groups.setdefault(f"{LABELS[one]} − {LABELS[other]}", []).append(("", mode_label(mode), numbers))
+    return table(DIFFERENCES, groups.items())
 
 
 def format_table(inputs: Inputs) -> Table:

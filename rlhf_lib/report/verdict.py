@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from rlhf_lib.common.few import few
+from rlhf_lib.common.policies import LABELS, METHODS
 from rlhf_lib.measure.comparison import paired_difference
 from rlhf_lib.report.inputs import Curve, Inputs, Sample, error
 
@@ -24,7 +25,6 @@ NAMES = {
     "kl": "KL to SFT",
     "length": "length",
 }
-LABELS = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
 
 
 @dataclass(frozen=True)
@@ -76,52 +76,65 @@ def _with(samples: Sequence[Sample], key: str) -> list[Sample]:
     return [sample for sample in samples if sample.get(key) is not None]
 
 
-def comparisons(inputs: Inputs) -> dict[str, dict[str, Difference]]:
-    """PPO less DPO by mode and key, paired by prompt; empty unless both have been evaluated."""
-    if not {"ppo", "dpo"} <= set(inputs.policies):
-        return {}
-    found: dict[str, dict[str, Difference]] = {}
-    for mode in inputs.modes:
-        pairs = {key: difference(inputs.drawn("ppo", mode), inputs.drawn("dpo", mode), key) for key in COMPARED}
-        if differences := {key: pair for key, pair in pairs.items() if pair}:
-            found[mode] = differences
-    return found
+def trained(inputs: Inputs) -> list[str]:
+    """The methods whose policies have been evaluated."""
+    return [method for method in METHODS if method in inputs.policies]
+
+
+def comparisons(inputs: Inputs) -> Iterator[tuple[tuple[str, str], str, dict[str, Difference]]]:
+    """Two methods, a mode, and by key the first less the second, paired by prompt: for all that have been evaluated."""
+    for one, other in combinations(trained(inputs), 2):
+        for mode in inputs.modes:
+            pairs = {key: difference(inputs.drawn(one, mode), inputs.drawn(other, mode), key) for key in COMPARED}
+            if differences := {key: pair for key, pair in pairs.items() if pair}:
+                yield (one, other), mode, differences
 
 
 def comparison_metrics(inputs: Inputs) -> dict[str, Any]:
-    """metrics/comparison.json: {mode: {"ppo_minus_dpo": {key, key_se}}}."""
-    return {
-        mode: {"ppo_minus_dpo": {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))}}
-        for mode, keys in comparisons(inputs).items()
-    }
+    """metrics/comparison.json: {mode: {"ppo_minus_dpo": {key, key_se}}}, and so on for every two methods."""
+    metrics: dict[str, Any] = {}
+    for (one, other), mode, keys in comparisons(inputs):
+        numbers = {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))}
+        metrics.setdefault(mode, {})[f"{one}_minus_{other}"] = numbers
+    return metrics
 
 
 def verdict(inputs: Inputs) -> Verdict:
-    """PPO against DPO, both against SFT and against best-of-n, by the best criterion there is, in the headline mode."""
+    """The methods against each other, SFT and best-of-n, by the best criterion there is, in the headline mode."""
     if not inputs.policies:
         return Verdict("No verdict yet: no policy has been evaluated. Run dvc repro measure@sft.")
     criterion = next((key for key in CRITERIA if inputs.known(key)), None)
-    trained = [policy for policy in inputs.policies if policy != "sft"]
-    if criterion is None and not trained:
-        return Verdict(_headline(inputs, trained, "length"), [_basis(inputs, "length")])
+    methods = trained(inputs)
+    if criterion is None and not methods:
+        return Verdict(_headline(inputs, [], "length"), [_basis(inputs, "length")])
     if criterion is None:
         return Verdict(
             "No verdict: neither true quality nor a judge's score is known, and the training reward is no evidence, "
             "since it is what was optimised."
         )
-    details = [*_against_sft(inputs, trained, criterion), *_against_best_of_n(inputs, trained, criterion)]
-    details += [*_second_opinion(inputs, criterion), _basis(inputs, criterion)]
-    return Verdict(_headline(inputs, trained, criterion), details)
+    ranked = sorted(methods, key=lambda method: inputs.measured(method)[criterion], reverse=True)
+    details = [_compared(inputs, ranked[0], other, criterion) for other in ranked[2:]]
+    details += [*_against_sft(inputs, methods, criterion), *_against_best_of_n(inputs, methods, criterion)]
+    details += [*_second_opinion(inputs, ranked[:2], criterion), _basis(inputs, criterion)]
+    return Verdict(_headline(inputs, ranked, criterion), details)
 
 
-def _headline(inputs: Inputs, trained: Sequence[str], criterion: str) -> str:
-    if len(trained) == 2:
-        return _compared(inputs, "ppo", "dpo", criterion)
-    missing = [policy for policy in ("ppo", "dpo") if policy not in trained]
+def _headline(inputs: Inputs, ranked: Sequence[str], criterion: str) -> str:
+    """The two best methods against each other; one alone against SFT. `ranked`: the best first."""
+    if len(ranked) > 1:
+        one, other = _in_order(ranked[:2])
+        return _compared(inputs, one, other, criterion)
+    missing = [method for method in METHODS if method not in ranked]
     wanting = _wanting(inputs, missing)
-    if not trained or "sft" not in inputs.policies:
+    if not ranked or "sft" not in inputs.policies:
         return f"No verdict{'' if {*missing} <= inputs.left_out.keys() else ' yet'}: {wanting}"
-    return f"{_compared(inputs, trained[0], 'sft', criterion)} {wanting}"
+    return f"{_compared(inputs, ranked[0], 'sft', criterion)} {wanting}"
+
+
+def _in_order(two: Sequence[str]) -> tuple[str, str]:
+    """Two methods in the order in which everything lists them."""
+    one, other = (method for method in METHODS if method in two)
+    return one, other
 
 
 def _wanting(inputs: Inputs, missing: Sequence[str]) -> str:
@@ -149,8 +162,8 @@ def _compared(inputs: Inputs, one: str, other: str, criterion: str) -> str:
     return f"{told}: {NAMES[criterion]} is {means}, a difference of {found} paired by prompt{few(inputs.prompts)}."
 
 
-def _against_sft(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iterator[str]:
-    for policy in trained if "sft" in inputs.policies else ():
+def _against_sft(inputs: Inputs, methods: Sequence[str], criterion: str) -> Iterator[str]:
+    for policy in methods if "sft" in inputs.policies else ():
         measured, found = inputs.measured(policy), difference(inputs.drawn(policy), inputs.drawn("sft"), criterion)
         if found is not None:
             better = f"{LABELS[policy]} is {'better' if found.value > 0 else 'worse'} than SFT"
@@ -159,10 +172,10 @@ def _against_sft(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iter
             yield f"{told} ({found}), at a KL of {kl} nats per response{few(inputs.prompts)}."
 
 
-def _against_best_of_n(inputs: Inputs, trained: Sequence[str], criterion: str) -> Iterator[str]:
+def _against_best_of_n(inputs: Inputs, methods: Sequence[str], criterion: str) -> Iterator[str]:
     points = best_of_n_points(inputs, criterion)
-    if len(points) > 1 and trained:
-        told = "; ".join(f"{LABELS[p]}: {_beside(points, inputs.measured(p), criterion)}" for p in trained)
+    if len(points) > 1 and methods:
+        told = "; ".join(f"{LABELS[m]}: {_beside(points, inputs.measured(m), criterion)}" for m in methods)
         yield f"Against best-of-n of the SFT model at the same KL (between two n, interpolated): {told}."
 
 
@@ -197,15 +210,19 @@ def at_kl(points: Sequence[Point], kl: float) -> tuple[float, float] | None:
     return None
 
 
-def _second_opinion(inputs: Inputs, criterion: str) -> Iterator[str]:
-    """What the judge says where true quality decided."""
-    found = difference(inputs.drawn("ppo"), inputs.drawn("dpo"), "judge") if criterion == "gold" else None
+def _second_opinion(inputs: Inputs, best: Sequence[str], criterion: str) -> Iterator[str]:
+    """What the judge says of the two best methods where true quality decided."""
+    if criterion != "gold" or len(best) < 2:
+        return
+    one, other = _in_order(best)
+    found = difference(inputs.drawn(one), inputs.drawn(other), "judge")
     if found is None:
         return
     if not found.clear:
-        yield f"The judge sees no difference between PPO and DPO ({found})."
+        yield f"The judge sees no difference between {LABELS[one]} and {LABELS[other]} ({found})."
     else:
-        yield f"The judge prefers {'PPO' if found.value > 0 else 'DPO'} (PPO − DPO: {found})."
+        preferred = LABELS[one if found.value > 0 else other]
+        yield f"The judge prefers {preferred} ({LABELS[one]} − {LABELS[other]}: {found})."
 
 
 def _basis(inputs: Inputs, criterion: str) -> str:

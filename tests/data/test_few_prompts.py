@@ -57,6 +57,20 @@ def test_prompts_without_a_pair_are_not_moved_where_pairs_are_wanted():
     assert all(pair["score_chosen"] == 8.0 for pair in done.files["judge_validation"])
 
 
+@pytest.mark.parametrize("bad", [("no", 0.0), ("yes", 0.0)])
+def test_rejected_answers_alone_are_not_moved_where_answers_to_learn_from_are_wanted(bad):
+    labelled = replace(LOCAL, sft_share=0.01, preference_share=0.83, test_share=0.0, min_score_gap=0.0)
+    useless, useful = questions(30, bad, start=100), questions(3, ("good", 1.0), ("bad", 0.0))
+    done = run([*useless, *useful], labelled, source(labels=True))
+    assert {record["completion"][0]["content"] for record in done.files["sft_train"]} == {"good"}
+
+
+def test_an_answer_without_a_score_is_learnt_from_beside_one_with_too_low_a_score():
+    strict = replace(LOCAL, sft_responses="above_score", sft_min_score=7.0)
+    done = run(questions(7, ("low", 2.0), ("written", None)), strict)
+    assert {record["completion"][0]["content"] for record in done.files["sft_train"]} == {"written"}
+
+
 @given(st.integers(7, 40), st.integers(0, 50), st.randoms(use_true_random=False))
 def test_which_prompts_move_depends_on_no_order(count, seed, shuffler):
     given_rows = questions(count)

@@ -11,6 +11,7 @@ from project import DEMO, ROOT
 from transformers import GPT2Config
 
 from rlhf_lib.check.sections import SECTIONS, valid_sections
+from rlhf_lib.common.policies import TRAINERS
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import check
 from rlhf_lib.common.yaml import ParamsError, load_yaml
@@ -164,7 +165,7 @@ def test_the_plan_of_the_demo(project):
     said = plan_of_the_project()
     lines = said.splitlines()
     assert all(len(line) <= 120 for line in lines)
-    assert [line.split()[0] for line in lines[4:11]] == [*estimate.STAGES, "reference", "evaluate"]
+    assert [line.split()[0] for line in lines[4:11]] == [*TRAINERS, "reference", "evaluate"]
     assert "No data yet" in said and "does not fit" not in said
 
 
@@ -185,7 +186,7 @@ def test_a_critic_of_its_own_adds_its_own_flops_and_takes_none_away(project):
 
 
 def test_each_stage_that_does_not_fit_is_one_line_that_says_what_to_change(project):
-    planned = plans(load_yaml(project / "params.yaml"))[:4]  # reward and judge take the same
+    planned = plans(load_yaml(project / "params.yaml"))[:3]  # reward and judge take the same
     found = plan.warnings(planned, max(p.parts.total for p in planned) - 1)
     assert len(found) == 2 and "does not fit" in found[0] and "per_device_train_batch_size" in found[0]
     assert plan.warnings(planned, 1e15) == []

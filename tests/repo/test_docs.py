@@ -14,7 +14,7 @@ import pytest
 from doc_pages import PAGES, blocks, prose
 from project import ROOT
 
-from rlhf_lib.common.schema import POLICIES
+from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.yaml import load_yaml
 
 README_LINES = 220

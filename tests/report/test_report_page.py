@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from report_project import NASTY_SHOWN, make_nasty, make_project, run_report
 
+from rlhf_lib.common.policies import TRAINERS
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.report import drawing, figures, inputs, page, samples
 from rlhf_lib.report.drawing import COLOURS, svg
@@ -161,7 +162,7 @@ def test_what_has_not_been_run_is_said(tmp_path, monkeypatch, policies):
         (tmp_path / name).unlink()
     for name in ("metrics/llm_judge.json", "metrics/data.json", "data/scores/judge.jsonl", "dvc.lock"):
         (tmp_path / name).unlink()
-    for stage in inputs.TRAINED:
+    for stage in TRAINERS:
         shutil.rmtree(tmp_path / f"metrics/{stage}")
     monkeypatch.chdir(tmp_path)
     found = inputs.load()

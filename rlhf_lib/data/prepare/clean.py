@@ -35,6 +35,7 @@ class Cleaned:
     truncated: list[str] = field(default_factory=list)  # "prompt" or "response", for each text that was cut
     test: bool = False  # whether upstream has it in a test split
     answers: bool = False  # whether it has any
+    unscored: bool = False  # whether it has one without a score
     scores: tuple[float, float] | None = None  # the least and the greatest
     key: bytes = b""  # equal for prompts that count as the same
     columns: bytes = b""  # equal for rows of which reward functions get the same; empty where that is nothing
@@ -67,6 +68,7 @@ def clean(row: Row, params: PrepareParams) -> Cleaned:
             cleaned.row = {**row, "prompt": prompt, "responses": responses}
             cleaned.test = row["split"] == "test"
             cleaned.answers = bool(responses)
+            cleaned.unscored = any(response["score"] is None for response in responses)
             scores = [response["score"] for response in responses if response["score"] is not None]
             cleaned.scores = (min(scores), max(scores)) if scores else None
             normalised = normalise(prompt)

@@ -36,6 +36,7 @@ class Entry:
     key: bytes
     scores: tuple[float, float] | None  # the least and the greatest
     answers: bool = False  # whether it has any
+    unscored: bool = False  # whether it has one without a score
     columns: bytes = b""  # equal for rows of which reward functions get the same; empty where that is nothing
     asked: bytes = b""  # equal for prompts of the same letters; empty where the source has no columns for functions
     roles: Sequence[Role] = ()  # of its source, less those that an earlier source has for the same prompt

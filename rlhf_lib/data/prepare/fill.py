@@ -75,6 +75,10 @@ def _has_records(entry: Entry, use: Use, params: PrepareParams) -> bool:
     if use == "prompts":
         return True
     if use == "sft":
-        low = params.sft_min_score if params.sft_responses == "above_score" and not entry.source.labels else None
-        return entry.answers and (low is None or entry.scores is None or entry.scores[1] >= low)
+        if entry.unscored or entry.scores is None:
+            return entry.answers
+        if entry.source.labels:  # of 1 and 0; what was rejected is nothing to learn from
+            return any(entry.scores)
+        low = params.sft_min_score if params.sft_responses == "above_score" else None
+        return low is None or entry.scores[1] >= low
     return entry.scores is not None and is_pair(entry.scores[1], entry.scores[0], pair_rule(entry.source, params))

@@ -107,6 +107,7 @@ def clean_rows(
             key=item.key,
             scores=item.scores,
             answers=item.answers,
+            unscored=item.unscored,
             columns=item.columns,
             asked=item.asked,
             signature=item.signature,

@@ -8,11 +8,12 @@ from typing import Any
 
 from rlhf_lib.common.few import FEW
 from rlhf_lib.common.left_out import NOTHING_GIVES
+from rlhf_lib.common.policies import POLICIES, TRAINERS
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES
 from rlhf_lib.data.prepare.roles import OF_FILE, split_of_file, split_shares, uses
 
-STAGES = {"sft": "sft", "reward": "reward", "judge": "judge", "preference": "dpo", "prompts": "ppo"}  # by file
+LEARNS_FROM = {"reward": "reward", "judge": "judge"} | {name: policy.learns_from for name, policy in POLICIES.items()}
 
 Report = Mapping[str, Any]  # metrics/data.json
 
@@ -40,7 +41,8 @@ def remarks(report: Report) -> Iterator[str]:
             "(columns_differ in data/rejected.jsonl)"
         )
     idle: dict[str, list[str]] = {}
-    for file, stage in STAGES.items():
+    for stage in TRAINERS:
+        file = LEARNS_FROM[stage]
         if f"{file}_train" not in names:
             idle.setdefault(NOTHING_GIVES[file], []).append(stage)
     if idle:

@@ -106,6 +106,7 @@ def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
             leader.columns = leader.columns or entry.columns
             leader.merged.append(entry)
             leader.answers |= entry.answers
+            leader.unscored |= entry.unscored
             leader.scores = spread(leader.scores, entry.scores)
     return [entry for of_prompt in first.values() for entry in of_prompt]
 

@@ -1,0 +1,34 @@
+"""The policies that are made and compared: all that the code needs to know of one, but for how it is trained.
+
+A policy is what the stage of its name makes: its params are the section of that name, its model is models/<name>. The
+table's order is that of the comparison. dvc.yaml cannot read it: tests/repo/test_policies.py names the lines that it
+lacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a policy is called and drawn, and which param holds it near the SFT model."""
+
+    label: str  # as people write it
+    colours: tuple[str, str]  # on a light ground and on a dark one
+    marker: str  # matplotlib's
+    learns_from: str  # the files of data/splits, <this>_train, without whose rows its stage leaves itself out
+    coefficient: str = ""  # the param of its section that a sweep varies; the SFT model has none
+    coefficient_label: str = ""  # what that is called in the names of experiments
+
+
+# The colours are those of Okabe and Ito, which people with any colour vision tell apart, lightened on dark.
+POLICIES = {
+    "sft": Policy("SFT", ("#767676", "#a8a8a8"), "o", "sft"),
+    "ppo": Policy("PPO", ("#d55e00", "#ff8b3d"), "s", "prompts", "kl_coef", "kl"),
+    "dpo": Policy("DPO", ("#0072b2", "#56b4e9"), "^", "preference", "beta", "beta"),
+}
+METHODS = {name: policy for name, policy in POLICIES.items() if policy.coefficient}  # what the SFT model is aligned by
+LABELS = {name: policy.label for name, policy in POLICIES.items()}
+COEFFICIENTS = {name: policy.coefficient for name, policy in METHODS.items()}
+TRAINERS = ("sft", "reward", "judge", *METHODS)  # the stages that train, and write curves
