@@ -16,13 +16,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from benchmarks.ppo.cases import CASES, Case
 from rlhf_lib.training.checkpoint import CheckpointDir
-
-if TYPE_CHECKING:
-    from benchmarks.arithmetic import Arithmetic
 
 THREADS = 1
 ON_GPU = os.environ.get("BENCHMARK_ON_GPU") == "1"  # set by `python -m benchmarks.gpu ppo`
@@ -57,6 +54,14 @@ def task() -> Task:
     asked = arguments(CASES)
     case = CASES[asked.case]
     return Task(case.quick() if asked.quick else case, asked.updates, asked.models)
+
+
+class Arithmetic(Protocol):
+    """What else is measured of each update, outside its clocks: benchmarks/arithmetic.py."""
+
+    def begin(self, is_warm_up: bool) -> None: ...
+
+    def measured(self) -> dict[str, Any]: ...
 
 
 class Turns:

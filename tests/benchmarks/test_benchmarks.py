@@ -67,6 +67,29 @@ def test_a_side_is_medians_over_its_updates_and_its_last_peak():
     }
 
 
+def test_what_part_of_the_peak_is_reached_is_a_median_over_updates_each_with_its_own_peak():
+    peer = [update(seconds) for seconds in (30.0, 20.0, 40.0)]
+    ours = [{**update(10.0), "peak_gflops": peak} for peak in (100.0, 50.0, 80.0)]
+    measured = results.arithmetic(400.0, peer, ours)
+    assert measured == {"gflop": 400.0, "peak_gflops": 80.0, "peak_share": 0.5, "ratio_bound": 7.5}
+
+
+def test_products_of_the_warm_up_are_counted_and_those_of_its_backward_pass_too(monkeypatch):
+    import torch
+
+    from benchmarks import arithmetic
+
+    monkeypatch.setattr(arithmetic, "SIDE", 64)
+    monkeypatch.setattr(arithmetic, "SECONDS", 0.0)
+    measured = arithmetic.Arithmetic("bf16")
+    measured.begin(is_warm_up=True)
+    weight = torch.ones(30, 20, requires_grad=True)
+    (torch.ones(10, 30) @ weight).sum().backward()
+    assert measured.measured()["gflop"] == 2 * (2 * 10 * 30 * 20) / 1e9
+    measured.begin(is_warm_up=False)
+    assert [*measured.measured()] == ["peak_gflops"]
+
+
 def test_response_tokens_end_with_the_first_eos():
     assert peer_ppo.response_tokens([[5, 6, 7], [5, 1, 0], [1, 1, 1]], eos_id=1) == 3 + 2 + 1
 
@@ -122,11 +145,12 @@ def test_cases_in_bf16_are_left_out_where_it_is_emulated():
 def test_table_has_a_row_a_case():
     case = {
         **results.compare([update(6.0, 200.0)], [update(3.0, 50.0)]),
+        **results.arithmetic(120.0, [update(6.0)], [{**update(3.0), "peak_gflops": 80.0}]),
         "peer": results.side({}, [update(6.0, 200.0)]),
         "ours": results.side({}, [update(3.0, 50.0)]),
     }
     lines = results.table({"cases": {"fp32": case}}).splitlines()
-    assert lines[2] == "| fp32 | 6 | 3 | 2.00 (2.00–2.00) | 30 | 30 | 200 | 50 | 0.25 |"
+    assert lines[2] == "| fp32 | 6 | 3 | 2.00 (2.00–2.00) | 4.00 | 0.50 | 30 | 30 | 200 | 50 | 0.25 |"
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -226,10 +250,10 @@ def test_our_worker_reports_a_warm_up_and_an_update(models):
     start, *updates = map(json.loads, done.stdout.splitlines())
     assert start["settings"]["critic"] == "separate"
     assert set(start["versions"]) == {"torch", "transformers", "accelerate"}
-    assert len(updates) == 2
+    assert ["gflop" in one for one in updates] == [True, False]
     for one in updates:
         assert 8 <= one["response_tokens"] <= 64
-        assert one["peak_mb"] > 0
+        assert one["peak_mb"] > 0 and one["peak_gflops"] > 0
         assert sum(one["phases"].values()) == pytest.approx(one["cpu_seconds"])
         assert all(seconds > 0 for seconds in one["phases"].values())
     assert not (models / "checkpoints").exists() or not any((models / "checkpoints").iterdir())

@@ -18,7 +18,8 @@ from benchmarks.trainers.worker import TrainerTask
 
 
 def turn(seconds, losses, peak=100.0):
-    return {"cpu_seconds": seconds, "wall_seconds": seconds, "peak_mb": peak, "losses": losses}
+    arithmetic = {"peak_gflops": 100.0, "gflop": 120.0}
+    return {"cpu_seconds": seconds, "wall_seconds": seconds, "peak_mb": peak, "losses": losses, **arithmetic}
 
 
 # ---- Statistics
@@ -29,6 +30,7 @@ def test_the_warm_up_counts_for_the_losses_and_not_for_the_time():
     ours = ({}, [turn(90.0, [5.5], 400.0), turn(2.0, [4.25], 50.0)])
     case = trainers.summary(CASES["tiny"], 120, peer, ours)
     assert (case["ratio"], case["pairs"], case["memory_ratio"]) == (3.0, 1, 0.5)
+    assert (case["gflop"], case["peak_share"], case["ratio_bound"]) == (120.0, 0.6, 5.0)
     assert (case["loss_difference_largest"], case["loss_difference_mean"], case["loss_range"]) == (0.5, 0.375, 1.0)
     assert (case["peer"]["tokens_per_second"], case["ours"]["tokens_per_second"]) == (20.0, 60.0)
     assert case["ours"]["losses"] == [5.5, 4.25]
