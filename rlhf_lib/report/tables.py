@@ -11,6 +11,7 @@ from rlhf_lib.common.few import FEW
 from rlhf_lib.measure.comparison import by_prompt
 from rlhf_lib.measure.estimates import mean_and_se
 from rlhf_lib.report.columns import (
+    AT_EQUAL_LENGTH,
     DATASET_COLUMNS,
     DIFFERENCES,
     EOS,
@@ -24,7 +25,7 @@ from rlhf_lib.report.columns import (
     Column,
 )
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
-from rlhf_lib.report.verdict import LABELS, Difference, comparisons, mode_label, number
+from rlhf_lib.report.verdict import LABELS, Difference, comparison_metrics, mode_label, number
 
 MISSING = "–"
 
@@ -118,10 +119,10 @@ def dataset_table(inputs: Inputs) -> Table:
 
 
 def difference_table(inputs: Inputs) -> Table:
-    """PPO less DPO in each mode, paired by prompt."""
+    """PPO less DPO in each mode, paired by prompt, and PPO's wins over DPO."""
     rows = [
-        ("", mode_label(mode), {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))})
-        for mode, keys in comparisons(inputs).items()
+        ("", mode_label(mode), {**numbers["ppo_minus_dpo"], **numbers.get("ppo_over_dpo", {})})
+        for mode, numbers in comparison_metrics(inputs).items()
     ]
     return table(DIFFERENCES, [("", rows)])
 
@@ -174,6 +175,7 @@ def source_table(inputs: Inputs) -> Table:
 
 LLM_COLUMNS = [
     Column("win_rate", "win rate of the first", 3, "", "ties and verdicts that change with the order count half"),
+    Column("lc_win_rate", "at equal length", 3, "", f"the win rate, {AT_EQUAL_LENGTH}"),
     Column("wins", "wins", 0),
     Column("ties", "ties", 0),
     Column("losses", "losses", 0),

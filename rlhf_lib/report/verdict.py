@@ -10,6 +10,7 @@ from typing import Any
 
 from rlhf_lib.common.few import few
 from rlhf_lib.measure.comparison import paired_difference
+from rlhf_lib.report.head_to_head import judged
 from rlhf_lib.report.inputs import Curve, Inputs, Sample, error
 
 Point = tuple[float, float, float]  # KL, mean, standard error
@@ -89,9 +90,11 @@ def comparisons(inputs: Inputs) -> dict[str, dict[str, Difference]]:
 
 
 def comparison_metrics(inputs: Inputs) -> dict[str, Any]:
-    """metrics/comparison.json: {mode: {"ppo_minus_dpo": {key, key_se}}}."""
+    """metrics/comparison.json: {mode: {"ppo_minus_dpo": {key, key_se}, "ppo_over_dpo": win rates by the judge}}."""
+    over = judged(inputs, "ppo", "dpo")
     return {
         mode: {"ppo_minus_dpo": {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))}}
+        | ({"ppo_over_dpo": over[mode]} if mode in over else {})
         for mode, keys in comparisons(inputs).items()
     }
 
