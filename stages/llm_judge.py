@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from rlhf_lib.common import left_out, paths, running
+from rlhf_lib.common import few, left_out, paths, running
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 from rlhf_lib.common.schema import read
@@ -37,6 +37,7 @@ def judged(params: LLMJudgeParams) -> tuple[list[dict[str, Any]], dict[str, Any]
         comparison: llm_judge.summary([row for row in rows if row["comparison"] == comparison])
         for comparison in comparisons
     }
+    few.tell("llm_judge", test=({"prompt": pair.prompt} for pair in pairs))
     return rows, {**metrics, **llm_judge.totals(replies, params.prompt_price, params.completion_price)}
 
 

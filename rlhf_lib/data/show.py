@@ -22,7 +22,7 @@ from rlhf_lib.common.rows import stream_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.data import lengths
+from rlhf_lib.data import lengths, taught
 from rlhf_lib.data.prepare import sizes
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES
@@ -30,6 +30,7 @@ from rlhf_lib.models import contract
 
 SPLITS = Path("data/splits")
 METRICS = Path("metrics/data.json")
+ROWS = Path("data/raw/rows.jsonl")
 WIDTH = 100
 SHOWN = ("sft_train", "preference_train", "test")  # the splits of which an example is shown by default
 
@@ -126,8 +127,12 @@ def main() -> None:
     print(f"{'split':22}{'source':30}{'rows':>8}" + f"{'median':>10}{'95 %':>8}" * 2 + f"{'median':>9}{'range':>12}")
     examples: dict[tuple[str, str], str] = {}
     measured: dict[str, dict[str, array[int]]] = {}
+    pairs = {name: taught.Pairs() for name in taught.SPLITS}
     for name in arguments.split or FILES:
-        columns = describe(tqdm(stream_jsonl(SPLITS / f"{name}.jsonl"), desc=name, leave=False, disable=None), length)
+        records = _streamed(SPLITS / f"{name}.jsonl", name)
+        if name in taught.SPLITS:
+            records = pairs[name].counted(records)
+        columns = describe(records, length)
         if columns:
             print(*table(name, columns), sep="\n")
             of_all = total(columns)
@@ -145,7 +150,15 @@ def main() -> None:
         print("\nThe model (models/base/contract.json):")
         print(*(f"  {part:24}{told}" for part, told in known.told()), sep="\n")
     print("", *lengths.told(sections, measured, length.around()), sep="\n")
+    places = {} if arguments.split or not ROWS.is_file() else taught.first_won(_streamed(ROWS, "rows"))
+    if lines := list(taught.told(pairs, places)):
+        print("", *lines, sep="\n")
     print("", *sizes_told(metrics, sections["prepare"]), sep="\n")
+
+
+def _streamed(file: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The rows of a file, with a bar where there is a terminal."""
+    return iter(tqdm(stream_jsonl(file), desc=name, leave=False, disable=None))
 
 
 def _line(name: str, source: str, column: Column) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from rlhf_lib.common.rows import Message
 from rlhf_lib.llm_judge.protocol import Reply
 from rlhf_lib.measure.estimates import mean_and_se
+from rlhf_lib.measure.length_control import Match, controlled
 
 INSTRUCTIONS = """\
 You compare two answers, A and B, to the same conversation, by this rubric:
@@ -165,7 +166,8 @@ def row(pair: Pair, replies: Sequence[Reply]) -> dict[str, Any]:
     """The line of data/llm_judge.jsonl for a pair and the replies in both orders; none where the answers are identical.
 
     `verdict_swapped` is what the judge said with the answers swapped: A there is the second policy's answer. `result`
-    is first, second, tie, inconsistent (the two orders disagree) or None (a reply without a verdict).
+    is first, second, tie, inconsistent (the two orders disagree) or None (a reply without a verdict). `characters`
+    are the lengths of the two policies' answers.
     """
     read = [None if reply.refused else verdict(reply.text) for reply in replies] or ["tie", "tie"]
     refused = sum(reply.refused for reply in replies)
@@ -177,6 +179,7 @@ def row(pair: Pair, replies: Sequence[Reply]) -> dict[str, Any]:
         "verdict_swapped": read[1],
         "result": _result(read[0], read[1]),
         "identical": pair.identical,
+        "characters": [len(pair.first), len(pair.second)],
         "unparsed": read.count(None) - refused,
         "refused": refused,
         "replies": [reply.text for reply in replies],
@@ -193,19 +196,29 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The numbers of one comparison, from its rows.
 
     win_rate: of the first policy, a tie or an inconsistent pair as half, over the prompts that have a result; its
-    error is over prompts. position_agreement: share of the pairs whose two verdicts agree, of those that were asked
-    and have both. a_share: share of A among the verdicts A and B; 0.5 for a judge without a liking for a position.
-    unparsed, refused: replies.
+    error is over prompts. lc_win_rate: what it would be, were both answers of each pair equally long
+    (rlhf_lib/measure/length_control.py). position_agreement: share of the pairs whose two verdicts agree, of those that
+    were asked and have both. a_share: share of A among the verdicts A and B; 0.5 for a judge without a liking for a
+    position. unparsed, refused: replies.
     """
     results = [row["result"] for row in rows]
     values = [_WORTH[result] for result in results if result is not None]
     asked = [row["result"] != "inconsistent" for row in rows if row["result"] and not row["identical"]]
     said = [row[key] for row in rows for key in ("verdict", "verdict_swapped") if row[key] in ("A", "B")]
     win_rate, error = mean_and_se(values)
+    lc_win_rate, lc_error = controlled(
+        [
+            Match(row["id"], _WORTH[row["result"]], row["characters"][0] - row["characters"][1])
+            for row in rows
+            if row["result"] is not None
+        ]
+    )
     return {
         "prompts": len(rows),
         "win_rate": win_rate,
         "win_rate_se": error,
+        "lc_win_rate": lc_win_rate,
+        "lc_win_rate_se": lc_error,
         "wins": results.count("first"),
         "ties": results.count("tie") + results.count("inconsistent"),
         "losses": results.count("second"),

@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from rlhf_lib.evaluation.samples import Sample
-from rlhf_lib.measure.comparison import group_by_prompt
-from rlhf_lib.measure.estimates import mean_and_se
+from rlhf_lib.measure import length_control
+from rlhf_lib.measure.comparison import Opponents, group_by_prompt
+from rlhf_lib.measure.estimates import Estimate, mean_and_se
 from rlhf_lib.measure.policy_metrics import Value, chosen_responses, measures, of_prompt, with_errors
 
 
@@ -45,14 +46,11 @@ def best_of_n_metrics(
     sft = partial(of_prompt, group_by_prompt(baseline))
     values = measures(candidates, sft, partial(of_prompt, chosen_responses(dataset)))
     prompts = list(group_by_prompt(candidates).values())
-    return {
-        f"n{n}": {
-            "n": n,
-            "kl_bound": kl_bound(n),
-            **with_errors({name: mean_and_se(expected(prompts, n, value)) for name, value in values.items()}),
-        }
-        for n in sizes
-    }
+    found = {n: {name: mean_and_se(expected(prompts, n, value)) for name, value in values.items()} for n in sizes}
+    if "judge" in values:
+        for n in sizes:
+            found[n]["judge_lc_win_rate"] = lc_win_rate(prompts, n, sft)
+    return {f"n{n}": {"n": n, "kl_bound": kl_bound(n), **with_errors(found[n])} for n in sizes}
 
 
 def expected(prompts: Sequence[Sequence[Sample]], n: int, value: Value) -> list[float]:
@@ -63,3 +61,13 @@ def expected(prompts: Sequence[Sequence[Sample]], n: int, value: Value) -> list[
         if len(values) == len(candidates):
             found.append(fmean(values, subsets([candidate["reward"] for candidate in candidates], n)))
     return found
+
+
+def lc_win_rate(prompts: Sequence[Sequence[Sample]], n: int, sft: Opponents) -> Estimate:
+    """The judge's length-controlled win rate of the best of n of each prompt's candidates over the SFT model's samples,
+    each candidate with the weight that it has in `expected`."""
+    matches = []
+    for candidates in prompts:
+        shares = subsets([candidate["reward"] for candidate in candidates], n)
+        matches += length_control.matches(candidates, sft, "judge", shares)
+    return length_control.controlled(matches)

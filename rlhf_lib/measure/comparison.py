@@ -10,6 +10,8 @@ from statistics import fmean
 from rlhf_lib.evaluation.samples import Sample
 from rlhf_lib.measure.estimates import Estimate, mean_and_se
 
+Opponents = Callable[[Sample], Sequence[Sample]]  # the samples that one is compared with; none: nothing is said of it
+
 
 def group_by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     """The samples of each prompt's id, prompts in order of first appearance."""
@@ -17,6 +19,12 @@ def group_by_prompt(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     for sample in samples:
         grouped[sample["id"]].append(sample)
     return grouped
+
+
+def same_draw(samples: Iterable[Sample]) -> Opponents:
+    """The one of `samples` that has the prompt and the draw of another sample."""
+    found = {(sample["id"], sample["draw"]): [sample] for sample in samples}
+    return lambda sample: found.get((sample["id"], sample["draw"]), [])
 
 
 def by_prompt(samples: Iterable[Sample], value: Callable[[Sample], float | None]) -> list[float]:

@@ -12,13 +12,12 @@ import numpy as np
 
 from rlhf_lib.common.few import FEW
 from rlhf_lib.evaluation.samples import DATASET, Sample, in_mode
-from rlhf_lib.measure import estimates, text_metrics
-from rlhf_lib.measure.comparison import by_prompt, group_by_prompt, ordered_pairs, wins
+from rlhf_lib.measure import estimates, length_control, text_metrics
+from rlhf_lib.measure.comparison import Opponents, by_prompt, group_by_prompt, ordered_pairs, same_draw, wins
 from rlhf_lib.measure.estimates import Estimate, mean_and_se
 from rlhf_lib.measure.self_bleu import self_bleu
 
 Value = Callable[[Sample], float | None]
-Opponents = Callable[[Sample], Sequence[Sample]]  # the samples that one is compared with; none: nothing is said of it
 
 
 def policy_metrics(
@@ -35,11 +34,13 @@ def summary(samples: Sequence[Sample], baseline: Sequence[Sample], dataset: Sequ
 
     `baseline` are the SFT model's samples of the same prompts and draws, and `dataset` the dataset's own responses.
     """
-    sft = {(sample["id"], sample["draw"]): sample for sample in baseline}
+    sft = same_draw(baseline)
     chosen = chosen_responses(dataset)
-    values = measures(samples, lambda s: [sft[s["id"], s["draw"]]], partial(of_prompt, chosen))
+    values = measures(samples, sft, partial(of_prompt, chosen))
     values["kl"] = lambda s: s["logprob"] - s["ref_logprob"]
     found = {name: mean_and_se(by_prompt(samples, value)) for name, value in values.items()}
+    if "judge" in values:
+        found["judge_lc_win_rate"] = length_control.controlled(length_control.matches(samples, sft, "judge"))
     measured = with_errors(found | text_summary(samples, chosen))
     if (prompts := len(group_by_prompt(samples))) < FEW:
         measured["few_prompts"] = prompts

@@ -26,11 +26,16 @@ EOS = Column("eos_rate", "ended", 3, "", "share of the responses that end by the
 DISTINCT_2 = Column("distinct_2", "distinct-2", 3, "", "distinct word pairs over all word pairs")
 BLEU = Column("bleu", "BLEU", 1, "", "of all responses against the chosen answers, 0 to 100")
 ROUGE_L = Column("rougeL", "ROUGE-L", 3, "", "F1 of the longest common subsequence")
+AT_EQUAL_LENGTH = (
+    "were both answers of each pair equally long (AlpacaEval 2's regression); where it is clearly lower, length won; "
+    "– where length alone tells the wins from the losses"
+)
 QUALITY = [
     GOLD,
     GAIN,
     JUDGE,
     Column("judge_win_rate", "judge: wins over SFT", 3, "", "share of the SFT model's samples beaten; ties half"),
+    Column("judge_lc_win_rate", "at equal length", 3, "", f"the judge's wins over SFT, {AT_EQUAL_LENGTH}"),
     Column("judge_win_rate_chosen", "judge: wins over chosen", 3, "", "share of the dataset's best answers beaten"),
     REWARD,
     Column("win_rate", "reward: wins over SFT", 3, "", "the same by the reward model"),
@@ -64,4 +69,8 @@ DIFFERENCES = [
     Column("reward", "reward", 3, "+"),
     Column("kl", "KL to SFT", 2, "+"),
     Column("length", "tokens", 2, "+"),
+    Column(
+        "judge_win_rate", "judge: wins", 3, "", "share of the other's answers beaten, as the judge scores; ties half"
+    ),
+    Column("judge_lc_win_rate", "at equal length", 3, "", f"the judge's wins, {AT_EQUAL_LENGTH}"),
 ]

@@ -12,6 +12,7 @@ from rlhf_lib.common.policies import LABELS
 from rlhf_lib.measure.comparison import by_prompt
 from rlhf_lib.measure.estimates import mean_and_se
 from rlhf_lib.report.columns import (
+    AT_EQUAL_LENGTH,
     DATASET_COLUMNS,
     DIFFERENCES,
     EOS,
@@ -24,8 +25,9 @@ from rlhf_lib.report.columns import (
     TERMINAL_TEXT,
     Column,
 )
+from rlhf_lib.report.head_to_head import judged
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
-from rlhf_lib.report.verdict import Difference, comparisons, mode_label, number
+from rlhf_lib.report.verdict import Difference, comparisons, mode_label, number, with_errors
 
 MISSING = "–"
 
@@ -119,10 +121,10 @@ def dataset_table(inputs: Inputs) -> Table:
 
 
 def difference_table(inputs: Inputs) -> Table:
-    """One method less another in each mode, paired by prompt; a group for each two."""
+    """One method less another in each mode, paired by prompt, and its wins over the other; a group for each two."""
     groups: dict[str, list[tuple[str, str, Metrics]]] = {}
     for (one, other), mode, keys in comparisons(inputs):
-        numbers = {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))}
+        numbers = {**with_errors(keys), **judged(inputs, one, other, mode)}
         groups.setdefault(f"{LABELS[one]} − {LABELS[other]}", []).append(("", mode_label(mode), numbers))
     return table(DIFFERENCES, groups.items())
 
@@ -175,6 +177,7 @@ def source_table(inputs: Inputs) -> Table:
 
 LLM_COLUMNS = [
     Column("win_rate", "win rate of the first", 3, "", "ties and verdicts that change with the order count half"),
+    Column("lc_win_rate", "at equal length", 3, "", f"the win rate, {AT_EQUAL_LENGTH}"),
     Column("wins", "wins", 0),
     Column("ties", "ties", 0),
     Column("losses", "losses", 0),

@@ -11,6 +11,7 @@ from typing import Any
 from rlhf_lib.common.few import few
 from rlhf_lib.common.policies import LABELS, METHODS
 from rlhf_lib.measure.comparison import paired_difference
+from rlhf_lib.report.head_to_head import judged
 from rlhf_lib.report.inputs import Curve, Inputs, Sample, error
 
 Point = tuple[float, float, float]  # KL, mean, standard error
@@ -91,12 +92,20 @@ def comparisons(inputs: Inputs) -> Iterator[tuple[tuple[str, str], str, dict[str
 
 
 def comparison_metrics(inputs: Inputs) -> dict[str, Any]:
-    """metrics/comparison.json: {mode: {"ppo_minus_dpo": {key, key_se}}}, and so on for every two methods."""
+    """metrics/comparison.json, for every two methods: {mode: {"ppo_minus_dpo": {key, key_se}, "ppo_over_dpo": win rates
+    by the judge}}."""
     metrics: dict[str, Any] = {}
     for (one, other), mode, keys in comparisons(inputs):
-        numbers = {k: v for key, d in keys.items() for k, v in ((key, d.value), (f"{key}_se", d.se))}
-        metrics.setdefault(mode, {})[f"{one}_minus_{other}"] = numbers
+        of_mode = metrics.setdefault(mode, {})
+        of_mode[f"{one}_minus_{other}"] = with_errors(keys)
+        if wins := judged(inputs, one, other, mode):
+            of_mode[f"{one}_over_{other}"] = wins
     return metrics
+
+
+def with_errors(differences: Mapping[str, Difference]) -> dict[str, float | None]:
+    """Each difference under its key, and its standard error under that with _se."""
+    return {k: v for key, found in differences.items() for k, v in ((key, found.value), (f"{key}_se", found.se))}
 
 
 def verdict(inputs: Inputs) -> Verdict:

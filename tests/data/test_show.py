@@ -95,6 +95,17 @@ def test_how_many_prompts_it_takes(made, capsys, monkeypatch):
     assert lines[-1].split() == ["test", str(now), "now;", "430", "needed"]  # 30 / .07
 
 
+def test_what_the_pairs_teach(made, capsys, monkeypatch):
+    """The demo's better answers are often the shorter ones; the order of its answers says nothing."""
+    out = shown(capsys, monkeypatch).partition("What the pairs teach beside quality; ")[2].partition("\n\n")[0]
+    rows = [json.loads(line) for line in (made / "data/splits/preference_train.jsonl").read_text().splitlines()]
+    longer = [len(row["chosen"][-1]["content"]) - len(row["rejected"][-1]["content"]) for row in rows]
+    right = sum(1 if more > 0 else 0.5 if more == 0 else 0 for more in longer) / len(rows)
+    assert f"  {len(rows)} pairs of preference_train, reward_train; by length alone, {100 * right:.1f} ± " in out
+    assert "\n  demo: an answer that stands before another in the file won " in out and "position: " not in out
+    assert "What the pairs teach" not in shown(capsys, monkeypatch, "--split", "test")
+
+
 def test_files_without_rows_are_not_in_the_table(made, capsys, monkeypatch):
     write_jsonl("data/splits/judge_train.jsonl", [])
     assert "\njudge_train" not in shown(capsys, monkeypatch) and "\n\n\n" not in shown(capsys, monkeypatch)

@@ -186,9 +186,29 @@ def test_numbers_by_hand():
     assert [numbers[key] for key in counts] == [7, 2, 3, 1, 1, 1, 1, 0]
 
 
+def test_the_win_rate_at_equal_length():
+    """Of 40 longer answers 30 win, of 20 shorter ones 5: by length alone it would be even."""
+    won, lost = [reply("A"), reply("B")], [reply("B"), reply("A")]
+    kinds = ((30, "longer", "short", won), (10, "longer", "short", lost), (5, "brief", "at length", won))
+    made = [
+        (pair(*texts), said) for count, *texts, said in (*kinds, (15, "brief", "at length", lost)) for _ in range(count)
+    ]
+    rows = [llm_judge.row(one, said) | {"id": str(place)} for place, (one, said) in enumerate(made)]
+    assert (rows[0]["characters"], rows[-1]["characters"]) == ([6, 5], [5, 9])
+    numbers = llm_judge.summary([*rows, llm_judge.row(pair("a", "b"), [reply("?"), reply("A")])])
+    assert numbers["win_rate"] == pytest.approx(35 / 60)
+    # log-odds of 3 and of 1/3, at tanh(1 / s) and tanh(-4 / s): theta is where the line between them meets 0
+    deviation = math.sqrt((40 * (5 / 3) ** 2 + 20 * (10 / 3) ** 2) / 59)  # about the mean of -2/3
+    x, y = math.tanh(1 / deviation), math.tanh(4 / deviation)
+    theta = math.log(3) * (y - x) / (y + x)
+    assert numbers["lc_win_rate"] == pytest.approx(1 / (1 + math.exp(-theta)), abs=0.005)
+    assert 0.06 < numbers["lc_win_rate_se"] < 0.12
+
+
 def test_without_a_verdict_there_is_no_number():
     numbers = llm_judge.summary([llm_judge.row(pair(), [reply("?"), reply("?")])])
     assert numbers["win_rate"] is numbers["win_rate_se"] is numbers["position_agreement"] is numbers["a_share"] is None
+    assert numbers["lc_win_rate"] is numbers["lc_win_rate_se"] is None
     assert numbers["unparsed"] == 2
 
 

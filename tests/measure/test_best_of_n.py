@@ -10,6 +10,7 @@ from project import DEMO, ROOT
 
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.measure.best_of_n import best_of_n_metrics, kl_bound, subsets
+from rlhf_lib.measure.length_control import Match, controlled
 
 
 def by_brute_force(rewards, values, n):
@@ -60,6 +61,7 @@ def sample(prompt, draw, reward, judge, gold, **more):
         "reward": reward,
         "judge": judge,
         "gold": gold,
+        "response": "x" * (1 + draw),
         "length": 2 + draw,
         "finished": True,
         **more,
@@ -86,6 +88,9 @@ def test_metrics_by_hand():
     assert got["n2"]["win_rate"] == pytest.approx(((2 * 0.5 + 0.25) / 3 + 1) / 2)
     assert got["n2"]["win_rate_chosen"] == pytest.approx(2 / 3)  # b has no chosen answer
     assert got["n2"]["win_rate_chosen_se"] is None
+    # of three, a's second is best, and b's first two are; each against both of SFT's, of 1 and 2 characters
+    best = [("a", 0, 1), ("a", 0, 0), ("b", 1, 0), ("b", 1, -1), ("b", 1, 1), ("b", 1, 0)]
+    assert got["n3"]["judge_lc_win_rate"] == pytest.approx(controlled([Match(*match) for match in best])[0])
     assert got["n3"]["reward"] == pytest.approx((2 + 1) / 2)
     assert got["n3"]["kl_bound"] == pytest.approx(math.log(3) - 2 / 3)
 

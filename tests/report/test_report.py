@@ -67,7 +67,8 @@ def test_other_tables(load):
     scorers = tables.scorer_table(found)
     assert row_of(scorers, "judge")["accuracy"] == "0.760 ± 0.012" and row_of(scorers, "judge")["pairs"] == "1,330"
     assert row_of(tables.source_table(found), "demo/lists") == {"reward": "0.800", "judge": "0.740", "pairs": "300"}
-    assert row_of(tables.llm_judge_table(found), "PPO against SFT")["win_rate"] == "0.610 ± 0.040"
+    by_llm = row_of(tables.llm_judge_table(found), "PPO against SFT")
+    assert (by_llm["win_rate"], by_llm["lc_win_rate"]) == ("0.610 ± 0.040", "0.560 ± 0.050")
     assert row_of(tables.split_table(found.data), "test")["rows"] == "348"
     assert ("dropped rows", "duplicate prompt", 98) in tables.dropped(found.data)
     assert row_of(tables.dataset_table(found), "DPO")["preference_accuracy"] == "0.700 ± 0.030"
@@ -86,6 +87,18 @@ def test_differences_in_the_table_are_those_of_the_metrics(load):
     table = tables.difference_table(found)
     assert row_of(table, "T=1")["gold"] == f"{numbers['gold']:+.3f} ± {numbers['gold_se']:.3f}"
     assert table.rows[0].cells[0].clear
+
+
+def test_ppos_wins_over_dpo_stand_beside_those_at_equal_length(load):
+    found = load()
+    numbers = comparison_metrics(found)["greedy"]["ppo_over_dpo"]
+    theirs = {s["id"]: s for s in found.drawn("dpo", "greedy")}
+    won = [s["judge"] > theirs[s["id"]]["judge"] for s in found.drawn("ppo", "greedy")]
+    assert numbers["judge_win_rate"] == pytest.approx(sum(won) / len(won))
+    # the judge of these made-up answers does not look at their length
+    assert numbers["judge_lc_win_rate"] == pytest.approx(numbers["judge_win_rate"], abs=0.03)
+    cells = row_of(tables.difference_table(found), "greedy")
+    assert cells["judge_lc_win_rate"] == f"{numbers['judge_lc_win_rate']:.3f} ± {numbers['judge_lc_win_rate_se']:.3f}"
 
 
 def test_one_policy_has_no_comparison(load):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rouge_score import rouge_scorer
 from sacrebleu import BLEU, sentence_bleu
+from torch.autograd import functional as autograd
 
 # Metrics have six significant digits.
 NEAR = {"rel": 2e-5, "abs": 1e-9}
@@ -78,6 +81,7 @@ def check_mode(told, samples, sft, chosen):
         )
     for key, (rows, value) in values.items():
         check_means(told, of_prompts(rows, value), key)
+    check_length_control(told, samples, sft)
     references = [chosen[s["id"]]["response"] for s in fine]
     assert told["bleu"] == pytest.approx(BLEU().corpus_score([s["response"] for s in fine], [references]).score, **NEAR)
     for n in (1, 2):
@@ -85,6 +89,50 @@ def check_mode(told, samples, sft, chosen):
         grams = [tuple(w[i : i + n]) for w in words for i in range(len(w) - n + 1)]
         assert told[f"distinct_{n}"] == pytest.approx(len(set(grams)) / max(len(grams), 1), **NEAR)
     check_gold(told, samples, sft)
+
+
+def check_length_control(told, samples, sft):
+    """The regression on tanh of the length, maximised by torch, and its error by autograd."""
+    pairs = [(s["id"], won(s["judge"], (o := sft[s["id"], s["draw"]])["judge"]), s, o) for s in samples]
+    y = torch.tensor([pair[1] for pair in pairs], dtype=torch.float64)
+    d = torch.tensor([len(s["response"]) - len(o["response"]) for *_, s, o in pairs], dtype=torch.float64)
+    if told["judge_lc_win_rate"] is None:  # lengths alone tell wins from losses
+        wins, losses = d[y > 0].tolist(), d[y < 1].tolist()
+        assert min(wins) >= max(losses) or max(wins) <= min(losses)
+        return
+    if set(y.tolist()) <= {0.0} or set(y.tolist()) <= {1.0}:
+        assert told["judge_lc_win_rate"] == y[0]
+        return
+    names = sorted({pair[0] for pair in pairs})
+    place = torch.tensor([names.index(pair[0]) for pair in pairs])
+    w = 1 / torch.bincount(place)[place].double()
+    d = d / ((w * (d - (w * d).sum() / len(names)) ** 2).sum() / (len(names) - 1)).sqrt() if d.any() else d
+
+    def penalised(b, without=-1):
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(b[0] + b[1] * torch.tanh(d), y, reduction="none")
+        return (losses * w * (place != without)).sum() + b[1] ** 2 / 50
+
+    b = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS(
+        [b], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        search.zero_grad()
+        penalised(b).backward()
+        return penalised(b)
+
+    search.step(closure)
+    found, shifts = b.detach(), []
+    for i in range(len(names)):
+        slope, curvature = (f(partial(penalised, without=i), found) for f in (autograd.jacobian, autograd.hessian))
+        shifts.append(torch.linalg.solve(curvature, slope)[0].item())
+    inverse = torch.linalg.inv(autograd.hessian(penalised, found))
+    variance = (len(names) - 1) / len(names) * np.sum(np.square(shifts)) + (inverse[0, 1] ** 2 / 25).item()
+    rate = b[0].sigmoid().item()
+    assert told["judge_lc_win_rate"] == pytest.approx(rate, **NEAR)
+    error = rate * (1 - rate) * variance**0.5
+    assert told["judge_lc_win_rate_se"] == pytest.approx(error, rel=2e-5, abs=1e-7)
 
 
 def repeated(words):

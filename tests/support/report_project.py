@@ -145,6 +145,7 @@ def numbers(samples: list[Sample], baseline: list[Sample]) -> dict[str, Any]:
         "judge": lambda s: s["judge"],
         "win_rate": lambda s: float(s["reward"] > sft[s["id"], s["draw"]]["reward"]),
         "judge_win_rate": lambda s: float(s["judge"] > sft[s["id"], s["draw"]]["judge"]),
+        "judge_lc_win_rate": lambda s: float(s["judge"] > sft[s["id"], s["draw"]]["judge"] + 0.1),
         "win_rate_chosen": lambda s: float(s["reward"] > 0.4),
         "judge_win_rate_chosen": lambda s: float(s["judge"] > 0.4),
         "kl": lambda s: s["logprob"] - s["ref_logprob"],
@@ -266,7 +267,16 @@ DATA = {
 }
 LLM_JUDGE = {
     name: {
-        **{"prompts": 100, "win_rate": rate, "win_rate_se": 0.04, "wins": 55, "ties": 10, "losses": 35},
+        **{
+            "prompts": 100,
+            "win_rate": rate,
+            "win_rate_se": 0.04,
+            "lc_win_rate": rate - 0.05,
+            "lc_win_rate_se": 0.05,
+            "wins": 55,
+            "ties": 10,
+            "losses": 35,
+        },
         **{"position_agreement": 0.83, "unparsed": 1, "refused": 0, "inconsistent": 6, "identical": 2},
     }
     for name, rate in (("ppo-sft", 0.61), ("dpo-sft", 0.57), ("ppo-dpo", 0.53))

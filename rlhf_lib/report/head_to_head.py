@@ -1,0 +1,25 @@
+"""How often one policy's answers beat another's, and how often they would, were both equally long."""
+
+from __future__ import annotations
+
+from rlhf_lib.measure.length_control import win_rates
+from rlhf_lib.report.inputs import Inputs, Metrics, Sample
+
+
+def judged(inputs: Inputs, one: str, other: str, mode: str) -> Metrics:
+    """The judge's win rate of a policy over another, raw and controlled for length, each with its error; empty where
+    they share no prompt that the judge has scored."""
+    first, second = (_judged(inputs.drawn(policy, mode)) for policy in (one, other))
+    (raw, raw_se), (controlled, controlled_se) = win_rates(first, second, "judge")
+    if raw is None:
+        return {}
+    return {
+        "judge_win_rate": raw,
+        "judge_win_rate_se": raw_se,
+        "judge_lc_win_rate": controlled,
+        "judge_lc_win_rate_se": controlled_se,
+    }
+
+
+def _judged(samples: list[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.get("judge") is not None]
