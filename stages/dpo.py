@@ -26,7 +26,8 @@ def main() -> None:
     hardware.use(compute)
     checkpoints = CheckpointDir("dpo")
     train, validation = (
-        dpo.with_reference(training.dataset(path, COLUMNS), paths.reference(split)) for split, path in PAIRS.items()
+        dpo.with_reference(training.dataset(path, COLUMNS), paths.reference(split), params.ld_alpha)
+        for split, path in PAIRS.items()
     )
     trainer = dpo.build(params, reference.max_length, paths.SFT, train, validation, checkpoints)
     log = training.run(trainer, checkpoints, "dpo")
