@@ -15,6 +15,7 @@ def main() -> None:
     environment.prepare()
     with environment.importing():
         from rlhf_lib.common.files import write_json
+        from rlhf_lib.dpo import displacement
         from rlhf_lib.dpo import trainer as dpo
         from rlhf_lib.dpo.reference import COLUMNS, PAIRS
         from rlhf_lib.models import hardware
@@ -43,6 +44,8 @@ def main() -> None:
     accuracy = summary["validation_rewards_accuracies"]
     told = "no validation" if accuracy is None else f"validation accuracy {accuracy:.3f}"
     print(f"dpo: {len(train):,} pairs; {told}")
+    if displaced := displacement.told(log, params):
+        print(displaced)
     few.tell("dpo", validation=validation)
     checkpoints.remove()
 
