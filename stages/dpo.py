@@ -15,6 +15,7 @@ def main() -> None:
     environment.prepare()
     with environment.importing():
         from rlhf_lib.common.files import write_json
+        from rlhf_lib.dpo import displacement
         from rlhf_lib.dpo import trainer as dpo
         from rlhf_lib.dpo.reference import COLUMNS, PAIRS
         from rlhf_lib.models import hardware
@@ -26,7 +27,8 @@ def main() -> None:
     hardware.use(compute)
     checkpoints = CheckpointDir("dpo")
     train, validation = (
-        dpo.with_reference(training.dataset(path, COLUMNS), paths.reference(split)) for split, path in PAIRS.items()
+        dpo.with_reference(training.dataset(path, COLUMNS), paths.reference(split), params.ld_alpha)
+        for split, path in PAIRS.items()
     )
     trainer = dpo.build(params, reference.max_length, paths.SFT, train, validation, checkpoints)
     log = training.run(trainer, checkpoints, "dpo")
@@ -42,6 +44,8 @@ def main() -> None:
     accuracy = summary["validation_rewards_accuracies"]
     told = "no validation" if accuracy is None else f"validation accuracy {accuracy:.3f}"
     print(f"dpo: {len(train):,} pairs; {told}")
+    if displaced := displacement.told(log, params):
+        print(displaced)
     few.tell("dpo", validation=validation)
     checkpoints.remove()
 

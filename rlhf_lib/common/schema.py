@@ -6,6 +6,8 @@ A section's class says what its fields may hold with plain annotations:
     kl_estimator: Literal["k1", "k3"]
     max_steps: int | None
     sources: list[SourceParams]  # a dataclass again; of one, only the fields without a default must be given
+
+A class may have a mapping `unserved`: keys that users of the library look for, and what to do in place of each.
 """
 
 from __future__ import annotations
@@ -183,6 +185,7 @@ def examine(section: type[Section], values: Any, name: str, path: Path = PARAMS_
         if key not in hints:
             near = difflib.get_close_matches(str(key)[:100], hints, n=1, cutoff=0.5)
             way_out = f"did you mean {name}.{near[0]}?" if near else f"known keys: {', '.join(hints)}"
+            way_out = getattr(section, "unserved", {}).get(key, way_out)
             faults.append(f"{path}: {name}.{str(key)[:100]}: unknown key; {way_out}")
             continue
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -12,13 +12,14 @@ from rlhf_lib.dpo.data import Pair, encode
 from rlhf_lib.models import hardware
 from rlhf_lib.models.lengths import Lengths, Limit
 from rlhf_lib.models.loading import check_length
-from rlhf_lib.models.logprobs import Response, sequence_logprobs
+from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.templates import check_rows
 
 PAIRS = {"train": paths.with_negatives("preference_train"), "validation": paths.split("preference_validation")}
 COLUMNS = ("id", "prompt", "chosen", "rejected")
 REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+SHARED_COLUMNS = ("ref_chosen_shared_logps", "ref_rejected_shared_logps")
 
 
 def reference_logprobs(
@@ -29,7 +30,8 @@ def reference_logprobs(
     batch_size: int,
     split: str = "train",
 ) -> list[dict[str, Any]]:
-    """The summed log-probs (nats) of each pair's answers under the policy, as DPO computes them.
+    """The summed log-probs (nats) of each pair's answers under the policy, as DPO computes them: of all their tokens
+    and, for `dpo.ld_alpha`, of as many as the pair's shorter answer has.
 
     A forward pass reads one answer of each of `batch_size` pairs. Answers are cut at `max_length` tokens, the prompt's
     included, as TRL's collator cuts them. Pairs whose prompt alone fills `max_length` tokens are left out, as they are
@@ -47,25 +49,35 @@ def reference_logprobs(
     else:
         lengths.check_validation()
     rows = [
-        (pair["id"], of_pair.prompt, [_cut(of_pair, answer, max_length) for answer in of_pair[1:]])
+        (pair["id"], _sides(of_pair, max_length))
         for pair, of_pair, fits in zip(pairs, encoded, kept, strict=True)
         if fits
     ]
 
-    def measure(part: Sequence[tuple[list[int], Response]]) -> list[float]:
-        prompts, responses = [prompt for prompt, _ in part], [response for _, response in part]
-        return sequence_logprobs(policy, prompts, responses, tokenizer.pad_token_id, batch_size=batch_size)
+    def measure(part: Sequence[_Side]) -> list[tuple[float, float]]:
+        prompts, responses, shared = zip(*part, strict=True)
+        found = token_logprobs(policy, prompts, responses, tokenizer.pad_token_id, Distribution(), batch_size)
+        return [(each.sum().item(), each[:most].sum().item()) for each, most in zip(found, shared, strict=True)]
 
     with hardware.autocast():
-        columns = [
-            shared_out([(prompt, answers[side]) for _, prompt, answers in rows], measure)
-            for side in range(len(REFERENCE_COLUMNS))
-        ]
+        columns = [shared_out([sides[i] for _, sides in rows], measure) for i in range(len(REFERENCE_COLUMNS))]
+    names = [*REFERENCE_COLUMNS, *SHARED_COLUMNS]
     return [
-        {"id": row[0], **dict(zip(REFERENCE_COLUMNS, both, strict=True))}
-        for row, *both in zip(rows, *columns, strict=True)
+        {"id": key, **dict(zip(names, (*whole, *shared), strict=True))}
+        for (key, _), *both in zip(rows, *columns, strict=True)
+        for whole, shared in [zip(*both, strict=True)]
     ]
 
 
-def _cut(pair: Pair, answer: list[int], max_length: int) -> Response:
-    return Response(answer[: max_length - len(pair.prompt)], True)
+class _Side(NamedTuple):
+    """An answer of a pair."""
+
+    prompt: list[int]
+    answer: Response
+    shared: int  # tokens of the pair's shorter answer
+
+
+def _sides(pair: Pair, max_length: int) -> list[_Side]:
+    """Both answers, cut where the dialogue reaches `max_length` tokens."""
+    answers = [answer[: max_length - len(pair.prompt)] for answer in (pair.chosen, pair.rejected)]
+    return [_Side(pair.prompt, Response(answer, True), min(map(len, answers))) for answer in answers]

@@ -12,7 +12,7 @@ from trl import DPOConfig, DPOTrainer
 from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.dpo.data import encode
 from rlhf_lib.dpo.params import DPOParams
-from rlhf_lib.dpo.reference import PAIRS, REFERENCE_COLUMNS
+from rlhf_lib.dpo.reference import PAIRS, REFERENCE_COLUMNS, SHARED_COLUMNS
 from rlhf_lib.models.lengths import no_rows
 from rlhf_lib.models.loading import load_policy, load_tokenizer
 from rlhf_lib.training import trainer as training
@@ -36,12 +36,17 @@ class PrecomputedDPOTrainer(training.Unpadded, DPOTrainer):
         return dataset
 
 
-def with_reference(pairs: Dataset, path: str | Path) -> Dataset:
-    """The pairs that have reference log-probs in the JSON Lines file `path`, with them."""
+def with_reference(pairs: Dataset, path: str | Path, ld_alpha: float | None = None) -> Dataset:
+    """The pairs that have reference log-probs in the JSON Lines file `path`, with them; log-probs of tokens beyond the
+    length of a pair's shorter answer count `ld_alpha` times, as TRL counts those of the policy."""
     reference = {row["id"]: row for row in read_jsonl(path)}
     kept = pairs.select([i for i, key in enumerate(pairs["id"]) if key in reference])
-    for column in REFERENCE_COLUMNS:
-        kept = kept.add_column(column, [reference[key][column] for key in kept["id"]])
+    for column, of_shared in zip(REFERENCE_COLUMNS, SHARED_COLUMNS, strict=True):
+        values = [reference[key][column] for key in kept["id"]]
+        if ld_alpha is not None:
+            shared = [reference[key][of_shared] for key in kept["id"]]
+            values = [first + ld_alpha * (all_ - first) for first, all_ in zip(shared, values, strict=True)]
+        kept = kept.add_column(column, values)
     return kept
 
 

@@ -24,6 +24,8 @@ from rlhf_lib.models.packing import filled, packed_inputs
 
 Forward = Callable[..., Any]
 
+_PIECE = 1 << 18  # logits, which fit into a CPU's cache
+
 
 @dataclass
 class TokenOutputs(ModelOutput):
@@ -32,19 +34,20 @@ class TokenOutputs(ModelOutput):
     loss: Tensor | None = None
     log_probs: Tensor | None = None
     entropy: Tensor | None = None
+    log_sum_sq_probs: Tensor | None = None  # where it is asked for
     mean_logits: Tensor | None = None
     is_top1: Tensor | None = None
     label_mask: Tensor | None = None
 
 
-def skip_padding(model: PreTrainedModel) -> None:
+def skip_padding(model: PreTrainedModel, squares: bool = False) -> None:
     """Replace the forward of a causal language model or a decoder's classifier by one without padding, if the model's
     attention can take that. A trainer's own forward of the language model (TRL's) must be in place before: on a GPU its
-    output layer is used, on a CPU ours is quicker."""
+    output layer is used, on a CPU ours is quicker. squares: `log_sum_sq_probs` is given too."""
     if not takes_packing(model):
         return
     if model.get_output_embeddings() is not None:
-        model.forward = MethodType(_language_model_forward(model.forward), model)
+        model.forward = MethodType(_language_model_forward(model.forward, squares), model)
     elif hasattr(model, "score"):
         model.forward = MethodType(_classifier_forward, model)
 
@@ -56,7 +59,7 @@ def _without_padding(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any
     return packed_inputs(input_ids[real], positions, attention_mask.sum(dim=1).tolist())
 
 
-def _language_model_forward(padded_forward: Forward) -> Forward:
+def _language_model_forward(padded_forward: Forward, squares: bool) -> Forward:
     """A method that stands for TRL's fused forward, and leaves every other call to `padded_forward`."""
 
     def forward(
@@ -80,7 +83,7 @@ def _language_model_forward(padded_forward: Forward) -> Forward:
             given = {"shift_labels": next_tokens, "num_items_in_batch": num_items_in_batch}
             return _back_in_rows(padded_forward(**packed, **given, fused_lm_head=True), predictors, labelled)
         logits = padded_forward(**packed, logits_to_keep=predictors).logits
-        return _token_outputs(logits, labels[:, 1:][labelled], labelled, num_items_in_batch)
+        return _token_outputs(logits, labels[:, 1:][labelled], labelled, num_items_in_batch, squares)
 
     return forward
 
@@ -95,12 +98,12 @@ def _back_in_rows(packed: Any, predictors: Tensor, labelled: Tensor) -> TokenOut
             return None
         return x.new_zeros(labelled.shape).masked_scatter(labelled, x.flatten().index_select(0, places))
 
-    names = ("log_probs", "entropy", "mean_logits", "is_top1")
+    names = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
     return TokenOutputs(packed.loss, *(padded(getattr(packed, name)) for name in names), label_mask=labelled)
 
 
 def _token_outputs(
-    logits: Tensor, tokens: Tensor, labelled: Tensor, num_items_in_batch: Tensor | int | None
+    logits: Tensor, tokens: Tensor, labelled: Tensor, num_items_in_batch: Tensor | int | None, squares: bool
 ) -> TokenOutputs:
     """What TRL reads of (n, V) logits of the n `tokens`, which lie where `labelled` (B, T) is True."""
     logprobs, entropies = logprobs_and_entropies(logits, tokens)
@@ -114,10 +117,18 @@ def _token_outputs(
         loss=-logprobs.sum() / (len(tokens) if num_items_in_batch is None else num_items_in_batch),
         log_probs=padded(logprobs),
         entropy=padded(entropies),
+        log_sum_sq_probs=padded(_log_sum_sq_probs(logits)) if squares else None,
         mean_logits=padded(mean_logits),
         is_top1=padded(is_top1),
         label_mask=labelled,
     )
+
+
+@torch.no_grad()
+def _log_sum_sq_probs(logits: Tensor) -> Tensor:
+    """(n,) log of the sum of all tokens' squared probabilities, of (n, V) logits; a few rows of them at a time."""
+    parts = (part.float() for part in logits.split(max(1, _PIECE // logits.size(1))))
+    return torch.cat([(2 * part).logsumexp(-1) - 2 * part.logsumexp(-1) for part in parts])
 
 
 def _classifier_forward(

@@ -35,7 +35,7 @@ class Diverged(ParamsError):
         precision = hardware.precision()
         advice = f"lower {stage}.learning_rate, or {stage}.max_grad_norm"
         if stage == "dpo":
-            advice += ", look at dpo.beta and dpo.label_smoothing"
+            advice += ", look at dpo.beta, dpo.loss_type and dpo.label_smoothing"
         if precision != "fp32":
             advice += f", or set compute.precision to fp32 (it is {precision})"
         super().__init__(f"{stage}: {what}: the training diverged, and nothing was written; {advice} in params.yaml")

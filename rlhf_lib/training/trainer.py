@@ -121,7 +121,8 @@ class Unpadded(SealedCheckpoints):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        skip_padding(base_model(self.model))
+        # DPO weights pairs by the policy's squared probabilities
+        skip_padding(base_model(self.model), squares=getattr(self, "use_weighting", False))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
         args = self.args

@@ -79,6 +79,7 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("sft", {"learning_rat": 1.0}, ["sft.learning_rat:", "did you mean sft.learning_rate"]),
         ("ppo", {"clip_range": 1.0}, ["ppo.clip_range:", "ppo.cliprange"]),
         ("evaluate", {"zzzzzz": 1}, ["evaluate.zzzzzz:", "known keys", "max_new_tokens"]),
+        ("dpo", {"sync_ref_model": True}, ["dpo.sync_ref_model: unknown key; stage reference", "take this out"]),
         ("sft", {"a\nb": 1}, ["unknown key"]),
         ("sft", {1: 1}, ["sft.1:", "unknown key"]),
         ("sft", {"seed": ...}, ["sft.seed:", "missing"]),

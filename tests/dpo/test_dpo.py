@@ -1,6 +1,5 @@
 """DPO and its reference log-probs."""
 
-import copy
 import math
 
 import pytest
@@ -16,6 +15,7 @@ from trl_trainers import (
     dataset,
     dpo_params,
     loss_by_hand,
+    moved_policy,
     pair,
     pair_rows,
     referenced,
@@ -25,25 +25,20 @@ from trl_trainers import (
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.dpo import trainer as dpo
-from rlhf_lib.dpo.reference import COLUMNS, reference_logprobs
+from rlhf_lib.dpo.reference import COLUMNS, REFERENCE_COLUMNS, SHARED_COLUMNS, reference_logprobs
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids
 from rlhf_lib.training import trainer as training
 
+SIDES = ("chosen", "rejected")
+
 # ---- DPO
 
 
 @pytest.fixture
-def moved(tiny, tmp_path, tokenizer):
-    """The directory of a policy that has moved away from the reference."""
-    model = copy.deepcopy(models.load_policy(tiny.policy))
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
-    models.save(model, tokenizer, tmp_path / "moved")
-    return str(tmp_path / "moved")
+def moved(tiny, tmp_path):
+    return moved_policy(tiny, tmp_path / "moved")
 
 
 def test_dpo_on_precomputed_references_is_trls_dpo(tiny, moved, checkpoints):
@@ -100,6 +95,34 @@ def test_reference_logprobs_are_the_summed_logprobs_of_the_answers(tiny, tokeniz
             assert row[key] == pytest.approx(-loss_by_hand(model, tokenizer, [lone], 64) * tokens, abs=1e-3)
 
 
+def test_the_shared_length_is_that_of_the_shorter_answer(tiny, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, most = models.load_policy(tiny.policy), 13
+    got = reference_logprobs(model, tokenizer, dataset(pair_rows(), COLUMNS), most, batch_size=4)
+    cut = 0
+    for i, row in enumerate(got):
+        start = len(prompt_ids(tokenizer, user(TEXTS[i])))
+        dialogues = [dialogue_ids(tokenizer, user(TEXTS[i]), answer)[:most] for answer in (CHOSEN[i], REJECTED[i])]
+        cut += max(map(len, dialogues)) == most
+        for ids, key, of_shared in zip(dialogues, REFERENCE_COLUMNS, SHARED_COLUMNS, strict=True):
+            with torch.no_grad():
+                logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            each = [logprobs[place - 1, ids[place]].item() for place in range(start, len(ids))]
+            assert row[key] == pytest.approx(sum(each), abs=1e-4)
+            assert row[of_shared] == pytest.approx(sum(each[: min(map(len, dialogues)) - start]), abs=1e-4)
+    assert cut and all(any(row[f"ref_{side}_logps"] < row[f"ref_{side}_shared_logps"] for row in got) for side in SIDES)
+
+
+def test_tokens_beyond_the_shared_length_count_ld_alpha_times(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shared = {"ref_chosen_shared_logps": -4.0, "ref_rejected_shared_logps": -3.0}
+    write_jsonl("reference.jsonl", [{"id": "pair-0", "ref_chosen_logps": -10.0, "ref_rejected_logps": -3.0, **shared}])
+    pairs = dataset([pair(0)], COLUMNS)
+    for alpha, expected in ((None, -10.0), (1.0, -10.0), (0.25, -5.5), (0.0, -4.0)):
+        (got,) = dpo.with_reference(pairs, "reference.jsonl", alpha)
+        assert (got["ref_chosen_logps"], got["ref_rejected_logps"]) == (expected, -3.0)
+
+
 def test_references_are_joined_by_id_and_pairs_without_are_dropped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pairs = dataset([pair(0), pair(1), pair(2)], COLUMNS)
@@ -125,17 +148,10 @@ def test_reference_refuses_pairs_longer_than_the_context(tiny, tokenizer, tmp_pa
         reference_logprobs(models.load_policy(tiny.policy), tokenizer, pairs, 512, 4)
 
 
-@pytest.mark.parametrize("smoothing", [0.5, 0.7])
-def test_a_robust_loss_needs_labels_that_are_mostly_right(smoothing):
-    with pytest.raises(ValueError, match=r"^label_smoothing: must be below 0\.5 while dpo\.loss_type is robust"):
-        dpo_params(loss_type="robust", label_smoothing=smoothing)
-    assert dpo_params(loss_type="sigmoid", label_smoothing=smoothing).label_smoothing == smoothing
-
-
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_the_reference_does_not_depend_on_the_batch(tiny, batch_size):
     policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
     pairs = dataset(pair_rows(), COLUMNS)
     one, other = (reference_logprobs(policy, tokenizer, pairs, 64, size) for size in (4, batch_size))
-    for name in ("ref_chosen_logps", "ref_rejected_logps"):
+    for name in (*REFERENCE_COLUMNS, *SHARED_COLUMNS):
         assert [row[name] for row in one] == pytest.approx([row[name] for row in other], abs=1e-4)

@@ -52,6 +52,7 @@ AFTER_A_RUN = {
     "dvc exp run --temp -n ranking -S reward.loss_type=ranking",
     "dvc exp run --temp -n separate -S ppo.critic=separate",
     "dvc exp run --temp -n smaller -S '+prepare.mixture.demo.max_rows=2000'",
+    "dvc exp run --temp -n with-sft -S 'dpo.loss_type=[sigmoid,sft]' -S 'dpo.loss_weights=[1.0,0.5]'",
     "dvc exp run --temp -n watched -S 'ppo.reward_funcs=[models/reward,rewards.examples:demo_gold]' "
     "-S 'ppo.reward_weights=[1,0]'",
     "dvc metrics diff HEAD gentle --targets metrics/policy.json",

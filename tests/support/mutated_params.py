@@ -122,6 +122,11 @@ NEAR: dict[str, tuple[Any, ...]] = {
         [{"reader": "demo", "reward_columns": ["x"]}],
         [{"reader": "hh"}],
     ),
+    "dpo.loss_type": (
+        *("ipo", "aot", "sft", "sft ", "SFT", ["sigmoid"], ["sigmoid", "sft"], ["sft", "sft"], [], ["x"], [None]),
+        *(["hinge", "aot"], ["exo_pair", "robust"], ["sigmoid", ["sft"]], {"sigmoid": 1.0}),
+    ),
+    "loss_weights": ([1.0], [1.0, 0.5], [0.0], [0.0, 1.0], [-1.0], [1e30], [], [float("nan")], [True]),
     "comparisons": (["ppo-sft"], ["ppo-ppo"], ["x"], ["sft-dpo", "sft-dpo"], ["-"]),
     "base_url": ("http://127.0.0.1:9/v1", "http://[", "http://x:99999", "ftp://x", "http://user:pw@x"),
     "launch": ("python", "python -X utf8", "accelerate launch", "bash", "sh -c true", "python; true", "$(true)"),
@@ -150,7 +155,11 @@ WAYS: dict[str, tuple[dict[str, Any], ...]] = {
         *(*OF_TRAINERS, *OF_ROWS, {"loss_type": "margin"}, {"loss_type": "ranking"}, {"loss_type": "mae"}),
         *({"loss_type": "mse", "bounded": True}, {"center_rewards_coefficient": 0.01}),
     ),
-    "dpo": (*OF_TRAINERS, *OF_ROWS, {"loss_type": "ipo"}, {"loss_type": "robust", "label_smoothing": 0.1}),
+    "dpo": (
+        *(*OF_TRAINERS, *OF_ROWS, {"loss_type": "ipo"}, {"loss_type": "robust", "label_smoothing": 0.1}),
+        *({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]}, {"use_weighting": True}, {"ld_alpha": 0.5}),
+        *({"loss_type": "aot"}, {"loss_type": "discopop"}, {"f_divergence_type": "alpha_divergence"}),
+    ),
     "ppo": (
         *(
             *OF_TRAINERS,

@@ -128,13 +128,19 @@ def ending(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ending_in(tmp_path_factory.getbasetemp() / "ending", tiny.policy)
 
 
-@pytest.fixture
-def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointDir:
-    """A directory for the checkpoints of a stage (ppo), in a project of its own, where the test runs."""
+def checkpoints_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointDir:
+    """A directory for the checkpoints of a stage (ppo), in a project of its own in `folder`, which becomes the current
+    one."""
     from rlhf_lib.training.checkpoint import CheckpointDir
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    (tmp_path / "params.yaml").write_text("policy: ppo\n")
-    (tmp_path / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    (folder / "params.yaml").write_text("policy: ppo\n")
+    (folder / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
     return CheckpointDir("ppo")
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointDir:
+    """`checkpoints_in` the directory where the test runs."""
+    return checkpoints_in(tmp_path, monkeypatch)

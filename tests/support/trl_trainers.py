@@ -1,5 +1,6 @@
 """Trainers of SFT, reward model and DPO on the tiny model, and their rows."""
 
+import copy
 import csv
 
 import torch
@@ -51,6 +52,17 @@ TRAINER = {
     "load_in_4bit": False,
     "freeze": [],
 }
+DPO = {
+    "beta": 0.5,
+    "loss_type": "sigmoid",
+    "label_smoothing": 0.0,
+    "loss_weights": None,
+    "discopop_tau": 0.05,
+    "f_divergence_type": "reverse_kl",
+    "f_alpha_divergence_coef": 0.5,
+    "ld_alpha": None,
+    "use_weighting": False,
+}
 LONG = "cat " * 100
 
 
@@ -94,15 +106,26 @@ def reward_trainer(tiny, checkpoints, rows=None, **changes):
 
 
 def dpo_params(**changes):
-    return DPOParams(**{**TRAINER, "beta": 0.5, "loss_type": "sigmoid", "label_smoothing": 0.0, **changes})
+    return DPOParams(**{**TRAINER, **DPO, **changes})
 
 
-def referenced(tiny, rows, path="reference.jsonl", max_length=64):
+def referenced(tiny, rows, path="reference.jsonl", max_length=64, ld_alpha=None):
     """The pairs with the reference log-probs that the tiny policy gives them."""
     pairs = dataset(rows, COLUMNS)
     policy, tokenizer = models.load_policy(tiny.policy), models.load_tokenizer(tiny.policy)
     write_jsonl(path, reference_logprobs(policy, tokenizer, pairs, max_length, batch_size=4))
-    return dpo.with_reference(pairs, path)
+    return dpo.with_reference(pairs, path, ld_alpha)
+
+
+def moved_policy(tiny, folder):
+    """The directory of a policy that has moved away from the tiny one."""
+    model, tokenizer = copy.deepcopy(models.load_policy(tiny.policy)), models.load_tokenizer(tiny.policy)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    models.save(model, tokenizer, folder)
+    return str(folder)
 
 
 def batch_of(trainer, rows):

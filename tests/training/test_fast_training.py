@@ -64,12 +64,14 @@ def test_sft_without_padding_is_trls_sft(tiny, checkpoints, paths):
             assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-5)
 
 
-@pytest.mark.parametrize("rows", [range(9), [0], [3, 8]])
-def test_dpo_learns_the_same_in_pieces_of_logits_as_on_a_gpu(tiny, checkpoints, rows):
+@pytest.mark.parametrize(
+    ("rows", "changes"), [(range(9), {}), ([0], {}), ([3, 8], {}), (range(9), {"use_weighting": True})]
+)
+def test_dpo_learns_the_same_in_pieces_of_logits_as_on_a_gpu(tiny, checkpoints, rows, changes):
     pairs = referenced(tiny, pair_rows())
     found = []
     for path in (nullcontext, hardware.as_on_a_gpu):
-        trainer = dpo.build(dpo_params(), 64, str(tiny.policy), pairs, pairs, checkpoints)
+        trainer = dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
         trainer.model.eval()
         with torch.no_grad():  # away from the reference: rewards of 0 would be in an order that rounding makes
             for weight in trainer.model.parameters():
