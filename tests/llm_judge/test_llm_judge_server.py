@@ -26,9 +26,10 @@ def test_switched_off_it_writes_empty_outputs_and_imports_no_client(project):
     assert outputs() == ("\n", '{\n  "llm_judge": {}\n}\n')
 
 
-def test_a_judge_that_prefers_the_longer_answer_gives_the_win_rate_by_hand(project, server):
+def test_a_judge_that_prefers_the_longer_answer_gives_the_win_rate_by_hand(project, server, capsys):
     write_project(project, server.url, prompt_price=2.5, completion_price=10)
     stage.main()
+    assert "llm_judge: test (n = 5: too few to tell)\n" in capsys.readouterr().out
     rows = read_jsonl("data/llm_judge.jsonl")
     assert [row["result"] for row in rows] == ["first", "second", "tie", "tie", "first"]
     assert [row["id"] for row in rows] == [f"{i:016x}" for i in range(5)]

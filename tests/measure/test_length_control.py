@@ -108,18 +108,18 @@ def test_of_fewer_than_two_prompts_nothing_is_known():
 
 
 def test_the_interval_covers():
-    """500 studies of 100 prompts with two answers each, alike in length; the answers are a third of a deviation longer,
+    """300 studies of 100 prompts with two answers each, alike in length; the answers are a third of a deviation longer,
     and the longer ones more likely to win. 95 % of the intervals hold the rate at equal length; the raw rate is far."""
     rng = np.random.default_rng(0)
     covered, raw = 0, []
-    for _ in range(500):
+    for _ in range(300):
         longer = 20 + 60 * (0.8 * rng.normal(size=(100, 1)) + 0.6 * rng.normal(size=(100, 2)))
         won = rng.random((100, 2)) < 1 / (1 + np.exp(-0.5 - 1.5 * np.tanh(longer / 60)))
         pairs = [Match(str(i), float(won[i, j]), longer[i, j]) for i in range(100) for j in range(2)]
         value, error = controlled(pairs)
         covered += abs(value - sigmoid(0.5)) < 1.96 * error
         raw.append(won.mean())
-    assert 0.93 <= covered / 500 <= 0.97
+    assert 0.92 <= covered / 300 <= 0.98
     assert np.mean(raw) > sigmoid(0.5) + 0.04
 
 
