@@ -55,9 +55,9 @@ def reference_logprobs(
     ]
 
     def measure(part: Sequence[_Side]) -> list[tuple[float, float]]:
-        prompts, responses, shared = zip(*part, strict=True)
+        prompts, responses = [side.prompt for side in part], [side.answer for side in part]
         found = token_logprobs(policy, prompts, responses, tokenizer.pad_token_id, Distribution(), batch_size)
-        return [(each.sum().item(), each[:most].sum().item()) for each, most in zip(found, shared, strict=True)]
+        return [(each.sum().item(), each[: side.shared].sum().item()) for each, side in zip(found, part, strict=True)]
 
     with hardware.autocast():
         columns = [shared_out([sides[i] for _, sides in rows], measure) for i in range(len(REFERENCE_COLUMNS))]

@@ -206,6 +206,26 @@ def test_a_run_of_all_losses_together(tiny, checkpoints):
     assert len(losses) == 3 and all(map(math.isfinite, losses)) and training.last(log, "eval_loss") < losses[0]
 
 
+def test_discopop_rises_where_training_starts_at_trls_temperature(trainers):
+    """Its slope at a margin of 0 is (1 - ln 2) / (4 tau) - 3/4: 0.784 at 0.05, 0 at 0.1023, -0.443 at 0.25."""
+    ours, _, _ = trainers
+    row = ours.train_dataset[0]
+    set_options(ours, {"loss_type": "sigmoid"})
+    batch = ours.data_collator([row])
+    with torch.no_grad():
+        ours.compute_loss(ours.model, batch)
+    at_policy = {f"ref_{side}_logps": ours._metrics["eval"][f"logps/{side}"][-1] for side in ("chosen", "rejected")}
+    for tau, slope in ((0.05, 0.784), (0.25, -0.443)):
+        set_options(ours, {"loss_type": "discopop", "discopop_tau": tau, "beta": 1.0})
+        below, above = (
+            loss_and_gradient(
+                ours, [{**row, **at_policy, "ref_rejected_logps": at_policy["ref_rejected_logps"] + step}]
+            )
+            for step in (-1e-2, 1e-2)
+        )
+        assert (above[0] - below[0]) / 2e-2 == pytest.approx(slope, abs=0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_of_a_few_steps_finishes(tiny, checkpoints, case):
@@ -213,6 +233,8 @@ def test_a_run_of_a_few_steps_finishes(tiny, checkpoints, case):
     pairs = referenced(tiny, pair_rows(), ld_alpha=options.get("ld_alpha"))
     params = dpo_params(**{**options, "max_steps": 4, "eval_steps": 4, "learning_rate": 3e-3})
     trainer = dpo.build(params, 64, str(tiny.policy), pairs, pairs, checkpoints)
-    before = trainer.evaluate()["eval_loss"]
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
     log = training.run(trainer, checkpoints, "dpo")
-    assert training.last(log, "eval_loss") < before
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert len(losses) == 4 and all(map(math.isfinite, [*losses, training.last(log, "eval_loss")]))
+    assert all(not torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())

@@ -92,6 +92,9 @@ NOT_RUN = {
     "-S ppo.lora_r=8": MINUTES,
     "dvc exp run --temp -n gamed -S ppo.kl_coef=0 -S ppo.learning_rate=1.5e-3 -S ppo.total_rollouts=60 "
     "-S ppo.eval_rollouts=5": MINUTES,
+    "dvc exp run --temp -n hot -S dpo.learning_rate=1e-3 -S dpo.beta=0.05": MINUTES,
+    "dvc exp run --temp -n hot-with-sft -S dpo.learning_rate=1e-3 -S dpo.beta=0.05 "
+    "-S 'dpo.loss_type=[sigmoid,sft]'": MINUTES,
     "dvc exp run --temp -n seed-1 -S{load,prepare,base,sft,negatives,reward,dpo,ppo,evaluate}.seed=1 "
     "-S judge.seed=2": MINUTES,
     "dvc exp run --temp -n two -S \"launch='accelerate launch --config_file launch/cpu-2.yaml'\" "
