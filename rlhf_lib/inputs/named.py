@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 from rlhf_lib.common import paths
 from rlhf_lib.scoring.source import parse
 
-LAUNCHED = ("sft", "reward", "judge", "reference", "dpo", "ppo", "evaluate", "best_of_n", "overoptimisation")
+REWARDED = ("ppo", "attainable", "attained")  # which call PPO's reward functions
+LAUNCHED = ("sft", "reward", "judge", "reference", "dpo", *REWARDED, "evaluate", "best_of_n", "overoptimisation")
 READERS = ("load", "prepare", "base", "negatives", "llm_judge")
 STAGES = (*READERS, *LAUNCHED)
 OUTS = (paths.BASE, paths.SFT, paths.REWARD, paths.JUDGE, paths.DPO, paths.PPO)  # DVC watches those that are deps
@@ -49,7 +50,7 @@ def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
     read = {
         "load": [Named(f"load.sources[{i}].path", s["path"], "files") for i, s in sources if s.get("path")],
         **{stage: model(stage, key) for stage, key in MODELS.items()},
-        "ppo": [named for entry in params["ppo"]["reward_funcs"] for named in _reward(entry, root)],
+        **{stage: [n for entry in params["ppo"]["reward_funcs"] for n in _reward(entry, root)] for stage in REWARDED},
         "llm_judge": [Named("llm_judge.rubric", judge["rubric"], "files")] if judge["base_url"] else [],
     }
     return {stage: [*(launch if stage in LAUNCHED else []), *read.get(stage, [])] for stage in STAGES}
