@@ -59,11 +59,13 @@ class Answers:
 
 
 def optimum(answers: Answers, beta: float) -> dict[str, Any]:
-    """The numbers of the best policy at a beta."""
-    best = answers.best(beta)
-    found = {"objective": best.objective, "score": best.reward, "kl": best.kl, **best.values, "ess": best.ess}
+    """The numbers of the best policy at a beta; `<name>_gain` is what it has more than the SFT model."""
+    best, sft = answers.best(beta), {"score": answers.scores, **answers.values}
+    reached = {"score": best.reward, **best.values}
+    gains = {f"{name}_gain": values - sft[name].mean(axis=1) for name, values in reached.items()}
+    gains["objective_gain"] = best.objective - answers.scores.mean(axis=1)
     return {
-        **_means(found),
+        **_means({"objective": best.objective, "kl": best.kl, "ess": best.ess, **reached, **gains}),
         "beta": beta,
         "objective_bias": fmean(best.plain - best.objective),
         "low_ess": fmean(best.ess < LOW),
@@ -104,7 +106,8 @@ def of_sft(answers: Answers) -> dict[str, Any]:
 
 def curve(answers: Answers, betas: Sequence[float]) -> list[dict[str, Any]]:
     """The numbers of the best policy by beta, the smallest first."""
-    names = ("beta", "kl", "score", "objective", *answers.values, "ess")
+    numbers = ("score", "objective", *answers.values)
+    names = ("beta", "kl", *numbers, "ess", *(f"{name}_gain" for name in numbers))
     rows = [optimum(answers, beta) for beta in sorted({*betas})]
     keys = [key for name in names for key in (name, f"{name}_se")]
     return [{key: row[key] for key in keys if key in row} for row in rows]

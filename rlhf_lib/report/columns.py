@@ -65,3 +65,7 @@ DIFFERENCES = [
     Column("kl", "KL to SFT", 2, "+"),
     Column("length", "tokens", 2, "+"),
 ]
+OBJECTIVE = Column("objective", "objective", 3, "", "reward less kl_coef times the KL, which PPO maximises")
+SHARE = Column("objective_share", "share of the gain", 2, "", "of what is attainable, counted from SFT")
+SCORE = Column("score", "reward", 2, "", "what PPO learns from, after scaling, clipping and penalties")
+ESS = Column("ess", "effective answers", 0, "", "how many of the SFT model's answers to a prompt the estimate rests on")

@@ -25,6 +25,7 @@ PALETTE = {
     "ppo": ("#d55e00", "#ff8b3d"),
     "dpo": ("#0072b2", "#56b4e9"),
     "best_of_n": ("#009e73", "#2fc79b"),
+    "attainable": ("#3a4a5e", "#c3cedb"),
     "chosen": ("#cc79a7", "#e39cc5"),
     "reward": ("#d55e00", "#ff8b3d"),  # PPO's, which learns from it
     "judge": ("#7b4ea3", "#c19be6"),

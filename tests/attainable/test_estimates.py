@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -91,8 +92,7 @@ def test_less_beta_is_more_objective_and_more_kl():
     betas = [0.01, 0.1, 0.5, 1.0, 5.0, 50.0]
     objectives = [estimates.objective(RANDOM, beta) for beta in betas]
     distances = [estimates.kl(RANDOM, beta) for beta in betas]
-    for less, more in zip(betas, betas[1:], strict=False):
-        i, j = betas.index(less), betas.index(more)
+    for i, j in pairwise(range(len(betas))):
         assert (objectives[i] > objectives[j]).all() and (distances[i] > distances[j]).all()
     assert (distances[0] <= math.log(7)).all() and (distances[-1] >= 0).all()
 
