@@ -94,16 +94,17 @@ def blame(inputs: Inputs) -> str:
     got = f"PPO got {plus_minus(reached['score_share'], reached['score_share_se'])} of the gain in reward that is "
     if not (reward.clear and reward.value > 0):
         return (
-            f"The optimiser is not to blame: {got}attainable at its KL. The best policy there differs by {quality} in "
-            f"{name}; what is missing beyond that, only another reward model or a larger KL can give."
+            f"No clear fault of the optimiser: {got}attainable at its KL. The best policy there differs by {quality} "
+            f"in {name}; what is missing beyond that, only another reward model or a larger KL can give."
         )
     got += f"attainable at its KL, where the best policy has {reward} more"
     if quality.clear and quality.value > 0:
         return f"The optimiser is to blame: {got}, and {quality} more in {name}."
-    told = "it has clearly less" if quality.clear else "there is no clear difference"
+    if quality.clear:
+        return f"The reward model is to blame: {got}, but is worse in {name} ({quality})."
     return (
-        f"The reward model is to blame: {got}, but in {name} {told} ({quality}): to optimise the same reward better "
-        "would not help."
+        f"The reward model is more to blame than the optimiser: {got}, but no clear difference in {name} ({quality}): "
+        "to optimise the same reward better would not clearly help."
     )
 
 

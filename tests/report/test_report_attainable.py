@@ -73,10 +73,14 @@ def test_the_tables_say_what_each_policy_got(project):
     ("changes", "blamed", "words"),
     [
         ({}, "The optimiser is to blame", "has +0.160 ± 0.040 more, and +0.100 ± 0.020 more in true quality"),
-        ({"gold_gap": 0.01}, "The reward model is to blame", "there is no clear difference (+0.010 ± 0.020)"),
-        ({"gold_gap": -0.1}, "The reward model is to blame", "it has clearly less (−0.100 ± 0.020)"),
-        ({"score_gap": 0.05}, "The optimiser is not to blame", "differs by +0.100 ± 0.020 in true quality"),
-        ({"score_gap": -0.16}, "The optimiser is not to blame", "0.800 ± 0.040 of the gain in reward"),
+        (
+            {"gold_gap": 0.01},
+            "The reward model is more to blame than the optimiser",
+            "no clear difference in true quality",
+        ),
+        ({"gold_gap": -0.1}, "The reward model is to blame", "but is worse in true quality (−0.100 ± 0.020)"),
+        ({"score_gap": 0.05}, "No clear fault of the optimiser", "differs by +0.100 ± 0.020 in true quality"),
+        ({"score_gap": -0.16}, "No clear fault of the optimiser", "0.800 ± 0.040 of the gain in reward"),
     ],
 )
 def test_who_is_to_blame(project, changes, blamed, words):
