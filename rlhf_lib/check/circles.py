@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rlhf_lib.common import environment
 from rlhf_lib.inputs.files import files
 from rlhf_lib.inputs.graph import Graph, lies_in, overlap
-from rlhf_lib.inputs.named import LAUNCHED, MODELS, Named, launch_files
+from rlhf_lib.inputs.named import LAUNCHED, MODELS, REWARDED, Named, launch_files
 from rlhf_lib.scoring.source import parse
 
 COPY = "copy it to another place, and name that"
@@ -57,7 +57,8 @@ def _inputs(sections: Mapping[str, Any], launch: str) -> Iterator[tuple[str, Nam
             source = parse(entry)
             param = f"ppo.reward_funcs[{number}]"
             is_module = source.kind == "function"
-            yield "ppo", Named(param, source.location, "module") if is_module else Named(param, entry, "folder")
+            named = Named(param, source.location, "module") if is_module else Named(param, entry, "folder")
+            yield from ((stage, named) for stage in REWARDED)
     if "llm_judge" in sections:
         yield "llm_judge", Named("llm_judge.rubric", sections["llm_judge"].rubric, "files")
     for file in launch_files(launch, Path()):

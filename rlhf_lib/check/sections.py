@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rlhf_lib.attainable.params import AttainableParams
 from rlhf_lib.base.params import BaseParams
 from rlhf_lib.check import circles, together
 from rlhf_lib.common.schema import PARAMS_FILE, check_launch, check_policy, examine
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type] = {
     "llm_judge": LLMJudgeParams,
     "report": ReportParams,
     "best_of_n": BestOfNParams,
+    "attainable": AttainableParams,
 }
 
 

@@ -11,7 +11,8 @@ from rlhf_lib.common import paths
 from rlhf_lib.common.policies import TRAINERS
 from rlhf_lib.scoring.source import parse
 
-LAUNCHED = (*TRAINERS, "reference", "evaluate", "best_of_n", "overoptimisation")
+REWARDED = ("ppo", "attainable", "attained")  # which call PPO's reward functions
+LAUNCHED = (*TRAINERS, "reference", *REWARDED[1:], "evaluate", "best_of_n", "overoptimisation")
 READERS = ("load", "prepare", "base", "negatives", "llm_judge")
 STAGES = (*READERS, *LAUNCHED)
 OUTS = (paths.BASE, *map(paths.model, TRAINERS))  # DVC watches those that are deps
@@ -50,7 +51,7 @@ def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
     read = {
         "load": [Named(f"load.sources[{i}].path", s["path"], "files") for i, s in sources if s.get("path")],
         **{stage: model(stage, key) for stage, key in MODELS.items()},
-        "ppo": [named for entry in params["ppo"]["reward_funcs"] for named in _reward(entry, root)],
+        **{stage: [n for entry in params["ppo"]["reward_funcs"] for n in _reward(entry, root)] for stage in REWARDED},
         "llm_judge": [Named("llm_judge.rubric", judge["rubric"], "files")] if judge["base_url"] else [],
     }
     return {stage: [*(launch if stage in LAUNCHED else []), *read.get(stage, [])] for stage in STAGES}

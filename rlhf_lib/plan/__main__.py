@@ -85,7 +85,7 @@ def notes(
     tokens = data.evaluation_tokens(sections)
     evaluation = tokens / rates.sampled if rates.sampled else None
     yield (
-        f"evaluate and best_of_n sample {number(tokens)} tokens besides"
+        f"evaluate, best_of_n and attainable sample {number(tokens)} tokens besides"
         + (f": {duration(evaluation)}." if evaluation else ".")
         + " All answers are taken to be as long as they may be."
     )

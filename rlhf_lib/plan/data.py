@@ -80,12 +80,15 @@ def validation_tokens(ppo: Any) -> float:
 
 
 def evaluation_tokens(sections: Mapping[str, Any]) -> float:
-    """What evaluate and best_of_n sample at most: answers of all policies to the test prompts, at each temperature."""
-    params, best_of_n = sections["evaluate"], sections["best_of_n"]
+    """What evaluate, best_of_n and attainable sample at most: answers of all policies to the test prompts, at each
+    temperature, and many more of the SFT model."""
+    params, best_of_n, attainable = sections["evaluate"], sections["best_of_n"], sections["attainable"]
     there = Path(paths.split("test")).is_file()
     prompts = min(rows_in(paths.split("test")) if there else ASSUMED_ROWS, params.max_prompts or ASSUMED_ROWS)
     answers = sum(params.samples_per_prompt if temperature else params.num_beams for temperature in params.temperatures)
-    return float(prompts * params.max_new_tokens * (len(POLICIES) * answers + max(best_of_n.n, default=0)))
+    evaluated = prompts * params.max_new_tokens * (len(POLICIES) * answers + max(best_of_n.n, default=0))
+    estimated = min(prompts, attainable.max_prompts or prompts) * attainable.n * sections["ppo"].response_length
+    return float(evaluated + estimated)
 
 
 def _tokens(row: Mapping[str, Any], length: Lengths) -> float:

@@ -74,3 +74,7 @@ DIFFERENCES = [
     ),
     Column("judge_lc_win_rate", "at equal length", 3, "", f"the judge's wins, {AT_EQUAL_LENGTH}"),
 ]
+OBJECTIVE = Column("objective", "objective", 3, "", "reward less kl_coef times the KL, which PPO maximises")
+SHARE = Column("objective_share", "share of the gain", 2, "", "of what is attainable, counted from SFT")
+SCORE = Column("score", "reward", 2, "", "what PPO learns from, after scaling, clipping and penalties")
+ESS = Column("ess", "effective answers", 0, "", "how many of the SFT model's answers to a prompt the estimate rests on")

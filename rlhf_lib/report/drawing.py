@@ -24,6 +24,7 @@ PALETTE = {
     "line": ("#d5dae0", "#3a424c"),
     **{name: policy.colours for name, policy in POLICIES.items()},
     "best_of_n": ("#009e73", "#2fc79b"),
+    "attainable": ("#3a4a5e", "#c3cedb"),
     "chosen": ("#cc79a7", "#e39cc5"),
     "reward": ("#d55e00", "#ff8b3d"),  # PPO's, which learns from it
     "judge": ("#7b4ea3", "#c19be6"),

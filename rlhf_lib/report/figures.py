@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rlhf_lib.common.policies import LABELS
+from rlhf_lib.report import attainable
 from rlhf_lib.report.drawing import COLOURS, DOUBLE, MARKERS, NARROW, Panel
 from rlhf_lib.report.inputs import Curve, Inputs, error, is_number
 from rlhf_lib.report.tables import SCORER_LABELS, first_number
@@ -59,11 +60,14 @@ def _mark(kind: str, label: str) -> dict[str, Any]:
 
 
 def frontier(inputs: Inputs) -> list[Panel]:
-    """What each policy reached against how far from SFT it went, beside best-of-n of the SFT model."""
+    """What each policy reached against how far from SFT it went, beside best-of-n of the SFT model, and below what
+    any policy could reach."""
 
     def draw(key: str) -> Panel:
         def panel(axes: Axes) -> None:
             points = best_of_n_points(inputs, key)
+            furthest = max([kl for kl, *_ in points] + [inputs.measured(policy)["kl"] for policy in inputs.policies])
+            attainable.draw(axes, inputs, key, furthest)
             if len(points) > 1:
                 x, y, errors = zip(*points, strict=True)
                 axes.plot(x, y, color=COLOURS["best_of_n"], lw=1.1)
@@ -76,6 +80,7 @@ def frontier(inputs: Inputs) -> list[Panel]:
             axes.locator_params(axis="x", nbins=6)
 
         words = "A dot for each policy at the headline temperature; the line is best-of-n at the bound of its KL."
+        words += " The broken line is what the best policy would have." if attainable.is_there(inputs) else ""
         return Panel(f"frontier-{key}", TITLES[key], words, panel)
 
     return [draw(key) for key in ("gold", "judge", "reward") if inputs.known(key)]

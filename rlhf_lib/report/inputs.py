@@ -37,7 +37,8 @@ class Inputs:
     curves: metrics/<stage>/<train|eval>.tsv by (stage, "train" or "eval").
     reward_models, scores: metrics/<stage>/summary.json and data/scores/<stage>.jsonl of the reward model and the judge.
     hashes: (stage, path, md5) of every out in dvc.lock.
-    left_out: why stages that train, or best_of_n, left themselves out, by stage.
+    attainable, attainable_curve: metrics/attainable.json and .tsv.
+    left_out: why stages that train, best_of_n or attained left themselves out, by stage.
     model: what stage base found out about the model, part by part, in words.
     """
 
@@ -55,6 +56,8 @@ class Inputs:
     hashes: list[tuple[str, str, str]]
     left_out: dict[str, str] = field(default_factory=dict)
     model: list[tuple[str, str]] = field(default_factory=list)
+    attainable: Metrics = field(default_factory=dict)
+    attainable_curve: Curve = field(default_factory=list)
 
     @property
     def headline(self) -> str:
@@ -93,6 +96,7 @@ def load() -> Inputs:
     params = load_yaml(PARAMS_FILE)
     modes = [mode_name(temperature) for temperature in params["evaluate"]["temperatures"]]
     summaries = {stage: paths.summary(stage) for stage in TRAINERS} | {"best_of_n": paths.evaluation("best_of_n")}
+    summaries["attained"] = paths.ATTAINABLE
     return Inputs(
         params=params,
         modes=modes,
@@ -108,6 +112,8 @@ def load() -> Inputs:
         hashes=_hashes(),
         left_out={stage: why for stage, path in summaries.items() if (why := left_out.reason(path))},
         model=list(known.told()) if (known := contract.read(paths.BASE)) else [],
+        attainable=_json(paths.ATTAINABLE).get("attainable", {}),
+        attainable_curve=read_curve(paths.ATTAINABLE_CURVE),
     )
 
 

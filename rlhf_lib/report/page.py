@@ -17,7 +17,7 @@ from rlhf_lib.common.files import replacing
 from rlhf_lib.common.policies import LABELS, METHODS
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.measure.comparison import order_accuracy
-from rlhf_lib.report import figures, samples, tables
+from rlhf_lib.report import attainable, figures, samples, tables
 from rlhf_lib.report.columns import QUALITY, TEXT
 from rlhf_lib.report.drawing import MARKERS, PALETTE, SIGNS, Panel, png, svg
 from rlhf_lib.report.inputs import SCORERS, Inputs, is_number
@@ -72,7 +72,7 @@ def _frame(inputs: Inputs) -> dict[str, Any]:
     left_out = set() if tables.llm_judge_table(inputs).rows else {"llm"}
     return {
         "palette": PALETTE,
-        "shapes": {kind: SIGNS[marker] for kind, marker in MARKERS.items()},
+        "shapes": {kind: SIGNS[marker] for kind, marker in MARKERS.items()} | {"attainable": "╌"},
         "compared": f"{', '.join(LABELS[method] for method in METHODS)} and {LABELS['sft']}",
         "css": Markup(HERE.with_suffix(".css").read_text(encoding="utf-8")),
         "page_js": Markup(HERE.with_suffix(".js").read_text(encoding="utf-8")),
@@ -103,11 +103,27 @@ def _comparison(inputs: Inputs) -> dict[str, Any]:
         "policy_legend": legend,
         "policy_figures": _drawn(figures.policies(inputs)),
         "frontier_figures": _drawn(figures.frontier(inputs)),
-        "frontier_legend": [*legend, *([("best_of_n", "best of n")] if inputs.best_of_n else [])],
+        "frontier_legend": [
+            *legend,
+            *([("best_of_n", "best of n")] if inputs.best_of_n else []),
+            *([("attainable", attainable.LABEL)] if attainable.is_there(inputs) else []),
+        ],
+        **_attainable(inputs),
         "has_best_of_n": bool(inputs.best_of_n) or not inputs.params["best_of_n"]["n"],
         "distribution_figures": _drawn(figures.distributions(inputs)),
         "llm_judge": tables.llm_judge_table(inputs),
         "llm_cost": _llm_cost(inputs.llm_judge),
+    }
+
+
+def _attainable(inputs: Inputs) -> dict[str, Any]:
+    return {
+        "attainable_objective": attainable.objective_table(inputs),
+        "attainable_shares": attainable.share_table(inputs),
+        "attainable_blame": attainable.blame(inputs),
+        "attainable_doubt": attainable.doubt(inputs),
+        "has_attainable": attainable.is_there(inputs) or not inputs.params["attainable"]["n"],
+        "kl_coef": f"{inputs.params['ppo']['kl_coef']:g}",
     }
 
 

@@ -26,7 +26,7 @@ LINKS = ("dvc.yaml", "launch", "presets", "rewards", "rubrics", "rlhf_lib", "sta
 STAGES = (
     *("inputs", "load", "prepare", "base", "sft", "negatives", "reward", "judge", "reference", "dpo", "ppo"),
     *("evaluate@sft", "evaluate@ppo", "evaluate@dpo", "best_of_n", "measure@sft", "measure@ppo", "measure@dpo"),
-    *("measure@best_of_n", "overoptimisation", "llm_judge", "select", "report"),
+    *("attainable", "attained", "measure@best_of_n", "overoptimisation", "llm_judge", "select", "report"),
 )
 # Those that read a section.
 READ_BY = {
@@ -38,6 +38,7 @@ READ_BY = {
     "reference": ("reference", "dpo"),
     "evaluate": ("evaluate@sft", "evaluate@ppo", "measure@sft", "measure@ppo", "best_of_n"),
     "best_of_n": ("best_of_n", "measure@best_of_n"),
+    "attainable": ("attainable", "attained"),
     "policy": ("select",),
     "launch": (),
 }

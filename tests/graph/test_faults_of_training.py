@@ -18,7 +18,7 @@ POLICIES = ("sft", "ppo", "dpo")
 STAGES = (
     *(("base",), ("sft",), ("negatives",), ("reward",), ("judge",), ("reference",), ("dpo",), ("ppo",)),
     *(("evaluate", policy) for policy in POLICIES),
-    ("best_of_n",),
+    *(("best_of_n",), ("attainable",), ("attained",)),
     *(("measure", name) for name in (*POLICIES, "best_of_n")),
     *(("overoptimisation",), ("select", "ppo"), ("report",)),
 )

@@ -25,6 +25,8 @@ LEFT_OUT = [
     ("evaluate@dpo", "no source gives preferences"),
     ("evaluate@ppo", "no source gives prompts for PPO"),
     ("best_of_n", "no source gives preferences"),
+    ("attainable", "no source gives preferences"),
+    ("attained", "data/samples/attainable.jsonl has no rows"),
     ("measure@dpo", "data/samples/dpo.jsonl has no rows"),
     ("measure@ppo", "data/samples/ppo.jsonl has no rows"),
     ("measure@best_of_n", "data/samples/best_of_n.jsonl has no rows"),

@@ -16,7 +16,7 @@ from standin_llm import StandInLLM
 from rlhf_lib.common.rows import normalise, read_jsonl
 
 ALL = ["load", "prepare", "base", "sft", "negatives", "reward", "judge", "reference", "dpo", "ppo"]
-ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "best_of_n"]
+ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "best_of_n", "attainable", "attained"]
 ALL += ["measure@sft", "measure@ppo", "measure@dpo", "measure@best_of_n"]
 ALL += ["overoptimisation", "llm_judge", "select", "report"]
 
@@ -82,7 +82,7 @@ def test_a_dpo_param_reruns_dpo_and_what_hangs_on_it(clean: Path) -> None:
     params.write_text(re.sub(r"(\n  beta: )[\d.]+", r"\g<1>0.3", text))
     assert params.read_text() != text
     ran = executed(run(clean, "dvc", "repro"))
-    assert set(ran) <= {"dpo", "evaluate@dpo", "measure@dpo", "llm_judge", "report"}
+    assert set(ran) <= {"dpo", "evaluate@dpo", "measure@dpo", "attained", "llm_judge", "report"}
     assert {"dpo", "evaluate@dpo", "measure@dpo"} <= set(ran)
 
 
@@ -102,13 +102,13 @@ MEASURES = {"measure@sft", "measure@ppo", "measure@dpo", "measure@best_of_n"}
     ("file", "must_run", "may_run"),
     [
         ("report/page.py", {"report"}, set()),
-        ("measure/text_metrics.py", MEASURES, {"report"}),
+        ("measure/text_metrics.py", MEASURES, {"attained", "report"}),
         ("data/load/files.py", {"load"}, set()),
         ("plan/memory.py", set(), set()),
         pytest.param("plan/estimate.py", set(), set(), marks=pytest.mark.slow),
         pytest.param("plan/speed.py", set(), set(), marks=pytest.mark.slow),
         pytest.param("llm_judge/client.py", {"llm_judge"}, set(), marks=pytest.mark.slow),
-        pytest.param("ppo/algos.py", {"ppo"}, set(), marks=pytest.mark.slow),
+        pytest.param("ppo/algos.py", {"ppo"}, {"attained"}, marks=pytest.mark.slow),
         pytest.param("sft/trainer.py", {"sft"}, set(), marks=pytest.mark.slow),
         pytest.param("dpo/trainer.py", {"dpo"}, {"reference"}, marks=pytest.mark.slow),
         pytest.param("reward/losses.py", {"reward", "judge"}, set(), marks=pytest.mark.slow),

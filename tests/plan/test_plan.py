@@ -224,10 +224,13 @@ def test_the_plan_says_which_share_of_the_answers_and_rows_the_params_hold(proje
 def test_what_is_sampled_beside_training(project):
     params = load_yaml(project / "params.yaml")
     params["evaluate"] |= {"max_new_tokens": 10, "samples_per_prompt": 2, "temperatures": [1.0, 0.5, 0.0]}
-    params["best_of_n"]["n"] = [2, 4]
+    params["best_of_n"]["n"], params["attainable"]["n"] = [2, 4], 0
     write_jsonl("data/splits/test.jsonl", [answered(4, 4)] * 7)
     # three policies, 2 + 2 + 1 answers to each of 7 prompts; 4 more of the SFT model
     assert data.evaluation_tokens(valid_sections(params)) == 7 * 10 * (3 * 5 + 4)
+    params["attainable"] |= {"n": 20, "max_prompts": 3}
+    params["ppo"]["response_length"] = 5
+    assert data.evaluation_tokens(valid_sections(params)) == 7 * 10 * (3 * 5 + 4) + 3 * 20 * 5
     params["ppo"] |= {"response_length": 5, "total_rollouts": 45, "eval_rollouts": 10, "max_eval_prompts": 3}
     assert data.validation_tokens(valid_sections(params)["ppo"]) == 0
     write_jsonl("data/splits/prompts_validation.jsonl", [answered(4, 4)] * 7)

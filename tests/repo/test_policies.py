@@ -44,6 +44,8 @@ def missing(graph) -> Iterator[str]:
         if entry["baseline"] != baseline:
             yield f"measure: foreach: {name}: baseline: {baseline}"
     for name in METHODS:
+        if (samples := paths.samples(name)) not in stages["attained"]["deps"]:
+            yield f"attained: deps: {samples}"
         if graph["artifacts"].get(f"{name}-policy", {}).get("path") != paths.model(name):
             yield f"artifacts: {name}-policy: {paths.model(name)}"
 

@@ -110,6 +110,10 @@ def of_params(folder: Path, stage: str, params: Mapping[str, Any]) -> Iterator[s
         counts = Counter(row["id"] for row in _rows(folder / "data/samples/best_of_n.jsonl"))
         if set(counts.values()) != {max(params["best_of_n"]["n"])}:
             yield f"samples: {sorted(set(counts.values()))} a prompt, not {max(params['best_of_n']['n'])}"
+    elif name == "attainable" and params["attainable"]["n"]:
+        counts = Counter(row["id"] for row in _rows(folder / "data/samples/attainable.jsonl"))
+        if set(counts.values()) != {params["attainable"]["n"]}:
+            yield f"samples: {sorted(set(counts.values()))} a prompt, not {params['attainable']['n']}"
     elif name in ("sft", "reward", "judge", "dpo") and params[name]["max_steps"] > 0:
         steps = [int(line.split("\t")[0]) for line in _lines(folder / f"metrics/{name}/train.tsv")[1:]]
         expected = params[name]["max_steps"] // params[name]["logging_steps"]

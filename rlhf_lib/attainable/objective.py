@@ -1,0 +1,76 @@
+"""What PPO maximises, of samples; and where its params, or evaluate's, are not those that the theory is about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+
+from rlhf_lib.common import left_out, paths
+from rlhf_lib.common.policies import METHODS
+from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.evaluation.params import EvaluateParams
+from rlhf_lib.evaluation.samples import Sample, in_mode, mode_name
+from rlhf_lib.models.logprobs import Response
+from rlhf_lib.ppo.algos import RunningMoments
+from rlhf_lib.ppo.objective import shaped
+from rlhf_lib.ppo.params import PPOParams
+
+APPROXIMATE = "PPO learns from more than reward and KL, so that its share of the objective is a rough one"
+
+
+def spread(samples: Sequence[Sample]) -> float:
+    """The standard deviation of the samples' `total`, by which `ppo.scale_rewards` divides."""
+    moments = RunningMoments()
+    moments.update(torch.tensor([sample["total"] for sample in samples], dtype=torch.float64))
+    return moments.std
+
+
+def put_scores(samples: Sequence[Sample], params: PPOParams, std: float) -> None:
+    """Put `score` into samples with a `total`: what PPO learns from, after scaling, clipping and penalties."""
+    totals = torch.tensor([sample["total"] for sample in samples], dtype=torch.float64)
+    responses = [Response([0] * sample["length"], sample["finished"]) for sample in samples]
+    for sample, score in zip(samples, shaped(params, totals, responses, std).tolist(), strict=True):
+        sample["score"] = score
+
+
+def departures(params: PPOParams) -> Iterator[str]:
+    """The params under which PPO maximises something other than the mean score less `kl_coef` times the KL."""
+    if params.kl_target is not None:
+        yield f"ppo.kl_target: {params.kl_target:g} moves kl_coef; {APPROXIMATE}"
+    if params.kl_clip is not None:
+        yield f"ppo.kl_clip: {params.kl_clip:g} clips the KL; {APPROXIMATE}"
+    fitting = ("k1", "k3") if params.kl_in == "reward" else ("k2",)
+    if params.kl_estimator not in fitting:
+        how = f"{params.kl_estimator} in the {params.kl_in} has not the gradient of the KL"
+        yield f"ppo.kl_estimator: {how}; {APPROXIMATE}"
+    for name, plain in (("gamma", 1), ("entropy_coef", 0), ("ptx_coef", 0)):
+        if (value := getattr(params, name)) != plain:
+            yield f"ppo.{name}: {value:g} is not {plain}; {APPROXIMATE}"
+
+
+def mode(evaluate: EvaluateParams, params: PPOParams) -> str:
+    """The mode of the policies' samples that were drawn as PPO draws; a `ValueError` that says why there is none."""
+    pairs = {"max_new_tokens": "response_length", **{name: name for name in ("min_new_tokens", "top_k", "top_p")}}
+    for name, of_ppo in pairs.items():
+        if (value := getattr(evaluate, name)) != (wanted := getattr(params, of_ppo)):
+            raise ValueError(f"evaluate.{name} is {value:g}, ppo.{of_ppo} {wanted:g}; make them equal")
+    if evaluate.no_repeat_ngram_size:
+        raise ValueError("evaluate.no_repeat_ngram_size is not 0, and PPO has no such bound")
+    if params.stop_strings:
+        raise ValueError("ppo.stop_strings end its answers, and not those of evaluate")
+    if params.temperature not in evaluate.temperatures:
+        raise ValueError(f"ppo.temperature, {params.temperature:g}, is none of evaluate.temperatures; add it")
+    return mode_name(params.temperature)
+
+
+def compared(evaluate: EvaluateParams, params: PPOParams, prompts: Collection[str]) -> dict[str, list[Sample]]:
+    """By trained policy, the samples of these prompts that were drawn as PPO draws; a line where there are none."""
+    try:
+        wanted = mode(evaluate, params)
+    except ValueError as error:
+        print(f"attained: no policy is compared with it: {error}")
+        return {}
+    there = [method for method in METHODS if left_out.reason(paths.samples(method)) is None]
+    samples = {policy: in_mode(read_jsonl(paths.samples(policy)), wanted) for policy in there}
+    return {policy: [sample for sample in drawn if sample["id"] in prompts] for policy, drawn in samples.items()}
