@@ -158,7 +158,7 @@ WAYS: dict[str, tuple[dict[str, Any], ...]] = {
             {"critic": "lora", "lora_r": 2},
             {"kl_in": "loss", "kl_estimator": "k3"},
         ),
-        *({"kl_target": 1.0}, {"scale_rewards": True}, {"ptx_coef": 0.5}, {"dual_clip": 3.0}, {"max_approx_kl": 0.1}),
+        *({"kl_target": 1.0}, {"scale_rewards": "running"}, {"ptx_coef": 0.5}, {"dual_clip": 3.0}, {"max_approx_kl": 0.1}),
         *({"load_best_model_at_end": True}, {"num_generations": 2}, {"stop_strings": ["a"]}, {"whiten_rewards": True}),
         {"reward_funcs": ["models/reward", "rewards.examples:brevity"], "reward_weights": [1.0, 0.5]},
     ),
