@@ -88,6 +88,12 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_log(build, checkpoints, cr
     )
 
 
+def test_a_killed_run_without_a_critic_goes_on_to_the_same_weights_and_log(build, checkpoints):
+    changes = {"critic": "none", "advantage_estimator": "rloo", "num_generations": 2, "gamma": 1.0, "lora_r": 4}
+    whole, resumed = whole_and_resumed(build, checkpoints, KillAt(6), **{**RESUMABLE, "total_rollouts": 2}, **changes)
+    assert_same_run(whole, resumed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [{"lora_r": 4}, {"freeze": ["embeddings", "mlp"]}], ids=["lora", "freeze"])
 def test_a_killed_run_goes_on_with_what_it_held_in_bf16(build, checkpoints, compute, part):

@@ -157,6 +157,8 @@ WAYS: dict[str, tuple[dict[str, Any], ...]] = {
             {"critic": "separate"},
             {"critic": "lora", "lora_r": 2},
             {"kl_in": "loss", "kl_estimator": "k3"},
+            {"critic": "none", "advantage_estimator": "reinforce"},
+            {"critic": "none", "advantage_estimator": "grpo", "num_generations": 2, "scale_rewards": "group"},
         ),
         *({"kl_target": 1.0}, {"scale_rewards": "running"}, {"ptx_coef": 0.5}, {"dual_clip": 3.0}, {"max_approx_kl": 0.1}),
         *({"load_best_model_at_end": True}, {"num_generations": 2}, {"stop_strings": ["a"]}, {"whiten_rewards": True}),
