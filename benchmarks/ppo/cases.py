@@ -53,6 +53,7 @@ PLAIN: dict[str, Any] = {
     "advantage_estimator": "gae",
     "loss_aggregation": "token",
     "kl_in": "reward",
+    "use_bias_correction_kl": False,
     "max_kl": None,
     "max_approx_kl": None,
     "whiten_rewards": False,

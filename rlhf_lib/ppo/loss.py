@@ -38,6 +38,7 @@ def loss_terms(
         sums["entropy_loss"], weights["entropy_loss"] = -output.entropy.sum(), params.entropy_coef
     if params.kl_in == "loss":
         kl = algos.kl_estimate(output.logprobs, inputs["ref_logprobs"], params.kl_estimator)
+        kl = kl * policy.ratio if params.use_bias_correction_kl else kl
         terms["kl_loss"] = algos.aggregated(kl, params.loss_aggregation, *whole)
         weights["kl_loss"] = kl_coef
     terms |= {name: total / inputs["num_tokens"] for name, total in sums.items()}

@@ -61,6 +61,7 @@ class PPOParams(WeightsParams, OptimizerParams):
     # KL to the reference
     kl_estimator: Literal["k1", "k2", "k3"]
     kl_in: Literal["reward", "loss"]
+    use_bias_correction_kl: bool
     kl_coef: NotNegative
     kl_clip: Positive | None
     kl_target: Positive | None
@@ -117,6 +118,8 @@ class PPOParams(WeightsParams, OptimizerParams):
             raise ValueError("kl_estimator: k1 has no gradient on average as a loss; set k2 or k3, or kl_in: reward")
         if self.kl_in == "loss" and self.kl_clip is not None:
             raise ValueError("kl_clip: is of the penalty in the reward; set it to null, or kl_in: reward")
+        if self.kl_in == "reward" and self.use_bias_correction_kl:
+            raise ValueError("use_bias_correction_kl: is of the KL in the loss; set it to false, or kl_in: loss")
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
                 f"reward_weights: {len(self.reward_weights)} for {len(self.reward_funcs)} reward_funcs; one each"

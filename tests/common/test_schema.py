@@ -111,6 +111,7 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("ppo", {"num_generations": 5}, ["ppo.num_generations:", "rollout_batch_size", "64", "5"]),
         ("ppo", {"min_new_tokens": 48}, ["ppo.min_new_tokens:", "response_length", "48"]),
         ("ppo", {"kl_in": "loss"}, ["ppo.kl_estimator:", "k1", "k2 or k3"]),
+        ("ppo", {"use_bias_correction_kl": True}, ["ppo.use_bias_correction_kl:", "kl_in: loss"]),
         ("ppo", {"kl_in": "losses"}, ["ppo.kl_in:", "reward, loss"]),
         ("ppo", {"reward_weights": [1.0, 2.0]}, ["ppo.reward_weights:", "2 for 1"]),
         ("ppo", {"reward_weights": ["one"]}, ["ppo.reward_weights[0]:", "a number"]),

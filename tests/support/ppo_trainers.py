@@ -110,6 +110,7 @@ PARAMS = {
     "critic_learning_rate": None,
     "kl_estimator": "k1",
     "kl_in": "reward",
+    "use_bias_correction_kl": False,
     "kl_clip": None,
     "kl_coef": 0.1,
     "kl_target": None,
