@@ -56,7 +56,9 @@ def test_reinforce_is_gae_of_lambda_1_where_all_values_are_0(build):
 @pytest.mark.parametrize("aggregation", ["sequence", "constant"])
 def test_the_gradient_does_not_depend_on_the_micro_batches(build, aggregation):
     whole, parts = (
-        gradients(build(**{**GRPO, "loss_aggregation": aggregation}, per_device_train_batch_size=size, total_rollouts=1))
+        gradients(
+            build(**{**GRPO, "loss_aggregation": aggregation}, per_device_train_batch_size=size, total_rollouts=1)
+        )
         for size in (4, 1)
     )
     for one, other in zip(whole, parts, strict=True):
