@@ -85,6 +85,7 @@ bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and o
 	python -m benchmarks.launches
 	python -m benchmarks.plan
 	python -m benchmarks.ppo
+	python -m benchmarks.grpo
 
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
 	rm -rf $(VENV) models report checkpoints dvc_plots

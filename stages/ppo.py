@@ -11,7 +11,7 @@ from rlhf_lib.scoring.source import directories, needs_hub
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("ppo", PPOParams)
-    critic = [] if params.critic == "shared" else [paths.REWARD]
+    critic = [paths.REWARD] if params.has_own_critic else []
     left_out.unless_there("ppo", paths.split("prompts_train"), *directories(params.reward_funcs), *critic)
     environment.prepare(offline=not needs_hub(params.reward_funcs))
     with environment.importing():
@@ -36,7 +36,8 @@ def main() -> None:
         return
     training.write_curves("ppo", log)
     write_jsonl(paths.samples("ppo_training"), trainer.ppo_state.completions)
-    keys = ("reward", "kl", "entropy", "explained_variance", "clip_fraction", "approx_kl")
+    of_critic = ["explained_variance"] if params.has_critic else []
+    keys = ("reward", "kl", "entropy", *of_critic, "clip_fraction", "approx_kl")
     summary = {key: training.last_or_none(log, key) for key in keys}
     summary |= {
         f"validation_{key}": training.last_or_none(log, f"eval_{key}") for key in ("reward", "kl", "length", "eos_rate")

@@ -50,7 +50,7 @@ def phases_of(case: Case) -> tuple[Phase, ...]:
             {**sections, "evaluate": params}, shape("policy", None), scorers, case.prompt, compute
         )
     if case.stage == "ppo":
-        critic = None if params.critic == "shared" else shape("trunk", estimate.critic_params(params))
+        critic = shape("trunk", estimate.critic_params(params)) if params.has_own_critic else None
         reward, policy = shape("reward", None), shape("policy", params)
         frozen = [reward, *([] if params.lora_r else [shape("policy", None)])]
         always = memory.ppo_holds(policy, critic, frozen)

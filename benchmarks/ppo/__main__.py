@@ -6,50 +6,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from benchmarks import command, results
+from benchmarks.ppo import pairs
 from benchmarks.ppo import peer as peer_ppo
 from benchmarks.ppo.cases import CASES
 from benchmarks.ppo.worker import THREADS
-from benchmarks.processes import CACHE, ROOT, Worker, WorkerFailed, take_turns, worker_env
+from benchmarks.processes import CACHE, ROOT
 from rlhf_lib.common import environment
-from rlhf_lib.common.files import write_json
 
 PEER = CACHE / f"trl-{peer_ppo.VERSION}"
 OUTPUT = ROOT / "benchmarks" / "results" / "ppo.json"
 QUICK_OUTPUT = CACHE / "quick.json"
-
-
-def run(name: str, pairs: int, quick: bool) -> dict[str, Any]:
-    """The results of one case."""
-    from benchmarks.ppo import workload
-
-    case = CASES[name].quick() if quick else CASES[name]
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{name}-") as folder, ExitStack() as stack:
-        workload.write(case, Path(folder), CACHE)
-        arguments = ["--case", name, "--updates", str(1 + pairs), "--models", folder, *(["--quick"] if quick else [])]
-
-        def start(module: str, path: list[Path]) -> Worker:
-            log = CACHE / f"{name}-{module.rpartition('.')[2]}.log"
-            return stack.enter_context(Worker(module, arguments, worker_env(path), log))
-
-        peer = start("benchmarks.ppo.peer", [PEER])
-        peer_start = peer.answer()
-        ours = start("benchmarks.ppo.ours", [])
-        our_start = ours.answer()
-        turns = take_turns(f"{name}: {case.about}", peer, ours, pairs)
-    gflop = turns[1][0]["gflop"]
-    peer_updates, our_updates = (side[1:] for side in turns)  # the warm-up's time counts for nothing
-    return {
-        "about": case.about,
-        **results.compare(peer_updates, our_updates),
-        **results.arithmetic(gflop, peer_updates, our_updates),
-        "peer": results.side(peer_start, peer_updates),
-        "ours": results.side(our_start, our_updates),
-    }
 
 
 def install_peer() -> None:
@@ -74,19 +44,14 @@ def main() -> None:
     results.check_mergeable(results.read(output), machine, names)
     CACHE.mkdir(exist_ok=True)
     install_peer()
-    failures = []
-    for name in names:
-        try:
-            case = run(name, arguments.pairs, arguments.quick)
-        except WorkerFailed as error:
-            failures.append(f"{name}: {error}")
-            print(failures[-1], file=sys.stderr)
-            continue
-        write_json(output, results.merge(results.read(output), machine, {name: case}))
-    if output.exists():
-        print(results.table(results.read(output)))
-    if failures:
-        raise SystemExit(f"{len(failures)} of {len(names)} cases failed; see above")
+
+    def run(name: str) -> dict[str, Any]:
+        case = CASES[name].quick() if arguments.quick else CASES[name]
+        return pairs.measured(
+            "benchmarks.ppo", name, case, case.batch, arguments.pairs, arguments.quick, peer_path=[PEER]
+        )
+
+    pairs.measure(names, run, machine, output)
 
 
 if __name__ == "__main__":

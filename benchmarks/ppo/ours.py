@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.ppo import worker
+from benchmarks.ppo.cases import CASES, Case
 from rlhf_lib.common import environment
 from rlhf_lib.common.schema import PARAMS_FILE, check
 from rlhf_lib.common.yaml import load_yaml
@@ -71,8 +72,8 @@ def watch(trainer: PPOTrainer, turns: worker.PhasedTurns) -> None:
     trainer.add_callback(TakeTurns())
 
 
-def main() -> None:
-    task = worker.task()
+def main(cases: Mapping[str, Case] = CASES) -> None:
+    _, task = worker.task(cases)
     turns = worker.PhasedTurns(task.updates)
     environment.prepare()
     import accelerate

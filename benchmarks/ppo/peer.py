@@ -137,7 +137,7 @@ def response_tokens(responses: list[list[int]], eos_id: int) -> int:
 
 
 def main() -> None:
-    task = worker.task()
+    _, task = worker.task()
     turns = worker.PhasedTurns(task.updates)
     environment.prepare()
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"

@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -49,11 +49,11 @@ def arguments(cases: Collection[str]) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def task() -> Task:
-    """What the command line asks a worker of the PPO benchmark to do."""
-    asked = arguments(CASES)
-    case = CASES[asked.case]
-    return Task(case.quick() if asked.quick else case, asked.updates, asked.models)
+def task(cases: Mapping[str, Case] = CASES) -> tuple[str, Task]:
+    """What the command line asks a worker of the PPO benchmark, or of one with other cases, to do: case and task."""
+    asked = arguments(cases)
+    case = cases[asked.case]
+    return asked.case, Task(case.quick() if asked.quick else case, asked.updates, asked.models)
 
 
 class Arithmetic(Protocol):

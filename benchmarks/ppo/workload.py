@@ -33,8 +33,9 @@ _LARGE_VOCABULARY = 8192
 _SOURCE_FILES = 400
 
 
-def write(case: Case, folder: Path, cache: Path) -> None:
-    """Write policy, reward model and prompts of a case into `folder`; tokenizers are kept in `cache`."""
+def write(case: Case, folder: Path, cache: Path, count: int | None = None) -> None:
+    """Write policy, reward model and `count` prompts (by default, a batch) of a case into `folder`; tokenizers are kept
+    in `cache`."""
     tokenizer = fresh_tokenizer(SIZES[case.size]["vocab_size"], cache)
     config = gpt2_config(case.size, tokenizer)
     torch.manual_seed(case.seed + 1)
@@ -46,7 +47,7 @@ def write(case: Case, folder: Path, cache: Path) -> None:
     torch.manual_seed(case.seed + 2)
     models.save(GPT2ForSequenceClassification(config), tokenizer, folder / REWARD)
     write_json(folder / REWARD / STATISTICS_FILE, {"mean": 0.0, "std": 1.0})
-    messages = prompts(tokenizer, case.batch, case.prompt_lengths, case.seed)
+    messages = prompts(tokenizer, count or case.batch, case.prompt_lengths, case.seed)
     (folder / PROMPTS).write_text(json.dumps(messages), encoding="utf-8")
 
 

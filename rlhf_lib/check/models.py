@@ -61,7 +61,7 @@ def faults(sections: Mapping[str, Any], texts: Sequence[str] = ()) -> Iterator[s
     for name in ("reward", "judge"):
         if name in sections:
             yield from _reward_model(name, sections[name], config, texts)
-    if {"base", "reward", "ppo"} <= set(sections) and sections["ppo"].critic != "shared":
+    if {"base", "reward", "ppo"} <= set(sections) and sections["ppo"].has_own_critic:
         yield from _critic(base, sections["reward"], sections["ppo"].critic)
 
 

@@ -82,7 +82,7 @@ def candidates(best_of_n: BestOfNParams, evaluate: EvaluateParams) -> Iterator[s
 
 def critic(reward: RewardParams, ppo: PPOParams) -> Iterator[str]:
     """A critic of its own that starts from rewards within bounds."""
-    if ppo.critic != "shared" and reward.is_bounded:
+    if ppo.has_own_critic and reward.is_bounded:
         yield (
             f"ppo.critic: {ppo.critic} starts from the reward model, whose rewards are bounded (reward.bounded), as "
             "values are not; set it to shared"

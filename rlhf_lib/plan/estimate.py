@@ -139,7 +139,7 @@ def plan_ppo(run: Run) -> Planned:
     params = run.sections["ppo"]
     reward = run.reward_config("reward")
     policy = shapes.shape("ppo", run.base, "policy", params)
-    critic = None if params.critic == "shared" else shapes.shape("ppo", reward, "trunk", critic_params(params))
+    critic = shapes.shape("ppo", reward, "trunk", critic_params(params)) if params.has_own_critic else None
     rewards = []
     for source in map(parse, params.reward_funcs):
         if source.kind != "function":

@@ -10,6 +10,9 @@ References
     [Ziegler 2019]  Fine-tuning language models from human preferences, arXiv:1909.08593
     [Ye 2020]       Mastering complex control in MOBA games with deep reinforcement learning, arXiv:1912.09729
     [Ouyang 2022]   Training language models to follow instructions with human feedback, arXiv:2203.02155
+    [Shao 2024]     DeepSeekMath: pushing the limits of mathematical reasoning, arXiv:2402.03300
+    [Yu 2025]       DAPO: an open-source LLM reinforcement learning system at scale, arXiv:2503.14476
+    [Liu 2025]      Understanding R1-zero-like training: a critical perspective (Dr. GRPO), arXiv:2503.20783
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import torch
 from torch import Tensor
 
 KLEstimator = Literal["k1", "k2", "k3"]
+LossAggregation = Literal["token", "sequence", "constant"]
 
 
 def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: KLEstimator = "k1") -> Tensor:
@@ -107,6 +111,22 @@ def policy_loss(
     if dual_clip is not None:
         loss = torch.where(advantages < 0, torch.minimum(loss, -dual_clip * advantages), loss)
     return PolicyLoss(loss, loss != unclipped, ratio)
+
+
+def aggregated(
+    loss: Tensor, aggregation: LossAggregation, num_tokens: int, lengths: Tensor, num_responses: int, longest: int
+) -> Tensor:
+    """Scalar share of some tokens' (n,) losses in the loss of a minibatch of `num_tokens` in `num_responses`.
+
+    token: the mean over all tokens, so that a long response weighs more [Yu 2025; TRL: dapo]. sequence: the mean over
+    responses of the mean over the tokens of each, whose `lengths` (n,) are given [Shao 2024; TRL: grpo]. constant: the
+    sum over `longest` tokens a response, so that a token weighs the same in any response [Liu 2025; TRL: dr_grpo].
+    """
+    if aggregation == "token":
+        return loss.sum() / num_tokens
+    if aggregation == "sequence":
+        return (loss / lengths).sum() / num_responses
+    return loss.sum() / (num_responses * longest)
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, cliprange_value: float | None) -> Tensor:

@@ -23,6 +23,7 @@ from rlhf_lib.ppo.model import (
     frozen_copy,
     with_separate_critic,
     with_shared_critic,
+    without_critic,
 )
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.rewards import RewardFunctions
@@ -109,7 +110,7 @@ def training_arguments(params: PPOParams, checkpoints: CheckpointDir, validates:
 
 
 def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[ActorCritic, Reference]:
-    """The policy in directory `sft` with the critic that the params ask for, and its reference.
+    """The policy in directory `sft` with the critic that the params ask for, if any, and its reference.
 
     With LoRA, the reference is the policy without its adapter; else it is a second model.
     """
@@ -125,8 +126,8 @@ def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[Acto
         if not hardware.shards():
             frozen.hold(copy, hardware.frozen_dtype(), tables=False)
         reference = frozen_copy(copy)
-    if params.critic == "shared":
-        return with_shared_critic(policy), reference
+    if not params.has_own_critic:
+        return (with_shared_critic if params.has_critic else without_critic)(policy), reference
     critic = RewardModel.load(reward)
     check_tokenizers(critic.tokenizer, models.load_tokenizer(sft))
     if critic.bounds is not None:

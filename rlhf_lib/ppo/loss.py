@@ -17,26 +17,31 @@ def loss_terms(
     """What is measured of a micro-batch, and the weights in the loss of those of it that are terms of the loss.
 
     Each is the micro-batch's share of a mean over the tokens of its whole minibatch: its sum over tokens, divided by
-    the minibatch's. `inputs` are those that `rollout.update_inputs` gives.
+    the minibatch's. Those of the policy and of its KL are aggregated as `loss_aggregation` says. `inputs` are those
+    that `rollout.update_inputs` gives.
     """
+    whole = inputs["num_tokens"], inputs["response_lengths"], params.minibatch_size, params.response_length
     old = inputs["logprobs"]
     clips = (params.cliprange, params.cliprange_high, params.dual_clip)
     policy = algos.policy_loss(output.logprobs, old, inputs["advantages"], *clips)
-    value = algos.value_loss(output.values, inputs["values"], inputs["returns"], params.cliprange_value)
+    terms = {"policy_loss": algos.aggregated(policy.loss, params.loss_aggregation, *whole)}
+    weights = {"policy_loss": 1.0}
     sums = {
-        "policy_loss": policy.loss.sum(),
-        "value_loss": value.sum(),
         "clip_fraction": policy.clipped.sum(),
         "ratio": policy.ratio.sum(),
         "approx_kl": algos.kl_estimate(old, output.logprobs, "k3").sum(),
     }
-    weights = {"policy_loss": 1.0, "value_loss": params.vf_coef}
+    if output.values is not None:
+        value = algos.value_loss(output.values, inputs["values"], inputs["returns"], params.cliprange_value)
+        sums["value_loss"], weights["value_loss"] = value.sum(), params.vf_coef
     if params.entropy_coef > 0:
         sums["entropy_loss"], weights["entropy_loss"] = -output.entropy.sum(), params.entropy_coef
     if params.kl_in == "loss":
         kl = algos.kl_estimate(output.logprobs, inputs["ref_logprobs"], params.kl_estimator)
-        sums["kl_loss"], weights["kl_loss"] = kl.sum(), kl_coef
-    terms = {name: total / inputs["num_tokens"] for name, total in sums.items()}
+        kl = kl * policy.ratio if params.use_bias_correction_kl else kl
+        terms["kl_loss"] = algos.aggregated(kl, params.loss_aggregation, *whole)
+        weights["kl_loss"] = kl_coef
+    terms |= {name: total / inputs["num_tokens"] for name, total in sums.items()}
     if output.ptx_logprobs is not None:
         terms["ptx_loss"] = -output.ptx_logprobs.sum() / inputs["ptx_num_tokens"]
         weights["ptx_loss"] = params.ptx_coef

@@ -39,23 +39,24 @@ class PolicyOutput(NamedTuple):
     """Of the n response tokens of a batch, each (n,)."""
 
     logprobs: Tensor  # under the distribution that the tokens are sampled from
-    values: Tensor  # of the states in which the tokens were chosen
+    values: Tensor | None  # of the states in which the tokens were chosen; None without a critic
     entropy: Tensor  # of the distributions that they were drawn from, in nats
     ptx_logprobs: Tensor | None = None  # of a second batch, under the model's own distribution
 
 
 class ActorCritic(nn.Module):
-    """A causal language model and a critic, which is a head on the policy's own trunk or a separate trunk and head.
+    """A causal language model and a critic, which is a head on the policy's own trunk or a separate trunk and head;
+    without a value head there is none.
 
     The module stays in eval mode while it trains: with dropout, the log-probs of the update would be those of another
     policy than the one that sampled, and the first ratio would not be 1.
     """
 
-    def __init__(self, policy: Model, critic_trunk: Model | None, value_head: nn.Linear) -> None:
+    def __init__(self, policy: Model, critic_trunk: Model | None, value_head: nn.Linear | None) -> None:
         super().__init__()
         self.policy = policy
         self.critic_trunk = critic_trunk
-        self.value_head = in_fp32(value_head)
+        self.value_head = None if value_head is None else in_fp32(value_head)
 
     def train(self, mode: bool = True) -> ActorCritic:
         super().train(False)
@@ -102,19 +103,25 @@ class ActorCritic(nn.Module):
 
     def forward(self, batches: Batches, distribution: Distribution, ptx_batch: Batch | None = None) -> PolicyOutput:
         """Log-probs, values and entropies of a batch's response tokens."""
-        batch, of_critic = batches.policy, batches.critic
-        with last_hidden_state(self.policy) as kept:
+        batch = batches.policy
+        keeping: AbstractContextManager[list[Tensor]] = nullcontext([])
+        if self.value_head is not None:
+            keeping = last_hidden_state(self.policy)
+        with keeping as kept:
             logprobs, entropy = response_distribution(self.policy, batch, distribution)
-        hidden = kept[0] if self.critic_trunk is None else self.critic_trunk(**of_critic.inputs).last_hidden_state
-        values = self.value_head(hidden.flatten(0, 1).index_select(0, of_critic.places))
-        values = values.squeeze(-1).clone()  # FSDP warns of views that a model returns
+        values = None if self.value_head is None else self._values(self.value_head, kept, batches.critic)
         ptx_logprobs = None if ptx_batch is None else response_logprobs(self.policy, ptx_batch)
         return PolicyOutput(logprobs, values, entropy, ptx_logprobs)
 
+    def _values(self, head: nn.Linear, of_policy: list[Tensor], batch: Batch) -> Tensor:
+        hidden = of_policy[0] if self.critic_trunk is None else self.critic_trunk(**batch.inputs).last_hidden_state
+        values = head(hidden.flatten(0, 1).index_select(0, batch.places))
+        return values.squeeze(-1).clone()  # FSDP warns of views that a model returns
+
     def critic_parameters(self) -> set[nn.Parameter]:
         """What only the critic trains."""
-        trunk = () if self.critic_trunk is None else self.critic_trunk.parameters()
-        return {*trunk, *self.value_head.parameters()}
+        parts = [part for part in (self.critic_trunk, self.value_head) if part is not None]
+        return {parameter for part in parts for parameter in part.parameters()}
 
 
 @contextmanager
@@ -147,6 +154,11 @@ def adapter_off(policy: PeftModel) -> Reference:
             yield policy
 
     return reference
+
+
+def without_critic(policy: Model) -> ActorCritic:
+    """The policy alone, whose advantages come from comparing responses."""
+    return ActorCritic(policy, None, None)
 
 
 def with_shared_critic(policy: Model) -> ActorCritic:

@@ -15,8 +15,8 @@ from rlhf_lib.ppo.state import PPOState
 
 
 def shaped(params: PPOParams, rewards: Tensor, responses: Sequence[Response], std: float) -> Tensor:
-    """(B,) scores from (B,) rewards: divided by `std` where rewards are scaled, clipped, and less the penalties."""
-    if params.scale_rewards:
+    """(B,) scores from (B,) rewards: over `std` if `scale_rewards` is running, clipped, and less the penalties."""
+    if params.scale_rewards == "running":
         rewards = rewards / std
     if params.reward_clip is not None:
         rewards = rewards.clamp(-params.reward_clip, params.reward_clip)

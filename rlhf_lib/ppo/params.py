@@ -50,28 +50,32 @@ class PPOParams(WeightsParams, OptimizerParams):
     reward_funcs: Annotated[list[str], NotEmpty()]
     reward_weights: list[float] | None
     normalize_rewards: bool
-    scale_rewards: bool
+    scale_rewards: Literal["none", "running", "group", "batch"]
     reward_clip: Positive | None
     missing_eos_penalty: NotNegative | None
     missing_eos_replaces: bool
     length_penalty: NotNegative
     # policy, critic and reference
-    critic: Literal["shared", "separate", "lora"]
+    critic: Literal["shared", "separate", "lora", "none"]
     critic_learning_rate: NotNegative | None
     # KL to the reference
     kl_estimator: Literal["k1", "k2", "k3"]
     kl_in: Literal["reward", "loss"]
+    use_bias_correction_kl: bool
     kl_coef: NotNegative
     kl_clip: Positive | None
     kl_target: Positive | None
     kl_horizon: Positive
     max_kl: Positive | None
     max_approx_kl: Positive | None
-    # the loss
+    # the advantages
+    advantage_estimator: Literal["gae", "rloo", "grpo", "reinforce"]
     gamma: Fraction
     lam: Fraction
     whiten_rewards: bool
     whiten_advantages: bool
+    # the loss
+    loss_aggregation: Literal["token", "sequence", "constant"]
     cliprange: Positive
     cliprange_high: Positive | None
     dual_clip: Annotated[float, Above(1)] | None
@@ -107,18 +111,54 @@ class PPOParams(WeightsParams, OptimizerParams):
             )
         if self.min_new_tokens >= self.response_length:
             raise ValueError(f"min_new_tokens: must be below response_length ({self.response_length})")
+        self._check_estimator()
         if self.critic == "lora" and self.lora_r is None:
             raise ValueError("critic: lora needs lora_r, the rank of its adapters; got null")
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise ValueError("kl_estimator: k1 has no gradient on average as a loss; set k2 or k3, or kl_in: reward")
         if self.kl_in == "loss" and self.kl_clip is not None:
             raise ValueError("kl_clip: is of the penalty in the reward; set it to null, or kl_in: reward")
+        if self.kl_in == "reward" and self.use_bias_correction_kl:
+            raise ValueError("use_bias_correction_kl: is of the KL in the loss; set it to false, or kl_in: loss")
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
                 f"reward_weights: {len(self.reward_weights)} for {len(self.reward_funcs)} reward_funcs; one each"
             )
         for entry in self.reward_funcs:
             reward_source.parse(entry)
+
+    def _check_estimator(self) -> None:
+        """A `ValueError` where estimator, critic, groups and their scale do not go together."""
+        estimator = self.advantage_estimator
+        if estimator == "gae" and not self.has_critic:
+            raise ValueError("critic: gae needs one; set it to shared, or advantage_estimator to rloo, grpo, reinforce")
+        if estimator != "gae" and self.has_critic:
+            raise ValueError(f"critic: {estimator} has no use for one; set it to none, got {self.critic}")
+        if self.critic_learning_rate is not None and not self.has_critic:
+            raise ValueError("critic_learning_rate: there is no critic; set it to null")
+        if self.compares_groups and self.num_generations == 1:
+            raise ValueError(f"num_generations: {estimator} compares the responses to a prompt; set it to 2 or more")
+        if self.compares_groups and self.gamma != 1:
+            raise ValueError(f"gamma: {estimator} rewards a response as a whole; set it to 1, got {self.gamma:g}")
+        if self.scale_rewards in ("group", "batch") and not self.compares_groups:
+            raise ValueError(
+                f"scale_rewards: {self.scale_rewards} is for rloo and grpo; with {estimator} set it to running or none"
+            )
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether values are learnt."""
+        return self.critic != "none"
+
+    @property
+    def has_own_critic(self) -> bool:
+        """Whether the critic has a trunk of its own, which starts from the reward model."""
+        return self.critic in ("separate", "lora")
+
+    @property
+    def compares_groups(self) -> bool:
+        """Whether an advantage is a comparison with the other responses to the same prompt."""
+        return self.advantage_estimator in ("rloo", "grpo")
 
     @property
     def minibatch_size(self) -> int:

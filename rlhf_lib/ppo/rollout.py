@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lib.models.logprobs import Response
-from rlhf_lib.ppo import algos
+from rlhf_lib.ppo import advantages, algos
 from rlhf_lib.ppo.data import chunks
 from rlhf_lib.ppo.model import Batches
 from rlhf_lib.ppo.objective import kl_penalty
@@ -50,6 +50,11 @@ class Rollout:
         return (self.logprobs - self.ref_logprobs).sum(dim=1)
 
     @property
+    def response_lengths(self) -> Tensor:
+        """(B, R) at each token, how many its response has."""
+        return self.mask.sum(dim=1, keepdim=True) * self.mask
+
+    @property
     def lengths(self) -> list[int]:
         """Tokens of each row, prompt and response."""
         return [len(p) + len(r.ids) for p, r in zip(self.prompts, self.responses, strict=True)]
@@ -65,26 +70,34 @@ class Rollout:
         return getattr(self, name)[rows][self.mask[rows]]
 
     def estimate_advantages(self, params: PPOParams, kl_coef: float) -> None:
-        """Rewards, then advantages and returns, from scores, log-probs and values."""
+        """Rewards, then advantages and, with a critic, returns, from scores, log-probs and values."""
         kl = kl_penalty(params, self.logprobs, self.ref_logprobs)
         rewards = algos.token_rewards(self.scores, kl, kl_coef if params.kl_in == "reward" else 0.0, self.mask)
         if params.whiten_rewards:
             rewards = algos.whiten(rewards, self.mask, shift_mean=False)
+        if not params.has_critic:
+            self.advantages = advantages.without_critic(params, rewards, self.mask)
+            return
         self.advantages, self.returns = algos.gae(rewards, self.values, self.mask, params.gamma, params.lam)
         if params.whiten_advantages:
             self.advantages = algos.whiten(self.advantages, self.mask)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, params: PPOParams) -> dict[str, float]:
         """What the sampled responses say of the policy: means over responses, or over tokens for the entropy."""
-        return {
+        measured = {
             "score": self.scores.mean().item(),
             "kl": self.kl.mean().item(),
             "length": self.mask.sum(dim=1).float().mean().item(),
             "eos_rate": sum(response.finished for response in self.responses) / len(self.responses),
             "entropy": algos.masked_mean(self.entropy, self.mask).item(),
-            "returns": algos.masked_mean(self.returns, self.mask).item(),
-            "explained_variance": algos.explained_variance(self.values, self.returns, self.mask).item(),
         }
+        if params.has_critic:
+            measured["returns"] = algos.masked_mean(self.returns, self.mask).item()
+            explained = algos.explained_variance(self.values, self.returns, self.mask)
+            measured["explained_variance"] = explained.item()
+        if params.compares_groups:
+            measured["frac_reward_zero_std"] = advantages.equal_groups(self.scores, params.num_generations)
+        return measured
 
 
 def minibatches(permutation: Sequence[int], lengths: Sequence[int], params: PPOParams) -> list[Minibatch]:
@@ -114,7 +127,7 @@ def update_inputs(
     num_tokens = int(rollout.mask[[i for rows in minibatch for i in rows]].sum())
     for rows in minibatch[part]:
         batches = collate([rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows], pad_id)
-        names = ("logprobs", "ref_logprobs", "values", "advantages", "returns")
+        names = ("logprobs", "ref_logprobs", "values", "advantages", "returns", "response_lengths")
         tensors = torch.stack([rollout.flat(name, rows) for name in names]).to(batches.policy.token_ids.device)
         yield {"batches": batches, "num_tokens": num_tokens, **dict(zip(names, tensors, strict=True))}
 

@@ -56,7 +56,7 @@ class PPOTrainer(SealedCheckpoints):
 
     Args:
         params: the `ppo` section; its lengths are in tokens, its rollouts count responses.
-        model: policy and critic.
+        model: policy and critic, if it has one.
         reference: gives the frozen policy from which the KL is measured.
         reward: the reward of prompts (as messages), completions (as text) and the rows' other columns.
         args: `TrainingArguments(**params.trainer_config(), ...)`.
@@ -152,17 +152,18 @@ class PPOTrainer(SealedCheckpoints):
     def scores(self, rewards: Tensor, responses: list[Response]) -> Tensor:
         """(B,) what the update learns from: rewards scaled and clipped, less penalties."""
         moments = self.ppo_state.score_moments
-        if self.params.scale_rewards:
+        if self.params.scale_rewards == "running":
             moments.update(rewards)
         return shaped(self.params, rewards, responses, moments.std)
 
     @torch.no_grad()
     def score(self, rollout: Rollout, split: list[Minibatch]) -> None:
-        """Fill in log-probs, values, advantages and returns.
+        """Fill in log-probs, advantages and, with a critic, values and returns.
 
         The forward passes see the very micro-batches of the first epoch: its ratios are exactly 1.
         """
-        params, state, names = self.params, self.ppo_state, ("logprobs", "values", "entropy", "ref_logprobs")
+        params, state = self.params, self.ppo_state
+        names = ("logprobs", "entropy", "ref_logprobs", *(["values"] if params.has_critic else []))
         for rows in (rows for minibatch in split for rows in minibatch[self.sampler.share]):
             prompts, responses = [rollout.prompts[i] for i in rows], [rollout.responses[i] for i in rows]
             batches = self.model.collate(prompts, responses, self.pad_id)
@@ -170,14 +171,14 @@ class PPOTrainer(SealedCheckpoints):
                 output = self.model(batches, self.distribution)
                 with self.reference() as reference:
                     ref_logprobs = response_logprobs(reference, batches.policy, self.distribution)
-            flat = (output.logprobs, output.values, output.entropy, ref_logprobs)
-            at_once = torch.stack([values.float() for values in flat]).cpu()  # each copy would wait for the device
+            flat = {**output._asdict(), "ref_logprobs": ref_logprobs}
+            at_once = torch.stack([flat[name].float() for name in names]).cpu()  # each copy would wait for the device
             for name, values in zip(names, at_once, strict=True):
                 rollout.record(name, rows, values)
         for name in names:
             setattr(rollout, name, self.sampler.summed(getattr(rollout, name)))
         rollout.estimate_advantages(params, state.kl_coef)
-        self.measures.rollout |= {**rollout.metrics(), "kl_coef": state.kl_coef}
+        self.measures.rollout |= {**rollout.metrics(params), "kl_coef": state.kl_coef}
         if params.kl_target is not None:
             kl, count = self.measures.rollout["kl"], len(rollout.prompts)
             state.kl_coef = algos.adapt_kl_coef(state.kl_coef, kl, params.kl_target, params.kl_horizon, count)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import command, results
-from benchmarks.ppo import __main__ as ppo
 from benchmarks.ppo import ours as our_ppo
 from benchmarks.ppo import peer as peer_ppo
 from benchmarks.ppo.cases import CASES, LIKE_FOR_LIKE
+from benchmarks.processes import ROOT, worker_env
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.ppo.params import PPOParams
 
@@ -240,8 +240,8 @@ def test_our_worker_reports_a_warm_up_and_an_update(models):
     arguments = ["--case", "early_eos", "--quick", "--updates", "2", "--models", str(models)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.ppo.ours", *arguments],
-        cwd=ppo.ROOT,
-        env=ppo.worker_env([]),
+        cwd=ROOT,
+        env=worker_env([]),
         input="go\ngo\n",
         capture_output=True,
         text=True,

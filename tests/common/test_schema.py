@@ -10,6 +10,8 @@ from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common import schema
 from rlhf_lib.sft.params import SFTParams
 
+ALONE = {"critic": "none", "advantage_estimator": "reinforce"}
+
 # ---- the file
 
 
@@ -110,6 +112,7 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("ppo", {"num_generations": 5}, ["ppo.num_generations:", "rollout_batch_size", "64", "5"]),
         ("ppo", {"min_new_tokens": 48}, ["ppo.min_new_tokens:", "response_length", "48"]),
         ("ppo", {"kl_in": "loss"}, ["ppo.kl_estimator:", "k1", "k2 or k3"]),
+        ("ppo", {"use_bias_correction_kl": True}, ["ppo.use_bias_correction_kl:", "kl_in: loss"]),
         ("ppo", {"kl_in": "losses"}, ["ppo.kl_in:", "reward, loss"]),
         ("ppo", {"reward_weights": [1.0, 2.0]}, ["ppo.reward_weights:", "2 for 1"]),
         ("ppo", {"reward_weights": ["one"]}, ["ppo.reward_weights[0]:", "a number"]),
@@ -122,7 +125,22 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("ppo", {"top_p": 1.1}, ["ppo.top_p:", "at most 1"]),
         ("ppo", {"top_k": -1}, ["ppo.top_k:", "at least 0"]),
         ("ppo", {"dual_clip": 1.0}, ["ppo.dual_clip:", "above 1"]),
-        ("ppo", {"critic": "mine"}, ["ppo.critic:", "shared, separate, lora"]),
+        ("ppo", {"critic": "mine"}, ["ppo.critic:", "shared, separate, lora, none"]),
+        ("ppo", {"critic": "none"}, ["ppo.critic:", "gae needs one", "rloo, grpo, reinforce"]),
+        ("ppo", {"advantage_estimator": "rloo"}, ["ppo.critic:", "rloo", "none", "shared"]),
+        ("ppo", {"advantage_estimator": "reinforce", "critic": "separate"}, ["ppo.critic:", "reinforce", "separate"]),
+        ("ppo", {**ALONE, "advantage_estimator": "grpo"}, ["ppo.num_generations:", "grpo", "2 or more"]),
+        ("ppo", {**ALONE, "critic_learning_rate": 0.1}, ["ppo.critic_learning_rate:", "null"]),
+        ("ppo", {**ALONE, "scale_rewards": "group"}, ["ppo.scale_rewards:", "rloo and grpo", "reinforce"]),
+        ("ppo", {"scale_rewards": "batch"}, ["ppo.scale_rewards:", "batch", "with gae", "running or none"]),
+        ("ppo", {"scale_rewards": True}, ["ppo.scale_rewards:", "none, running, group, batch", "True"]),
+        ("ppo", {"scale_rewards": False}, ["ppo.scale_rewards:", "none, running, group, batch", "False"]),
+        (
+            "ppo",
+            {**ALONE, "advantage_estimator": "rloo", "num_generations": 2, "gamma": 0.9},
+            ["ppo.gamma:", "rloo", "set it to 1", "0.9"],
+        ),
+        ("ppo", {"loss_aggregation": "dapo"}, ["ppo.loss_aggregation:", "token, sequence, constant"]),
         ("ppo", {"stop_strings": "stop"}, ["ppo.stop_strings:", "a list"]),
         ("ppo", {"metric_for_best_model": "kl"}, ["ppo.metric_for_best_model:", "reward, objective"]),
         ("evaluate", {"temperatures": 1.0}, ["evaluate.temperatures:", "a list"]),
@@ -210,6 +228,9 @@ def test_null_is_taken_exactly_where_the_type_allows_it(name):
         ("ppo", {"rollout_batch_size": 6, "num_minibatches": 3, "per_device_train_batch_size": 2}),
         ("ppo", {"kl_in": "loss", "kl_estimator": "k3", "num_generations": 4, "min_new_tokens": 47}),
         ("ppo", {"reward_funcs": ["models/reward", "rewards.examples:brevity"], "reward_weights": [1.0, 0.0]}),
+        ("ppo", {**ALONE, "gamma": 0.9}),
+        ("ppo", {**ALONE, "advantage_estimator": "grpo", "num_generations": 2, "scale_rewards": "group"}),
+        ("ppo", {**ALONE, "advantage_estimator": "rloo", "num_generations": 64, "scale_rewards": "running"}),
         ("evaluate", {"temperatures": [0]}),
     ],
 )

@@ -100,6 +100,23 @@ def test_a_value_clipped_on_its_way_to_the_return_has_no_gradient(value, gradien
     close(values.grad, [[gradient]])
 
 
+@pytest.mark.parametrize(
+    ("aggregation", "shares"),
+    [
+        ("token", [3.0, 3.0]),  # (4 + 8) / 4 and 12 / 4
+        ("sequence", [2.0, 6.0]),  # (4 + 8) / 3 over the 2 responses, and 12 / 1 over them
+        ("constant", [0.75, 0.75]),  # (4 + 8) / (2 x 8) and 12 / (2 x 8)
+    ],
+)
+def test_shares_of_two_micro_batches_in_their_minibatch_s_loss(aggregation, shares):
+    """Responses of three tokens, of losses 4, 8 and 0, and of one, of loss 12; the longest may have eight."""
+    losses, lengths = [doubles([4.0, 8.0, 0.0])[0], doubles([12.0])[0]], [tensor([3, 3, 3]), tensor([1])]
+    for loss, of_each, share in zip(losses, lengths, shares, strict=True):
+        close(algos.aggregated(loss, aggregation, 4, of_each, 2, 8), share)
+    together = algos.aggregated(torch.cat(losses), aggregation, 4, torch.cat(lengths), 2, 8)
+    close(together, sum(shares))
+
+
 # ---- Diagnostics
 
 

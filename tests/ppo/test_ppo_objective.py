@@ -25,7 +25,7 @@ GIVEN = {"given": lambda prompts, **columns: REWARDS if len(prompts) == 3 else [
             lambda length, cut: sum(-9.0 if short else r for short, r in zip(cut, REWARDS, strict=True)) / 3,
         ),
         # the rewards' mean is 3 and their variance (4 + 1 + 9) / 3
-        ({"scale_rewards": True}, lambda length, cut: 3.0 / (14 / 3) ** 0.5),
+        ({"scale_rewards": "running"}, lambda length, cut: 3.0 / (14 / 3) ** 0.5),
     ],
     ids=["plain", "clip", "length", "missing-eos", "replaces", "scale"],
 )
@@ -42,7 +42,7 @@ def test_the_objective_is_of_rewards_as_they_are_learnt_from(build, changes, exp
 
 def test_rewards_are_scaled_alike_in_every_evaluation(build):
     """By the spread of the first one, whatever the rollouts saw since."""
-    trainer = build(functions=GIVEN, scale_rewards=True)
+    trainer = build(functions=GIVEN, scale_rewards="running")
     trainer.evaluate()
     trainer.ppo_state.score_moments.update(torch.tensor([-50.0, 50.0]))
     trainer.sampler.reward.functions["given"] = lambda prompts, **columns: [2 * reward for reward in REWARDS]

@@ -70,10 +70,14 @@ SHARDS = pytest.mark.parametrize("shards", [False, True], ids=["whole", "sharded
     "changes",
     [
         {"critic": "shared", "critic_learning_rate": 3e-3, "max_grad_norm": 0.5},
-        {"critic": "separate", "num_generations": 2, "scale_rewards": True, "kl_target": 0.02, "kl_horizon": 40.0},
+        {"critic": "separate", "num_generations": 2, "scale_rewards": "running", "kl_target": 0.02, "kl_horizon": 40.0},
         {"critic": "lora", "lora_r": 4, "ptx_coef": 0.3, "entropy_coef": 0.05, "max_approx_kl": 0.02},
+        {
+            **{"critic": "none", "advantage_estimator": "grpo", "num_generations": 4, "scale_rewards": "group"},
+            **{"loss_aggregation": "sequence", "kl_in": "loss", "kl_estimator": "k3", "gamma": 1.0},
+        },
     ],
-    ids=["shared", "separate", "lora"],
+    ids=["shared", "separate", "lora", "none"],
 )
 def test_two_processes_do_what_one_does(build, in_two, shards, changes):
     alone = build(**{**CHANGES, **changes})

@@ -73,7 +73,14 @@ ADAPTIVE = {"kl_target": 0.02, "kl_horizon": 40.0}
 @pytest.mark.parametrize("critic", [{"critic": "separate"}, {"critic": "lora", "lora_r": 4}], ids=["separate", "lora"])
 def test_a_killed_run_goes_on_to_the_same_weights_and_log(build, checkpoints, critic):
     killer = KillAt(10)  # within the third rollout, of steps 9 to 12
-    changes = {**RESUMABLE, **ADAPTIVE, **critic, "scale_rewards": True, "ptx_coef": 0.1, "critic_learning_rate": 2e-3}
+    changes = {
+        **RESUMABLE,
+        **ADAPTIVE,
+        **critic,
+        "scale_rewards": "running",
+        "ptx_coef": 0.1,
+        "critic_learning_rate": 2e-3,
+    }
     whole, resumed = whole_and_resumed(build, checkpoints, killer, **changes)
     assert_same_run(whole, resumed)
     assert (
@@ -86,6 +93,12 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_log(build, checkpoints, cr
         vars(whole.ppo_state.score_moments) == vars(resumed.ppo_state.score_moments)
         and whole.ppo_state.score_moments.count == 32
     )
+
+
+def test_a_killed_run_without_a_critic_goes_on_to_the_same_weights_and_log(build, checkpoints):
+    changes = {"critic": "none", "advantage_estimator": "rloo", "num_generations": 2, "gamma": 1.0, "lora_r": 4}
+    whole, resumed = whole_and_resumed(build, checkpoints, KillAt(6), **{**RESUMABLE, "total_rollouts": 2}, **changes)
+    assert_same_run(whole, resumed)
 
 
 @pytest.mark.slow

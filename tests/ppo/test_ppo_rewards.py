@@ -117,7 +117,7 @@ def test_scores_are_rewards_after_clip_and_penalties(build, changes, by_hand):
 
 
 def test_scaled_rewards_are_in_units_of_their_spread_so_far(build):
-    trainer, seen = build(functions={"by_length": by_length}, scale_rewards=True, reward_clip=1.5), []
+    trainer, seen = build(functions={"by_length": by_length}, scale_rewards="running", reward_clip=1.5), []
     for index in range(3):
         rollout = trainer.sample(index)
         rewards = torch.tensor([float(len(answer)) for answer in texts(trainer, rollout)])

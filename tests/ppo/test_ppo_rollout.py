@@ -108,7 +108,7 @@ def test_whitening_leaves_the_returns_alone():
 def test_metrics_of_a_rollout_by_hand():
     rollout = filled_rollout()
     rollout.estimate_advantages(ppo_params(gamma=1.0, lam=1.0), 0.0)
-    metrics = rollout.metrics()
+    metrics = rollout.metrics(ppo_params())
     assert metrics["score"] == -0.5
     assert metrics["kl"] == 1.25  # (3 - 0.5) / 2
     assert metrics["length"] == 2.0

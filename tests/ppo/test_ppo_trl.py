@@ -236,7 +236,7 @@ def test_measures_are_means_over_tokens_and_not_over_padding(uneven):
     assert log_ratio.exp().mean().item() == pytest.approx(7 / 6)
     assert (log_ratio.square() / 2).mean().item() == pytest.approx(0.040038, abs=1e-6)
     uneven.record("entropy", [0, 1], tensor([2.0, 1.0, 1.0, 1.0]))
-    assert uneven.metrics()["entropy"] == 1.25  # (2 + 3) / 4
+    assert uneven.metrics(ppo_params())["entropy"] == 1.25  # (2 + 3) / 4
     # TRL (856, 867): the entropies of what the model says after the padding, say 5, count too
     assert uneven.entropy.masked_fill(~mask, 5.0).mean().item() == 2.5  # (2 + 5 + 5 + 3) / 6
 

@@ -45,6 +45,9 @@ AFTER_A_RUN = {
     "dvc exp run --temp -n from-base -S reward.model_name_or_path=models/base",
     "dvc exp run --temp -n gentle -S ppo.kl_coef=0.8",
     "dvc exp run --temp -n gold -S 'ppo.reward_funcs=[rewards.examples:demo_gold]'",
+    "dvc exp run --temp -n grpo -S ppo.advantage_estimator=grpo -S ppo.critic=none -S ppo.num_generations=4 "
+    "-S ppo.whiten_advantages=false -S ppo.scale_rewards=group -S ppo.loss_aggregation=sequence -S ppo.kl_in=loss "
+    "-S ppo.kl_estimator=k3 -S ppo.use_bias_correction_kl=true",
     "dvc exp run --temp -n lora -S ppo.lora_r=8 -S ppo.learning_rate=3e-3",
     "dvc exp run --temp -n negatives -S negatives.model_name_or_path=models/sft",
     "dvc exp run --temp -n polite -S 'ppo.reward_funcs=[models/reward,rewards.mine:politeness]' "
@@ -99,6 +102,9 @@ NOT_RUN = {
     "-S judge.seed=2": MINUTES,
     "dvc exp run --temp -n two -S \"launch='accelerate launch --config_file launch/cpu-2.yaml'\" "
     "-S ppo.per_device_train_batch_size=16 ppo": MINUTES,
+    "dvc exp run --temp -n rloo -S ppo.advantage_estimator=rloo -S ppo.critic=none -S ppo.num_generations=4 "
+    "-S ppo.whiten_advantages=false": MINUTES,
+    "dvc exp run --temp -n reinforce -S ppo.advantage_estimator=reinforce -S ppo.critic=none": MINUTES,
     MONITOR: MINUTES,
     "dvc exp run --queue -n healthy $monitor": MINUTES,
     "dvc exp run --queue -n separate-critic $monitor -S ppo.critic=separate": MINUTES,

@@ -1,0 +1,1 @@
+"""Benchmark of PPO without a critic beside TRL's GRPOTrainer and RLOOTrainer."""
