@@ -42,8 +42,8 @@ SECTIONS: dict[str, type] = {
     "evaluate": EvaluateParams,
     "llm_judge": LLMJudgeParams,
     "report": ReportParams,
-    "best_of_n": BestOfNParams,
     "attainable": AttainableParams,
+    "best_of_n": BestOfNParams,
 }
 
 

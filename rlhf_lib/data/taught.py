@@ -205,7 +205,7 @@ def advice(trait: Trait, wins: bool) -> str:
     most people want, which is fewer refusals."""
     if trait is LENGTH:
         grow, params = (
-            ("longer", "ppo.length_penalty, prepare.max_response_tokens")
+            ("longer", "ppo.length_penalty, dpo.ld_alpha, prepare.max_response_tokens")
             if wins
             else ("shorter", "ppo.min_new_tokens, prepare.min_response_chars")
         )

@@ -60,8 +60,7 @@ def _mark(kind: str, label: str) -> dict[str, Any]:
 
 
 def frontier(inputs: Inputs) -> list[Panel]:
-    """What each policy reached against how far from SFT it went, beside best-of-n of the SFT model, and below what
-    any policy could reach."""
+    """What each policy reached against its KL, beside best-of-n of the SFT model and below what any policy could."""
 
     def draw(key: str) -> Panel:
         def panel(axes: Axes) -> None:

@@ -26,7 +26,7 @@ SAMPLES = [
         ({"missing_eos_replaces": True}, [1.0, -2.0]),
         ({"reward_clip": 4.0}, [1.0, 2.0]),
         ({"length_penalty": 0.25}, [0.25, -9.0]),
-        ({"scale_rewards": True}, [0.5, 0.5]),
+        ({"scale_rewards": "running"}, [0.5, 0.5]),
     ],
 )
 def test_scores_are_what_ppo_learns_from(changes, expected):

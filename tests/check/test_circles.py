@@ -127,6 +127,9 @@ def test_an_out_that_is_a_dep_by_a_changed_dvc_yaml_is_taken(folder: Path):
     (folder / "dvc.yaml").write_text(
         text.replace(
             f"    - models/reward\n    - models/sft\n{params}", f"    - models/judge\n    - models/sft\n{params}"
+        ).replace(
+            "    - models/reward\n    - models/sft\n    params: [att",
+            "    - models/judge\n    - models/sft\n    params: [att",
         )
     )
     assert found({"ppo.reward_funcs": ["models/judge"]}) == []
