@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ppo.worker import ON_GPU, clock, reset_peak
+from benchmarks.ppo.worker import ON_GPU, clock
 
 SIDE = 8192 if ON_GPU else 2048  # of the square matrices whose product shows what the machine can do
 SECONDS = 0.5  # that they are multiplied for
@@ -28,17 +28,17 @@ def matrix_gflops(dtype: torch.dtype) -> float:
 
 
 class Arithmetic:
-    """What a side's turns report of it: `peak_gflops` right before each update, and of the warm-up `gflop`, its matrix
-    products. They are counted there alone, because counting takes time."""
+    """What a side's turns report of it: `peak_gflops` right before each update, and of the last one `gflop`, its matrix
+    products. It is for nothing else, because counting takes time and memory."""
 
     def __init__(self, precision: str) -> None:
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._counter: FlopCounterMode | None = None
         self._peak = 0.0
 
-    def begin(self, is_warm_up: bool) -> None:
+    def begin(self, is_last: bool) -> None:
         self._peak = matrix_gflops(self.dtype)
-        if is_warm_up:
+        if is_last:
             self._counter = FlopCounterMode(display=False).__enter__()
 
     def measured(self) -> dict[str, Any]:
@@ -47,5 +47,4 @@ class Arithmetic:
         if counter is None:
             return {"peak_gflops": self._peak}
         counter.__exit__(None, None, None)
-        reset_peak()  # what is counted may take other kernels, and more memory
         return {"peak_gflops": self._peak, "gflop": counter.get_total_flops() / 1e9}

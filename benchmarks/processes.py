@@ -63,8 +63,16 @@ class Worker:
         return self.answer()
 
 
-def take_turns(title: str, peer: Worker, ours: Worker, pairs: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A warm-up of each side, then pairs of measured turns; each side's reports, the warm-up's first."""
+def updates_of(pairs: int) -> int:
+    """How many updates a side is to be ready for: the warm-up, the pairs, and one whose arithmetic is counted."""
+    return pairs + 2
+
+
+def take_turns(
+    title: str, peer: Worker, ours: Worker, pairs: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
+    """A warm-up of each side, then pairs of measured turns; each side's reports, the warm-up's first, and the GFLOP of
+    one more update of ours."""
     print(f"{title}; warm-up", file=sys.stderr)
     peer_updates, our_updates = [peer.update()], [ours.update()]
     name = title.partition(":")[0]
@@ -77,7 +85,7 @@ def take_turns(title: str, peer: Worker, ours: Worker, pairs: int) -> tuple[list
             f"ratio {seconds[0] / seconds[1]:.2f}",
             file=sys.stderr,
         )
-    return peer_updates, our_updates
+    return peer_updates, our_updates, ours.update()["gflop"]
 
 
 def worker_env(path: Sequence[Path]) -> dict[str, str]:

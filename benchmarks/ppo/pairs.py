@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.ppo.cases import Case
-from benchmarks.processes import CACHE, Worker, WorkerFailed, take_turns, worker_env
+from benchmarks.processes import CACHE, Worker, WorkerFailed, take_turns, updates_of, worker_env
 from rlhf_lib.common.files import write_json
 
 
@@ -27,7 +27,8 @@ def measured(
 
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{name}-") as folder, ExitStack() as stack:
         workload.write(case, Path(folder), CACHE, prompts)
-        arguments = ["--case", name, "--updates", str(1 + pairs), "--models", folder, *(["--quick"] if quick else [])]
+        arguments = ["--case", name, "--updates", str(updates_of(pairs)), "--models", folder]
+        arguments += ["--quick"] if quick else []
 
         def start(side: str, path: Sequence[Path]) -> Worker:
             log = CACHE / f"{name}-{side}.log"
@@ -37,9 +38,8 @@ def measured(
         peer_start = peer.answer()
         ours = start("ours", [])
         our_start = ours.answer()
-        turns = take_turns(f"{name}: {case.about}", peer, ours, pairs)
-    gflop = turns[1][0]["gflop"]
-    peer_updates, our_updates = (side[1:] for side in turns)  # the warm-up's time counts for nothing
+        *turns, gflop = take_turns(f"{name}: {case.about}", peer, ours, pairs)
+    peer_updates, our_updates = (side[1:] for side in turns)  # the warm-up counts for nothing
     return {
         "about": case.about,
         **results.compare(peer_updates, our_updates),

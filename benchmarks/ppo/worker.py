@@ -59,7 +59,7 @@ def task(cases: Mapping[str, Case] = CASES) -> tuple[str, Task]:
 class Arithmetic(Protocol):
     """What else is measured of each update, outside its clocks: benchmarks/arithmetic.py."""
 
-    def begin(self, is_warm_up: bool) -> None: ...
+    def begin(self, is_last: bool) -> None: ...
 
     def measured(self) -> dict[str, Any]: ...
 
@@ -85,7 +85,7 @@ class Turns:
         if not sys.stdin.readline():
             raise Finished  # nobody is left to measure for
         if self.arithmetic is not None:
-            self.arithmetic.begin(is_warm_up=self.done == 0)
+            self.arithmetic.begin(is_last=self.done + 1 == self.updates)
         self._wall, self._cpu = time.perf_counter(), clock()
 
     def measured(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import command, results
 from benchmarks.ppo.worker import THREADS
-from benchmarks.processes import CACHE, ROOT, Worker, WorkerFailed, take_turns, worker_env
+from benchmarks.processes import CACHE, ROOT, Worker, WorkerFailed, take_turns, updates_of, worker_env
 from benchmarks.trainers.cases import CASES, TASKS, TrainerCase
 from benchmarks.trainers.worker import name_of
 from rlhf_lib.common import environment
@@ -34,7 +34,7 @@ def run(task: str, name: str, pairs: int, quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{task}-{name}-") as folder, ExitStack() as stack:
         preferences.write(case, task, Path(folder), CACHE)
         tokens = preferences.block_tokens(Path(folder), task)
-        arguments = ["--case", name_of(task, name), "--updates", str(1 + pairs), "--models", folder]
+        arguments = ["--case", name_of(task, name), "--updates", str(updates_of(pairs)), "--models", folder]
 
         def start(module: str) -> Worker:
             log = CACHE / f"{task}-{name}-{module.rpartition('.')[2]}.log"
@@ -45,12 +45,12 @@ def run(task: str, name: str, pairs: int, quick: bool) -> dict[str, Any]:
         peer_start = peer.answer()
         ours = start("benchmarks.trainers.ours")
         our_start = ours.answer()
-        peer_turns, our_turns = take_turns(f"{task} {name}: {case.about}", peer, ours, pairs)
-    return summary(case, tokens, (peer_start, peer_turns), (our_start, our_turns))
+        peer_turns, our_turns, gflop = take_turns(f"{task} {name}: {case.about}", peer, ours, pairs)
+    return summary(case, tokens, gflop, (peer_start, peer_turns), (our_start, our_turns))
 
 
 def summary(
-    case: TrainerCase, tokens: int, peer: tuple[Turn, Sequence[Turn]], ours: tuple[Turn, Sequence[Turn]]
+    case: TrainerCase, tokens: int, gflop: float, peer: tuple[Turn, Sequence[Turn]], ours: tuple[Turn, Sequence[Turn]]
 ) -> dict[str, Any]:
     """A case's results, from each side's first message and its blocks, the warm-up first.
 
@@ -65,7 +65,7 @@ def summary(
     return {
         "about": case.about,
         **results.compare(peer_turns[1:], our_turns[1:]),
-        **results.arithmetic(our_turns[0]["gflop"], peer_turns[1:], our_turns[1:]),
+        **results.arithmetic(gflop, peer_turns[1:], our_turns[1:]),
         **of_reference,
         **(loss_differences(losses(peer_turns), losses(our_turns)) if case.same_order else {}),
         "peer": side(*peer, tokens),

@@ -74,7 +74,7 @@ def test_what_part_of_the_peak_is_reached_is_a_median_over_updates_each_with_its
     assert measured == {"gflop": 400.0, "peak_gflops": 80.0, "peak_share": 0.5, "ratio_bound": 7.5}
 
 
-def test_products_of_the_warm_up_are_counted_and_those_of_its_backward_pass_too(monkeypatch):
+def test_products_of_the_last_update_are_counted_and_those_of_its_backward_pass_too(monkeypatch):
     import torch
 
     from benchmarks import arithmetic
@@ -82,11 +82,11 @@ def test_products_of_the_warm_up_are_counted_and_those_of_its_backward_pass_too(
     monkeypatch.setattr(arithmetic, "SIDE", 64)
     monkeypatch.setattr(arithmetic, "SECONDS", 0.0)
     measured = arithmetic.Arithmetic("bf16")
-    measured.begin(is_warm_up=True)
+    measured.begin(is_last=True)
     weight = torch.ones(30, 20, requires_grad=True)
     (torch.ones(10, 30) @ weight).sum().backward()
     assert measured.measured()["gflop"] == 2 * (2 * 10 * 30 * 20) / 1e9
-    measured.begin(is_warm_up=False)
+    measured.begin(is_last=False)
     assert [*measured.measured()] == ["peak_gflops"]
 
 
@@ -236,7 +236,7 @@ def test_eos_comes_as_often_as_the_case_says(models):
 
 
 @pytest.mark.slow
-def test_our_worker_reports_a_warm_up_and_an_update(models):
+def test_our_worker_reports_a_warm_up_and_an_update_that_is_counted(models):
     arguments = ["--case", "early_eos", "--quick", "--updates", "2", "--models", str(models)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.ppo.ours", *arguments],
@@ -250,7 +250,7 @@ def test_our_worker_reports_a_warm_up_and_an_update(models):
     start, *updates = map(json.loads, done.stdout.splitlines())
     assert start["settings"]["critic"] == "separate"
     assert set(start["versions"]) == {"torch", "transformers", "accelerate"}
-    assert ["gflop" in one for one in updates] == [True, False]
+    assert ["gflop" in one for one in updates] == [False, True]
     for one in updates:
         assert 8 <= one["response_tokens"] <= 64
         assert one["peak_mb"] > 0 and one["peak_gflops"] > 0

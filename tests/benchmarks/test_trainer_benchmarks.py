@@ -18,8 +18,8 @@ from benchmarks.trainers.worker import TrainerTask
 
 
 def turn(seconds, losses, peak=100.0):
-    arithmetic = {"peak_gflops": 100.0, "gflop": 120.0}
-    return {"cpu_seconds": seconds, "wall_seconds": seconds, "peak_mb": peak, "losses": losses, **arithmetic}
+    measured = {"cpu_seconds": seconds, "wall_seconds": seconds, "peak_mb": peak, "peak_gflops": 100.0}
+    return {**measured, "losses": losses}
 
 
 # ---- Statistics
@@ -28,7 +28,7 @@ def turn(seconds, losses, peak=100.0):
 def test_the_warm_up_counts_for_the_losses_and_not_for_the_time():
     peer = ({}, [turn(50.0, [5.0]), turn(6.0, [4.0])])
     ours = ({}, [turn(90.0, [5.5], 400.0), turn(2.0, [4.25], 50.0)])
-    case = trainers.summary(CASES["tiny"], 120, peer, ours)
+    case = trainers.summary(CASES["tiny"], 120, 120.0, peer, ours)
     assert (case["ratio"], case["pairs"], case["memory_ratio"]) == (3.0, 1, 0.5)
     assert (case["gflop"], case["peak_share"], case["ratio_bound"]) == (120.0, 0.6, 5.0)
     assert (case["loss_difference_largest"], case["loss_difference_mean"], case["loss_range"]) == (0.5, 0.375, 1.0)
@@ -40,13 +40,13 @@ def test_the_warm_up_counts_for_the_losses_and_not_for_the_time():
 def test_the_reference_is_charged_to_each_block_of_ours():
     peer = ({}, [turn(50.0, [5.0]), turn(6.0, [4.0])])
     ours = ({"reference_seconds": 1.0}, [turn(90.0, [5.0]), turn(2.0, [4.0])])
-    case = trainers.summary(CASES["tiny"], 120, peer, ours)
+    case = trainers.summary(CASES["tiny"], 120, 120.0, peer, ours)
     assert (case["ratio"], case["ratio_with_reference"]) == (3.0, 2.0)
 
 
 def test_curves_of_other_rows_are_not_compared():
     side = ({}, [turn(2.0, [5.0]), turn(2.0, [4.0])])
-    assert "loss_difference_mean" not in trainers.summary(CASES["tiny_grouped"], 120, side, side)
+    assert "loss_difference_mean" not in trainers.summary(CASES["tiny_grouped"], 120, 120.0, side, side)
 
 
 def test_curves_of_different_length_are_an_error():
