@@ -134,7 +134,8 @@ def test_what_is_large_and_no_chance_is_warned_of():
     (line,) = warned(of(*[LONGER] * 70, *[SHORTER] * 30))
     assert line == (
         "length: the longer answer won 70.0 ± 4.6 % in preference_train; answers tend to get longer, better or not: "
-        "see the wins at equal length (judge_lc_win_rate), ppo.length_penalty, prepare.max_response_tokens"
+        "see the wins at equal length (judge_lc_win_rate), ppo.length_penalty, dpo.ld_alpha, "
+        "prepare.max_response_tokens"
     )
     (line,) = warned(of(*[LONGER] * 30, *[SHORTER] * 70))
     assert line.startswith("length: the shorter answer won 70.0 ± 4.6 % in preference_train; ")

@@ -163,7 +163,8 @@ def test_plots_show_every_curve(clean: Path) -> None:
     plots = json.loads(run(clean, "dvc", "plots", "show", "--json"))
     stages = ("sft", "reward", "judge", "dpo", "ppo")
     wanted = {f"metrics/{stage}/{curve}.tsv" for stage in stages for curve in ("train", "eval")}
-    wanted |= {"metrics/frontier.tsv", "metrics/overoptimisation.tsv", "Training loss", "PPO reward and KL"}
+    wanted |= {f"metrics/{name}.tsv" for name in ("frontier", "overoptimisation", "attainable")}
+    wanted |= {"Training loss", "PPO reward and KL"}
     assert set(plots["data"]) == wanted
     assert all(plot[0]["content"]["data"]["values"] for plot in plots["data"].values())
     assert not plots.get("errors")

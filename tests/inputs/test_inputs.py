@@ -72,7 +72,7 @@ def test_each_stage_has_the_hashes_of_what_it_reads(project):
         "prepare": {"tok/tokenizer.json": md5("c")},
         "base": {"./models_of_mine/config.json": md5("b")},
         "judge": {f"{project}/models_of_mine/config.json": md5("b")},
-        "ppo": {"models_of_mine/config.json": md5("b")},
+        **{stage: {"models_of_mine/config.json": md5("b")} for stage in ("ppo", "attainable", "attained")},
         "llm_judge": {"r.md": md5("d")},
     }
 

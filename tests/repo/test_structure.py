@@ -54,6 +54,11 @@ def test_a_module_has_at_most_300_lines():
     assert [name for name, text in {**FILES, **tests}.items() if len(text.splitlines()) > 300] == []
 
 
+def test_no_two_test_files_have_one_name():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]  # pytest imports them by it
+    assert sorted(names) == sorted(set(names))
+
+
 def test_functions_are_short():
     sizes = {f"{name}:{f.lineno} {f.name}": lines(f) for name, tree in TREES.items() for f in functions(tree)}
     assert [name for name, size in sizes.items() if size > 50] == []
