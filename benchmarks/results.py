@@ -141,7 +141,7 @@ def table(results: Results, rate: str = "rollout_tokens_per_second") -> str:
         lines.append(
             f"| {name} | {peer['seconds']:.3g} | {ours['seconds']:.3g} "
             f"| {case['ratio']:.2f} ({case['ratio_low']:.2f}–{case['ratio_high']:.2f}) "
-            f"| {case['ratio_bound']:.2f} | {case['peak_share']:.2f} "
+            f"| {' | '.join(f'{case[key]:.2f}' if key in case else '–' for key in ('ratio_bound', 'peak_share'))} "
             f"| {peer[rate]:.0f} | {ours[rate]:.0f} "
             f"| {peer['peak_mb']:.0f} | {ours['peak_mb']:.0f} | {case['memory_ratio']:.2f} |"
         )

@@ -192,7 +192,7 @@ def critic_params(params: Any) -> Any:
 
 
 def plan_readers(run: Run) -> Iterator[Planned]:
-    """The stages that only read or sample: reference, evaluate and, where a model is named for it, negatives."""
+    """The stages that only read or sample: reference, negatives where a model is named for it, evaluate, attainable."""
     sections = run.sections
     policy = shapes.shape("sft", run.base, "policy", None)
     data = data_of("dpo", sections["reference"].max_length, run.length, longest_row(sections["prepare"]))
@@ -215,6 +215,11 @@ def plan_readers(run: Run) -> Iterator[Planned]:
     found = phases.of_evaluate(sections, policy, scorers, prompts.longest, run.compute)
     total = 2 * policy.parameters + sum(of.parameters for of in scorers.values())
     yield _reader("evaluate", total, found, prompts.assumed, new_tokens)
+    if sections["attainable"].n:
+        new_tokens = sections["ppo"].response_length
+        prompts = run.prompts(new_tokens)
+        found = phases.of_attainable(sections, policy, scorers, prompts.longest, run.compute)
+        yield _reader("attainable", total - policy.parameters, found, prompts.assumed, new_tokens)
 
 
 def _reader(stage: str, parameters: int, found: tuple[Phase, ...], assumed: bool, steps: int = 0) -> Planned:

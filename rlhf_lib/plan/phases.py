@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,9 +124,31 @@ def of_evaluate(
     always = Parts(weights=sum(memory.weight_bytes(of) for of in (policy, policy, *scorers.values())))
     size = RolloutSize(params.per_device_eval_batch_size, prompt, params.max_new_tokens)
     sampling = of_sampling("evaluate", params, policy, prompt, compute)
-    found = [sampling, dataclasses.replace(sampling, name="log-probs", parts=reading(policy, size.whole, compute))]
+    logprobs = dataclasses.replace(sampling, name="log-probs", parts=reading(policy, size.whole, compute))
+    return _beside(always, sampling, logprobs, *_of_scoring(sections, scorers, size, compute))
+
+
+def of_attainable(
+    sections: Mapping[str, Any], policy: ModelShape, scorers: Mapping[str, ModelShape], prompt: int, compute: Compute
+) -> tuple[Phase, ...]:
+    """attainable: the SFT model, which samples as PPO does, reward model and judge. attained holds less."""
+    rows, compute = sections["attainable"].per_device_eval_batch_size, in_fp32(compute)
+    always = Parts(weights=sum(memory.weight_bytes(of) for of in (policy, *scorers.values())))
+    size = RolloutSize(rows, prompt, sections["ppo"].response_length)
+    parts = memory.sampling_peak(policy, size, compute)
+    sampling = Phase("sampling", "attainable.per_device_eval_batch_size", rows, parts)
+    return _beside(always, sampling, *_of_scoring(sections, scorers, size, compute))
+
+
+def _of_scoring(
+    sections: Mapping[str, Any], scorers: Mapping[str, ModelShape], size: RolloutSize, compute: Compute
+) -> Iterator[Phase]:
     for name, of in scorers.items():
         rows = sections[name].per_device_eval_batch_size
         batch = dataclasses.replace(size.whole, rows=ANSWERS * rows)
-        found.append(Phase("scoring", f"{name}.per_device_eval_batch_size", rows, reading(of, batch, compute)))
+        yield Phase("scoring", f"{name}.per_device_eval_batch_size", rows, reading(of, batch, compute))
+
+
+def _beside(always: Parts, *found: Phase) -> tuple[Phase, ...]:
+    """Phases with what is there in all of them."""
     return tuple(dataclasses.replace(phase, parts=added(always, phase.parts)) for phase in found)

@@ -114,6 +114,17 @@ def test_evaluate_holds_two_policies_and_both_scorers_and_scores_two_answers_of_
     assert scoring[0].parts.activations == memory.forward_bytes(scorer, ForwardPass(10, 12, 0), Compute())
 
 
+def test_attainable_holds_one_policy_and_samples_answers_of_the_length_of_ppo():
+    sections = {"attainable": section("attainable", per_device_eval_batch_size=6), "ppo": section("ppo")}
+    sections |= {name: section(name, per_device_eval_batch_size=5) for name in ("reward", "judge")}
+    policy, scorer, whole = shape(), shape(kind="reward"), 8 + sections["ppo"].response_length
+    found = phases.of_attainable(sections, policy, dict.fromkeys(("reward", "judge"), scorer), 8, Compute(2))
+    assert [phase.name for phase in found] == ["sampling", "scoring", "scoring"]
+    assert {phase.parts.weights for phase in found} == {4 * (policy.parameters + 2 * scorer.parameters)}
+    assert found[0].parts.cache == memory.cache_bytes(policy, 6, whole, Compute())
+    assert found[1].parts.activations == memory.forward_bytes(scorer, ForwardPass(10, whole, 0), Compute())
+
+
 def test_ppo_samples_and_scores_in_pieces():
     policy, reward = shape(), shape(kind="reward")
 

@@ -165,7 +165,7 @@ def test_the_plan_of_the_demo(project):
     said = plan_of_the_project()
     lines = said.splitlines()
     assert all(len(line) <= 120 for line in lines)
-    assert [line.split()[0] for line in lines[4:11]] == [*TRAINERS, "reference", "evaluate"]
+    assert [line.split()[0] for line in lines[4:12]] == [*TRAINERS, "reference", "evaluate", "attainable"]
     assert "No data yet" in said and "does not fit" not in said
 
 
