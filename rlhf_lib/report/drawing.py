@@ -59,6 +59,11 @@ STYLE: Any = {
 DOUBLE, WIDE, NARROW = (5.6, 3.2), (4.0, 2.9), (3.1, 2.5)
 
 
+def mark(kind: str, label: str) -> dict[str, Any]:
+    """How a point of a kind is drawn."""
+    return {"fmt": MARKERS[kind], "color": COLOURS[kind], "label": label, "markersize": 5, "elinewidth": 1.2}
+
+
 @dataclass(frozen=True)
 class Panel:
     """One small picture: what it shows in words (for those who do not see it), and the function that draws it."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rlhf_lib.common.policies import LABELS
 from rlhf_lib.report import attainable
-from rlhf_lib.report.drawing import COLOURS, DOUBLE, MARKERS, NARROW, Panel
+from rlhf_lib.report.drawing import COLOURS, DOUBLE, MARKERS, NARROW, Panel, mark
 from rlhf_lib.report.inputs import Curve, Inputs, error, is_number
-from rlhf_lib.report.tables import SCORER_LABELS, first_number
 from rlhf_lib.report.verdict import best_of_n_points, mode_label
 
 if TYPE_CHECKING:
@@ -34,15 +32,16 @@ def policies(inputs: Inputs) -> list[Panel]:
 
     def draw(key: str) -> Panel:
         def panel(axes: Axes) -> None:
+            apart = min(0.22, 0.8 / len(inputs.policies))
             for offset, policy in enumerate(inputs.policies):
-                places = [row + 0.22 * (offset - (len(inputs.policies) - 1) / 2) for row in range(len(inputs.modes))]
+                places = [row + apart * (offset - (len(inputs.policies) - 1) / 2) for row in range(len(inputs.modes))]
                 points = [
                     (measured[key], place, error(measured, key))
                     for place, mode in zip(places, inputs.modes, strict=True)
                     if key in (measured := inputs.measured(policy, mode))
                 ]
                 x, y, errors = zip(*points, strict=True) if points else ((), (), ())
-                axes.errorbar(x, y, xerr=errors, **_mark(policy, LABELS[policy]))
+                axes.errorbar(x, y, xerr=errors, **mark(policy, LABELS[policy]))
             axes.set_yticks(range(len(inputs.modes)), [mode_label(mode) for mode in inputs.modes])
             axes.set_ylim(len(inputs.modes) - 0.5, -0.5)
             axes.grid(visible=False, axis="y")
@@ -53,10 +52,6 @@ def policies(inputs: Inputs) -> list[Panel]:
         return Panel(f"policies-{key}", TITLES[key], words, panel, NARROW)
 
     return [draw(key) for key in ("gold", "judge", "reward", "kl") if inputs.known(key)]
-
-
-def _mark(kind: str, label: str) -> dict[str, Any]:
-    return {"fmt": MARKERS[kind], "color": COLOURS[kind], "label": label, "markersize": 5, "elinewidth": 1.2}
 
 
 def frontier(inputs: Inputs) -> list[Panel]:
@@ -70,11 +65,11 @@ def frontier(inputs: Inputs) -> list[Panel]:
             if len(points) > 1:
                 x, y, errors = zip(*points, strict=True)
                 axes.plot(x, y, color=COLOURS["best_of_n"], lw=1.1)
-                axes.errorbar(x[1:], y[1:], yerr=errors[1:], **_mark("best_of_n", "best of n"))  # the first is SFT
+                axes.errorbar(x[1:], y[1:], yerr=errors[1:], **mark("best_of_n", "best of n"))  # the first is SFT
             for policy in inputs.policies:
                 measured = inputs.measured(policy)
                 whiskers: dict[str, Any] = {"xerr": error(measured, "kl"), "yerr": error(measured, key)}
-                axes.errorbar(measured["kl"], measured[key], **whiskers, **_mark(policy, LABELS[policy]))
+                axes.errorbar(measured["kl"], measured[key], **whiskers, **mark(policy, LABELS[policy]))
             axes.set(xlabel=AXES["kl"], ylabel=AXES[key])
             axes.locator_params(axis="x", nbins=6)
 
@@ -168,82 +163,6 @@ def _column(curve: Curve, key: str) -> tuple[list[float], list[float]]:
 def _thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
     every = math.ceil(len(x) / MOST_POINTS) or 1
     return x[::every], y[::every]
-
-
-def scorers(inputs: Inputs) -> list[Panel]:
-    """Of the reward model and the judge: accuracy by score gap, calibration, and the reward by the dataset's score."""
-    panels = []
-    if any(summary.get("accuracy_by_gap") for summary in inputs.reward_models.values()):
-        words = "Share of test pairs that are ordered rightly, by how far apart their scores are."
-        panels.append(Panel("scorers-gap", "Accuracy by gap of the scores", words, lambda a: _by_gap(a, inputs)))
-    if any(summary.get("reliability") for summary in inputs.reward_models.values()):
-        words = "Share of test pairs that the model orders rightly by the probability it gives; the diagonal is ideal."
-        panels.append(Panel("scorers-reliability", "Calibration", words, lambda a: _reliability(a, inputs)))
-    if any(_by_score(rows) for rows in inputs.scores.values()):
-        words = "Mean reward by the score in the data; the whisker is one standard error."
-        panels.append(Panel("scorers-score", "Reward by score in the data", words, lambda a: _score(a, inputs)))
-    return panels
-
-
-def _by_gap(axes: Axes, inputs: Inputs) -> None:
-    gaps = [g for summary in inputs.reward_models.values() for g in summary.get("accuracy_by_gap") or {}]
-    names = sorted(dict.fromkeys(gaps), key=first_number)
-    for offset, (stage, summary) in zip((-0.08, 0.08), inputs.reward_models.items(), strict=False):
-        bins = summary.get("accuracy_by_gap") or {}
-        points = [
-            (names.index(name) + offset, entry["accuracy"], _binomial_se(entry["accuracy"], entry["pairs"]))
-            for name, entry in sorted(bins.items(), key=lambda item: first_number(item[0]))
-            if is_number(entry.get("accuracy"))
-        ]
-        if points:
-            x, y, errors = zip(*points, strict=True)
-            axes.errorbar(x, y, yerr=errors, ls="-", lw=0.8, **_mark(stage, SCORER_LABELS[stage]))
-    axes.axhline(0.5, color=COLOURS["muted"], lw=0.8, ls=":")
-    axes.set_xticks(range(len(names)), [name.replace("-", "–") for name in names])
-    axes.set(xlabel="gap of the scores", ylabel="share ordered rightly")
-
-
-def _binomial_se(share: float, count: int) -> float:
-    return math.sqrt(share * (1 - share) / count) if count else 0.0
-
-
-def _reliability(axes: Axes, inputs: Inputs) -> None:
-    axes.axline((0.5, 0.5), slope=1, color=COLOURS["muted"], lw=0.8, ls=":")
-    for stage, summary in inputs.reward_models.items():
-        bins = [entry for entry in summary.get("reliability") or [] if entry.get("pairs")]
-        if bins:
-            x, y = ([entry[key] for entry in bins] for key in ("probability", "accuracy"))
-            errors = [_binomial_se(entry["accuracy"], entry["pairs"]) for entry in bins]
-            axes.errorbar(x, y, yerr=errors, ls="-", lw=0.8, **_mark(stage, SCORER_LABELS[stage]))
-    axes.set(xlabel="predicted probability", ylabel="share ordered rightly")
-
-
-def _by_score(rows: Sequence[Mapping[str, Any]], most: int = 10) -> list[tuple[float, float, float]]:
-    """(mean score, mean reward, its standard error), rewards in their standard deviations, in up to `most` groups of
-    like scores, of near equal size; one score is never in two groups."""
-    known = [row for row in rows if is_number(row.get("score")) and is_number(row.get("reward"))]
-    if len(known) < 2:
-        return []
-    mean, spread = fmean(row["reward"] for row in known), stdev(row["reward"] for row in known) or 1.0
-    groups: list[list[tuple[float, float]]] = [[]]
-    for score, reward in sorted((row["score"], (row["reward"] - mean) / spread) for row in known):
-        if len(groups[-1]) >= len(known) / most and score != groups[-1][-1][0]:
-            groups.append([])
-        groups[-1].append((score, reward))
-    return [_group_point([score for score, _ in group], [reward for _, reward in group]) for group in groups]
-
-
-def _group_point(scores: Sequence[float], rewards: Sequence[float]) -> tuple[float, float, float]:
-    spread = stdev(rewards) if len(rewards) > 1 else 0.0
-    return fmean(scores), fmean(rewards), spread / math.sqrt(len(rewards))
-
-
-def _score(axes: Axes, inputs: Inputs) -> None:
-    for stage, rows in inputs.scores.items():
-        if points := _by_score(rows):
-            x, y, errors = zip(*points, strict=True)
-            axes.errorbar(x, y, yerr=errors, ls="-", lw=0.8, **_mark(stage, SCORER_LABELS[stage]))
-    axes.set(xlabel="score in the data", ylabel="reward (standard deviations)")
 
 
 def distributions(inputs: Inputs) -> list[Panel]:

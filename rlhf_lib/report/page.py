@@ -17,7 +17,7 @@ from rlhf_lib.common.files import replacing
 from rlhf_lib.common.policies import LABELS, METHODS
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.measure.comparison import order_accuracy
-from rlhf_lib.report import attainable, figures, samples, tables
+from rlhf_lib.report import attainable, figures, samples, scorer_figures, tables
 from rlhf_lib.report.columns import QUALITY, TEXT
 from rlhf_lib.report.drawing import MARKERS, PALETTE, SIGNS, Panel, png, svg
 from rlhf_lib.report.inputs import SCORERS, Inputs, is_number
@@ -148,7 +148,7 @@ def _training(inputs: Inputs) -> dict[str, Any]:
         "curve_figures": _drawn(figures.curves(inputs)),
         "scorers": tables.scorer_table(inputs),
         "sources": tables.source_table(inputs),
-        "scorer_figures": _drawn(figures.scorers(inputs)),
+        "scorer_figures": _drawn(scorer_figures.scorers(inputs)),
         "scorer_legend": [(stage, tables.SCORER_LABELS[stage]) for stage in inputs.reward_models],
         "agreement": agreement(inputs),
         "not_trained": [(s, tables.SCORER_LABELS[s]) for s in SCORERS if s not in inputs.reward_models],
