@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 from report_project import overoptimisation
 
+from rlhf_lib.common.policies import LABELS, METHODS, POLICIES
+from rlhf_lib.report.tables import difference_table
 from rlhf_lib.report.verdict import (
     Difference,
     Verdict,
@@ -68,6 +70,21 @@ def test_the_better_policy_is_named_first_with_the_paired_difference(load):
     assert f"at a KL of {found.measured('dpo')['kl']:.3f} ± {found.measured('dpo')['kl_se']:.3f} nats" in text
     assert "The judge prefers PPO" in text
     assert "rests on 30 test prompts, 2 answers each at T=1" in text and "does not cover another seed" in text
+
+
+def test_of_three_methods_the_two_best_are_the_headline_and_the_third_is_told_beside_the_best(load, monkeypatch):
+    for table, entry in ((POLICIES, POLICIES["dpo"]), (METHODS, POLICIES["dpo"]), (LABELS, "KTO")):
+        monkeypatch.setitem(table, "kto", entry)
+    found = load(policies=("sft", "ppo", "dpo", "kto"), kto=1.5)
+    told, numbers = verdict(found), comparison_metrics(found)["t1"]
+    assert told.headline.startswith("KTO did better than PPO: ")
+    assert told.details[0].startswith("KTO did better than DPO: ")
+    pairs = ["ppo_minus_dpo", "ppo_minus_kto", "dpo_minus_kto"]
+    assert [name for name in numbers if "minus" in name] == pairs and "dpo_over_kto" in numbers
+    assert numbers["ppo_minus_kto"]["gold"] == pytest.approx(
+        numbers["ppo_minus_dpo"]["gold"] + numbers["dpo_minus_kto"]["gold"]
+    )
+    assert [title for title, _ in difference_table(found).groups] == ["PPO − DPO", "PPO − KTO", "DPO − KTO"]
 
 
 def test_dpo_can_be_better_and_both_worse_than_sft(load):
