@@ -84,7 +84,6 @@ def watch(trainer: Any, turns: worker.PhasedTurns, steps: int) -> None:
             if state.global_step % steps == 0:
                 turns.end()
 
-    inside = [0.0]  # seconds of the phases within `score`
     generate, rewards = trainer._generate_single_turn, trainer._calculate_rewards
 
     def counted(*args: Any, **kwargs: Any) -> Any:
@@ -96,8 +95,8 @@ def watch(trainer: Any, turns: worker.PhasedTurns, steps: int) -> None:
     def scored(*args: Any, **kwargs: Any) -> Any:
         start, before = time.process_time(), turns.phases["sampling"] + turns.phases["reward"]
         found = score(*args, **kwargs)
-        inside[0] = turns.phases["sampling"] + turns.phases["reward"] - before
-        turns.phases["scoring"] += time.process_time() - start - inside[0]
+        inside = turns.phases["sampling"] + turns.phases["reward"] - before  # the phases within this one
+        turns.phases["scoring"] += time.process_time() - start - inside
         return found
 
     score = trainer._generate_and_score_completions

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from benchmark_workers import reports
 
 from benchmarks import command, results
 from benchmarks.ppo import ours as our_ppo
 from benchmarks.ppo import peer as peer_ppo
 from benchmarks.ppo.cases import CASES, LIKE_FOR_LIKE
-from benchmarks.processes import ROOT, worker_env
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.ppo.params import PPOParams
 
@@ -237,17 +234,7 @@ def test_eos_comes_as_often_as_the_case_says(models):
 
 @pytest.mark.slow
 def test_our_worker_reports_a_warm_up_and_an_update_that_is_counted(models):
-    arguments = ["--case", "early_eos", "--quick", "--updates", "2", "--models", str(models)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.ppo.ours", *arguments],
-        cwd=ROOT,
-        env=worker_env([]),
-        input="go\ngo\n",
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    start, *updates = map(json.loads, done.stdout.splitlines())
+    start, updates = reports("benchmarks.ppo.ours", "early_eos", models)
     assert start["settings"]["critic"] == "separate"
     assert set(start["versions"]) == {"torch", "transformers", "accelerate"}
     assert ["gflop" in one for one in updates] == [False, True]

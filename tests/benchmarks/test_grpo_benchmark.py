@@ -1,16 +1,12 @@
 """The benchmark of PPO without a critic: its cases, and that both sides are asked for the same."""
 
-import json
-import subprocess
-import sys
-
 import pytest
+from benchmark_workers import reports
 
 from benchmarks.grpo.cases import CASES, COPIES
 from benchmarks.grpo.peer import settings, trainer_name
 from benchmarks.ppo import ours as our_ppo
 from benchmarks.ppo import workload
-from benchmarks.processes import ROOT, worker_env
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -36,17 +32,7 @@ def test_both_sides_do_the_same_work(name):
 def test_a_worker_reports_a_warm_up_and_an_update(tmp_path, side, name):
     case = CASES[name].quick()
     workload.write(case, tmp_path, tmp_path, case.batch // COPIES)
-    arguments = ["--case", name, "--quick", "--updates", "2", "--models", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.grpo.{side}", *arguments],
-        cwd=ROOT,
-        env=worker_env([]),
-        input="go\ngo\n",
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    start, *updates = map(json.loads, done.stdout.splitlines())
+    start, updates = reports(f"benchmarks.grpo.{side}", name, tmp_path)
     assert start["settings"]["num_generations"] == COPIES and len(updates) == 2
     for one in updates:
         assert case.batch <= one["response_tokens"] <= case.batch * case.response_length
