@@ -11,6 +11,7 @@ from rlhf_lib.models.params import ComputeParams
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("dpo", DPOParams)
     reference = read("reference", ReferenceParams)
+    left_out.unless_wanted("dpo", "dpo", read("methods.dpo", bool))
     left_out.unless_there("dpo", paths.with_negatives("preference_train"))
     environment.prepare()
     with environment.importing():

@@ -11,6 +11,7 @@ from rlhf_lib.scoring.source import directories, needs_hub
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("ppo", PPOParams)
+    left_out.unless_wanted("ppo", "ppo", read("methods.ppo", bool))
     critic = [paths.REWARD] if params.has_own_critic else []
     left_out.unless_there("ppo", paths.split("prompts_train"), *directories(params.reward_funcs), *critic)
     environment.prepare(offline=not needs_hub(params.reward_funcs))

@@ -10,6 +10,7 @@ from rlhf_lib.training.params import QuantizationParams
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("reference", ReferenceParams)
     bits = QuantizationParams(load_in_8bit=read("dpo.load_in_8bit", bool), load_in_4bit=read("dpo.load_in_4bit", bool))
+    left_out.unless_wanted("reference", "dpo", read("methods.dpo", bool))
     left_out.unless_there("reference", paths.with_negatives("preference_train"))
     environment.prepare()
     with environment.importing():

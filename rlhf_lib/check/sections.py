@@ -12,6 +12,7 @@ from typing import Any
 from rlhf_lib.attainable.params import AttainableParams
 from rlhf_lib.base.params import BaseParams
 from rlhf_lib.check import circles, together
+from rlhf_lib.common.policies import MethodsParams
 from rlhf_lib.common.schema import PARAMS_FILE, check_launch, check_policy, examine
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load.params import LoadParams
@@ -28,6 +29,7 @@ from rlhf_lib.reward.params import JudgeParams, RewardParams
 from rlhf_lib.sft.params import SFTParams
 
 SECTIONS: dict[str, type] = {
+    "methods": MethodsParams,
     "compute": ComputeParams,
     "load": LoadParams,
     "prepare": PrepareParams,

@@ -55,6 +55,13 @@ def reason(path: str | Path) -> str | None:
     return None
 
 
+def unless_wanted(stage: str, method: str, wanted: bool) -> None:
+    """Go on where the method that the stage is for is wanted, by the section `methods`; else leave the stage out, and
+    end the process."""
+    if not wanted:
+        leave_out(stage, f"methods.{method} is false")
+
+
 def unless_there(
     stage: str,
     *needs: str | Path,

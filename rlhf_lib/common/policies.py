@@ -7,7 +7,7 @@ lacks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Policy:
     colours: tuple[str, str]  # on a light ground and on a dark one
     marker: str  # matplotlib's
     learns_from: str  # the files of data/splits, <this>_train, without whose rows its stage leaves itself out
-    coefficient: str = ""  # the param of its section that a sweep varies; the SFT model has none
+    coefficient: str = ""  # the param of its section that a sweep varies; some have none
     coefficient_label: str = ""  # what that is called in the names of experiments
 
 
@@ -28,7 +28,9 @@ POLICIES = {
     "ppo": Policy("PPO", ("#d55e00", "#ff8b3d"), "s", "prompts", "kl_coef", "kl"),
     "dpo": Policy("DPO", ("#0072b2", "#56b4e9"), "^", "preference", "beta", "beta"),
 }
-METHODS = {name: policy for name, policy in POLICIES.items() if policy.coefficient}  # what the SFT model is aligned by
+METHODS = {name: policy for name, policy in POLICIES.items() if name != "sft"}  # what the SFT model is aligned by
 LABELS = {name: policy.label for name, policy in POLICIES.items()}
-COEFFICIENTS = {name: policy.coefficient for name, policy in METHODS.items()}
+COEFFICIENTS = {name: policy.coefficient for name, policy in METHODS.items() if policy.coefficient}
+# the section `methods`: which of them are trained
+MethodsParams = make_dataclass("MethodsParams", [(name, bool) for name in METHODS], frozen=True)
 TRAINERS = ("sft", "reward", "judge", *METHODS)  # the stages that train, and write curves

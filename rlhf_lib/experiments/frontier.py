@@ -50,7 +50,7 @@ VALUES = {
 }
 LABELS = {
     "sft": POLICIES["sft"].label,
-    **{name: f"{method.label} ({method.coefficient})" for name, method in METHODS.items()},
+    **{name: f"{METHODS[name].label} ({coefficient})" for name, coefficient in COEFFICIENTS.items()},
     "best_of_n": "best of n (KL at most)",
 }
 

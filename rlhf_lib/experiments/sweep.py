@@ -97,7 +97,7 @@ def main() -> None:
         parser.add_argument(f"--{method}", type=_numbers(float), default=[], metavar="VALUES", help=about)
     parser.add_argument("--seeds", type=_numbers(int), default=[0], help="the methods' seeds")
     arguments = parser.parse_args()
-    swept = points({method: getattr(arguments, method) for method in METHODS}, arguments.seeds)
+    swept = points({method: getattr(arguments, method) for method in COEFFICIENTS}, arguments.seeds)
     if not swept:
         values = ", ".join(f"of {method}.{key} (--{method})" for method, key in COEFFICIENTS.items())
         raise SystemExit(f"nothing to sweep: give values {values}, and seeds (--seeds)")

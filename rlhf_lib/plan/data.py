@@ -86,7 +86,8 @@ def evaluation_tokens(sections: Mapping[str, Any]) -> float:
     there = Path(paths.split("test")).is_file()
     prompts = min(rows_in(paths.split("test")) if there else ASSUMED_ROWS, params.max_prompts or ASSUMED_ROWS)
     answers = sum(params.samples_per_prompt if temperature else params.num_beams for temperature in params.temperatures)
-    evaluated = prompts * params.max_new_tokens * (len(POLICIES) * answers + max(best_of_n.n, default=0))
+    policies = [name for name in POLICIES if getattr(sections["methods"], name, True)]
+    evaluated = prompts * params.max_new_tokens * (len(policies) * answers + max(best_of_n.n, default=0))
     estimated = min(prompts, attainable.max_prompts or prompts) * attainable.n * sections["ppo"].response_length
     return float(evaluated + estimated)
 

@@ -259,5 +259,6 @@ def plans(sections: Mapping[str, Any], length: Lengths, device: Device | None = 
     """
     device = device or Device.here()
     run = Run(sections, shapes.base_config(sections["base"]), device, device.compute(sections["compute"]), length)
-    trainers = [plan_ppo(run) if stage == "ppo" else plan_trainer(stage, run) for stage in TRAINERS]
+    wanted = [stage for stage in TRAINERS if getattr(sections["methods"], stage, True)]
+    trainers = [plan_ppo(run) if stage == "ppo" else plan_trainer(stage, run) for stage in wanted]
     return [plan.in_process(device.kind) for plan in (*trainers, *plan_readers(run))]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from rlhf_lib.common import left_out, paths
-from rlhf_lib.common.policies import POLICIES, TRAINERS
+from rlhf_lib.common.policies import METHODS, POLICIES, TRAINERS
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
@@ -64,6 +64,11 @@ class Inputs:
         return self.modes[0]
 
     @property
+    def methods(self) -> list[str]:
+        """The methods that params.yaml wants trained."""
+        return [method for method in METHODS if self.params["methods"][method]]
+
+    @property
     def policies(self) -> list[str]:
         """The policies that have been evaluated."""
         return [policy for policy in POLICIES if policy in self.evaluations]
@@ -96,6 +101,7 @@ def load() -> Inputs:
     params = load_yaml(PARAMS_FILE)
     modes = [mode_name(temperature) for temperature in params["evaluate"]["temperatures"]]
     summaries = {stage: paths.summary(stage) for stage in TRAINERS} | {"best_of_n": paths.evaluation("best_of_n")}
+    summaries = {stage: path for stage, path in summaries.items() if params["methods"].get(stage, True)}
     summaries["attained"] = paths.ATTAINABLE
     return Inputs(
         params=params,

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rlhf_lib.common.files import replacing
-from rlhf_lib.common.policies import LABELS, METHODS
+from rlhf_lib.common.policies import LABELS
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.measure.comparison import order_accuracy
 from rlhf_lib.report import attainable, figures, samples, scorer_figures, tables
@@ -73,7 +73,7 @@ def _frame(inputs: Inputs) -> dict[str, Any]:
     return {
         "palette": PALETTE,
         "shapes": {kind: SIGNS[marker] for kind, marker in MARKERS.items()} | {"attainable": "╌"},
-        "compared": f"{', '.join(LABELS[method] for method in METHODS)} and {LABELS['sft']}",
+        "compared": f"{', '.join(LABELS[method] for method in inputs.methods)} and {LABELS['sft']}",
         "css": Markup(HERE.with_suffix(".css").read_text(encoding="utf-8")),
         "page_js": Markup(HERE.with_suffix(".js").read_text(encoding="utf-8")),
         "samples_js": Markup(HERE.with_name("samples.js").read_text(encoding="utf-8")),

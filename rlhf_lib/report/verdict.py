@@ -133,7 +133,7 @@ def _headline(inputs: Inputs, ranked: Sequence[str], criterion: str) -> str:
     if len(ranked) > 1:
         one, other = _in_order(ranked[:2])
         return _compared(inputs, one, other, criterion)
-    missing = [method for method in METHODS if method not in ranked]
+    missing = [method for method in inputs.methods if method not in ranked]
     wanting = _wanting(inputs, missing)
     if not ranked or "sft" not in inputs.policies:
         return f"No verdict{'' if {*missing} <= inputs.left_out.keys() else ' yet'}: {wanting}"
