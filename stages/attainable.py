@@ -35,7 +35,7 @@ def main() -> None:
         "reward": read("reward.per_device_eval_batch_size", BatchSize),
         "judge": read("judge.per_device_eval_batch_size", BatchSize),
     }
-    left_out.unless_there("attainable", paths.split("test"), *directories(reward_funcs))
+    left_out.unless_there("attainable", paths.split(evaluate.split), *directories(reward_funcs))
     environment.prepare(offline=not needs_hub(reward_funcs))
     with environment.importing():
         from rlhf_lib.attainable import rewards
@@ -46,11 +46,11 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import RewardModel, load_scorers
 
     hardware.use(compute)
-    rows = evaluation.held_out_rows(paths.split("test"), evaluate)[: params.max_prompts]
+    rows = evaluation.held_out_rows(paths.split(evaluate.split), evaluate)[: params.max_prompts]
     dtype = hardware.eval_dtype(evaluate.bf16_full_eval)
     sft, tokenizer = models.load_policy(paths.SFT, dtype), models.load_tokenizer(paths.SFT)
     scorers = load_scorers(pairs, dtype)
-    check_file(paths.split("test"), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
+    check_file(paths.split(evaluate.split), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own, as best_of_n has with 1
     draw = partial(evaluation.draw, stop_strings=stop_strings, length_param="ppo.response_length")
     said = draw(sft, tokenizer, rows, sampling, temperature, params.n, "attainable", 2)

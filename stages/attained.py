@@ -32,10 +32,10 @@ def main() -> None:
     hardware.use(compute)
     of_sft = read_jsonl(paths.samples("attainable"))
     compared = objective.compared(evaluate, ppo, {sample["id"] for sample in of_sft})
-    test, tokenizer = read_jsonl(paths.split("test")), load_tokenizer(paths.SFT)
+    prompts, tokenizer = read_jsonl(paths.split(evaluate.split)), load_tokenizer(paths.SFT)
     of_rewards = ppo.reward_funcs, ppo.reward_weights, ppo.normalize_rewards, RewardModel.ANSWERS * batch_size
     for samples in compared.values():
-        rewards.put(samples, test, tokenizer, *of_rewards)
+        rewards.put(samples, prompts, tokenizer, *of_rewards)
     if not processes.is_main():
         return
     for samples in (of_sft, *compared.values()):
@@ -46,7 +46,7 @@ def main() -> None:
     write_curve(paths.ATTAINABLE_CURVE, numbers.curve(answers, [*params.betas, ppo.kl_coef]), AXES)
     for line in (*objective.departures(ppo), *numbers.doubts(found)):
         print(f"attained: {line}")
-    few.tell("attained", test=of_sft)
+    few.tell("attained", **{evaluate.split: of_sft})
 
 
 if __name__ == "__main__":

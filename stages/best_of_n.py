@@ -19,7 +19,7 @@ def main() -> None:
             f"{PARAMS_FILE}: best_of_n.n: the answers are drawn at the first of evaluate.temperatures, which is 0, so "
             "that all of a prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
         )
-    left_out.unless_there("best_of_n", paths.split("test"), paths.REWARD)
+    left_out.unless_there("best_of_n", paths.split(params.split), paths.REWARD)
     compute = read("compute", ComputeParams)
     pairs = {
         "reward": read("reward.per_device_eval_batch_size", BatchSize),
@@ -35,11 +35,11 @@ def main() -> None:
         from rlhf_lib.scoring.reward_model import load_scorers
 
     hardware.use(compute)
-    rows = evaluation.held_out_rows(paths.split("test"), params)
+    rows = evaluation.held_out_rows(paths.split(params.split), params)
     dtype = hardware.eval_dtype(params.bf16_full_eval)
     sft, tokenizer = models.load_policy(paths.SFT, dtype), models.load_tokenizer(paths.SFT)
     scorers = load_scorers(pairs, dtype)
-    check_file(paths.split("test"), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
+    check_file(paths.split(params.split), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
     said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)
     candidates = [response.sample for response in said]

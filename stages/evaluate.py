@@ -15,7 +15,7 @@ def main() -> None:
         "reward": read("reward.per_device_eval_batch_size", BatchSize),
         "judge": read("judge.per_device_eval_batch_size", BatchSize),
     }
-    left_out.unless_there(f"evaluate@{policy}", paths.split("test"), paths.model(policy))
+    left_out.unless_there(f"evaluate@{policy}", paths.split(params.split), paths.model(policy))
     environment.prepare()
     with environment.importing():
         from rlhf_lib.common.rows import write_jsonl
@@ -36,8 +36,8 @@ def main() -> None:
         models.load_tokenizer(paths.SFT),
     )
     scorers = evaluator.scorers.values()
-    check_file(paths.split("test"), evaluator.tokenizer, *(scorer.tokenizer for scorer in scorers))
-    samples = evaluator.samples(held_out_rows(paths.split("test"), params))
+    check_file(paths.split(params.split), evaluator.tokenizer, *(scorer.tokenizer for scorer in scorers))
+    samples = evaluator.samples(held_out_rows(paths.split(params.split), params))
     if processes.is_main():
         write_jsonl(paths.samples(policy), samples)
 

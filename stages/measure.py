@@ -25,7 +25,7 @@ def main() -> None:
     else:
         metrics = policy_metrics(samples, baseline, modes)
     write_json(paths.evaluation(name), metrics)
-    few.tell(f"measure@{name}", test=samples)
+    few.tell(f"measure@{name}", **{read("evaluate.split", str): samples})
 
 
 if __name__ == "__main__":

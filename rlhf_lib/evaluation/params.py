@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Copies, Count, NewTokens, NotEmpty, Seed
 from rlhf_lib.evaluation.samples import mode_name
@@ -11,8 +11,9 @@ from rlhf_lib.evaluation.samples import mode_name
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateParams:
-    """How the policies are sampled on the test prompts."""
+    """How the policies are sampled on held-out prompts."""
 
+    split: Literal["test", "prompts_validation"]
     seed: Seed
     sources: list[str]
     max_prompts: Count | None

@@ -122,16 +122,17 @@ def _sample(row: JsonObject, mode: str, number: int, text: str, response: Respon
 
 
 def dataset(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject]) -> list[Said]:
-    """The rows' own responses, up to the token with which the model would have stopped.
+    """The rows' own responses, up to the token with which the model would have stopped; rows may have none.
 
     Dialogues lose their end where they are longer than the model's context.
     """
     said, context, stops = [], context_length(model), stop_ids(model)
     for row in rows:
-        scores = [response["score"] for response in row["responses"]]
+        responses = row.get("responses", [])
+        scores = [response["score"] for response in responses]
         known = [score for score in scores if score is not None]
         best = scores.index(max(known)) if known else 0
-        for number, (score, content) in enumerate(zip(scores, (r["content"] for r in row["responses"]), strict=True)):
+        for number, (score, content) in enumerate(zip(scores, (r["content"] for r in responses), strict=True)):
             prompt, answer, _ = prompt_and_answer(tokenizer, row["prompt"], content, context)
             ids, stopped = up_to_stop(answer, stops)
             response = Response(ids, stopped, stopped=stopped)

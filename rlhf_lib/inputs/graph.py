@@ -99,7 +99,8 @@ def _instances(name: str, entry: Any, params: Mapping[str, Any]) -> Iterator[tup
             items.items() if isinstance(items, Mapping) else [(i, i) for i in items] if isinstance(items, list) else []
         )
         for key, item in pairs:
-            yield f"{name}@{key}", _stage(body, {**params, "key": key, "item": item})
+            filled = {k: _filled(str(v), params) for k, v in item.items()} if isinstance(item, Mapping) else item
+            yield f"{name}@{key}", _stage(body, {**params, "key": key, "item": filled})
     elif isinstance(matrix := entry.get("matrix"), Mapping):
         lists = [value if isinstance(value := _named(axis, params), list) else [] for axis in matrix.values()]
         for values in islice(product(*lists), MOST):

@@ -83,8 +83,8 @@ def evaluation_tokens(sections: Mapping[str, Any]) -> float:
     """What evaluate, best_of_n and attainable sample at most: answers of all policies to the test prompts, at each
     temperature, and many more of the SFT model."""
     params, best_of_n, attainable = sections["evaluate"], sections["best_of_n"], sections["attainable"]
-    there = Path(paths.split("test")).is_file()
-    prompts = min(rows_in(paths.split("test")) if there else ASSUMED_ROWS, params.max_prompts or ASSUMED_ROWS)
+    there = Path(paths.split(params.split)).is_file()
+    prompts = min(rows_in(paths.split(params.split)) if there else ASSUMED_ROWS, params.max_prompts or ASSUMED_ROWS)
     answers = sum(params.samples_per_prompt if temperature else params.num_beams for temperature in params.temperatures)
     policies = [name for name in POLICIES if getattr(sections["methods"], name, True)]
     evaluated = prompts * params.max_new_tokens * (len(policies) * answers + max(best_of_n.n, default=0))
