@@ -20,6 +20,7 @@ class Policy:
     learns_from: str  # the files of data/splits, <this>_train, without whose rows its stage leaves itself out
     coefficient: str = ""  # the param of its section that a sweep varies; some have none
     coefficient_label: str = ""  # what that is called in the names of experiments
+    section: str = ""  # of params.yaml, where it is not the policy's own: a control has that of its method
 
 
 # The colours are those of Okabe and Ito, which people with any colour vision tell apart, lightened on dark.
@@ -34,3 +35,9 @@ COEFFICIENTS = {name: policy.coefficient for name, policy in METHODS.items() if 
 # the section `methods`: which of them are trained
 MethodsParams = make_dataclass("MethodsParams", [(name, bool) for name in METHODS], frozen=True)
 TRAINERS = ("sft", "reward", "judge", *METHODS)  # the stages that train, and write curves
+
+
+def section(stage: str) -> str:
+    """The section of params.yaml that a stage which trains reads: that of its name or, of a control, its method's."""
+    policy = POLICIES.get(stage)
+    return policy.section if policy and policy.section else stage

@@ -39,7 +39,9 @@ from rlhf_lib.experiments.__main__ import (
     seed,
     unfinished,
 )
+from rlhf_lib.report import attainable, inputs
 from rlhf_lib.report.drawing import COLOURS, MARKERS, Panel, png
+from rlhf_lib.report.inputs import Inputs
 from rlhf_lib.report.tables import markdown_table
 
 VARIED = {"policy", *(f"{method}.{key}" for method, name in COEFFICIENTS.items() for key in (name, "seed"))}
@@ -175,13 +177,18 @@ def _cell(mean: float, error: float | None) -> str:
 
 
 def draw(found: Sequence[Point], path: Path) -> None:
-    """A panel for each value that is known, against KL, as a PNG."""
+    """A panel for each value that is known, against KL, as a PNG; with what any policy could reach, where that is known."""
     keys = [key for key in VALUES if any(key in point.measured for point in found)]
-    panels = [Panel(key, title, "against KL", partial(_draw_panel, found, key)) for key, title in VALUES.items()]
+    attained = inputs.load() if Path(paths.ATTAINABLE_CURVE).is_file() else None
+    panels = [
+        Panel(key, title, "against KL", partial(_draw_panel, found, attained, key)) for key, title in VALUES.items()
+    ]
     png([panel for panel in panels if panel.name in keys], len(keys), path)
 
 
-def _draw_panel(found: Sequence[Point], key: str, ax: Any) -> None:
+def _draw_panel(found: Sequence[Point], attained: Inputs | None, key: str, ax: Any) -> None:
+    if attained:
+        attainable.draw(ax, attained, key, max(point.measured["kl"][0] for point in found))
     for method in LABELS:
         if drawn := [p for p in found if p.method == method and key in p.measured]:
             _draw_method(drawn, key, ax)

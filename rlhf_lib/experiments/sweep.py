@@ -53,9 +53,11 @@ def points(coefficients: Mapping[str, Sequence[float]], seeds: Sequence[int]) ->
     return list(dict.fromkeys(swept))
 
 
-def check_workspace(policies: Sequence[str]) -> None:
-    """A `SystemExit` unless everything is committed and the pipeline up to the policies was run."""
-    if changed := output("git", "status", "--porcelain").splitlines():
+def check_workspace(policies: Sequence[str], free: str = "") -> None:
+    """A `SystemExit` unless everything is committed, but for a file that is `free`, and the pipeline up to the policies
+    was run."""
+    changed = [line for line in output("git", "status", "--porcelain").splitlines() if line[3:] != free]
+    if changed:
         files = ", ".join(line[3:] for line in changed[:3]) + (", ..." if len(changed) > 3 else "")
         raise SystemExit(f"experiments start from a commit; not committed: {files}; git add -A && git commit")
     stages = [f"measure@{name}" for name in ("sft", "best_of_n", *policies)]

@@ -103,15 +103,16 @@ def flags(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def flag(name: str, value: Any) -> str:
     """`-S name=value` as the shell and Hydra's grammar read it; `...` takes a name of the user's out."""
     of_user = is_open(tuple(name.split(".")))
-    text = f"~{name}" if value is ... else f"{'++' if of_user else ''}{name}={_hydra(value)}"
+    text = f"~{name}" if value is ... else f"{'++' if of_user else ''}{name}={hydra(value)}"
     return "-S " + shlex.quote(text)
 
 
-def _hydra(value: Any) -> str:
+def hydra(value: Any) -> str:
+    """A value as Hydra's grammar writes it, behind the = of an override."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_hydra(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{hydra(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(_hydra, value)) + "]"
+        return "[" + ",".join(map(hydra, value)) + "]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, str) and not (re.fullmatch(r"[\w./*-]+", value) and isinstance(parse_value(value), str)):

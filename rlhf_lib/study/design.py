@@ -1,0 +1,133 @@
+"""What a study compares, as study.yaml declares it: settings of methods, each of them with every seed."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from rlhf_lib.check.sections import check_all
+from rlhf_lib.common.policies import LABELS, METHODS, section
+from rlhf_lib.common.schema import PARAMS_FILE, NotEmpty, Seed, check, shown
+from rlhf_lib.common.yaml import ParamsError, load_yaml
+from rlhf_lib.preset.overlay import hydra
+
+FILE = Path("study.yaml")
+SPLITS = {"validation": "prompts_validation", "test": "test"}  # as names of experiments have it, and evaluate.split
+
+
+@dataclass(frozen=True)
+class Header:
+    """What study.yaml holds beside the methods."""
+
+    criterion: Literal["judge", "reward", "gold"]
+    seeds: Annotated[list[Seed], NotEmpty()]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Params of a method's section."""
+
+    method: str
+    params: tuple[tuple[str, str], ...]  # each value as Hydra's grammar has it
+
+    @property
+    def told(self) -> str:
+        """As people read it."""
+        return f"{LABELS[self.method]} {', '.join(f'{key} {value}' for key, value in self.params)}"
+
+    @property
+    def name(self) -> str:
+        """As a part of names of experiments."""
+        return "-".join([self.method, *(re.sub(r"[^\w.+-]+", "_", f"{k}{v}").strip("_") for k, v in self.params)])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment: a setting trained with a seed, and its answers to one split's prompts."""
+
+    setting: Setting
+    seed: int
+    split: str  # a key of `SPLITS`
+
+    @property
+    def name(self) -> str:
+        return f"study-{self.setting.name}-seed{self.seed}-{self.split}"
+
+    @property
+    def told(self) -> str:
+        return f"{self.setting.told}, seed {self.seed}, {self.split}"
+
+    def overrides(self, temperature: float) -> list[str]:
+        """What the experiment sets in params.yaml, as `dvc exp run -S` takes it; it samples at one temperature."""
+        method = self.setting.method
+        of_method = [f"{section(method)}.{key}={value}" for key, value in self.setting.params]
+        return [
+            f"policy={method}",
+            f"methods.{method}=true",
+            *of_method,
+            f"{section(method)}.seed={self.seed}",
+            f"evaluate.split={SPLITS[self.split]}",
+            f"evaluate.temperatures=[{temperature:g}]",
+        ]
+
+
+@dataclass(frozen=True)
+class Study:
+    """criterion: the score of samples by which settings are chosen."""
+
+    criterion: str
+    seeds: Sequence[int]
+    settings: Mapping[str, Sequence[Setting]]  # by method
+
+    def runs(self, split: str) -> Iterator[Run]:
+        """Every setting of every method with every seed; the methods take turns, so that a part of them compares."""
+        for seed in self.seeds:
+            for of_methods in zip(*self.settings.values(), strict=True):
+                yield from (Run(setting, seed, split) for setting in of_methods)
+
+
+def read(path: Path = FILE, params_path: Path = PARAMS_FILE) -> Study:
+    """The study in a file; a `ParamsError` for what cannot be compared, or what params.yaml must not hold."""
+    declared = load_yaml(path)
+    methods = declared.pop("methods", None)
+    header = check(Header, declared, "study", path)
+    if len(set(header.seeds)) < max(2, len(header.seeds)):
+        raise ParamsError(
+            f"{path}: seeds: at least two different ones tell how much training varies; got {header.seeds}"
+        )
+    if not isinstance(methods, Mapping) or not methods:
+        raise ParamsError(f"{path}: methods: must be a mapping of methods to lists of settings, got {shown(methods)}")
+    params = load_yaml(params_path)
+    settings = {str(method): list(_settings(str(method), of, params, path)) for method, of in methods.items()}
+    if len({len(of) for of in settings.values()}) > 1:
+        counts = ", ".join(f"{method} {len(of)}" for method, of in settings.items())
+        raise ParamsError(
+            f"{path}: methods: each must have as many settings as the others, to be tuned alike; got {counts}"
+        )
+    return Study(header.criterion, header.seeds, settings)
+
+
+def _settings(method: str, of: Any, params: Mapping[str, Any], path: Path) -> Iterator[Setting]:
+    where = f"{path}: methods.{method}"
+    if method not in METHODS:
+        raise ParamsError(f"{where}: no such method; there are: {', '.join(METHODS)}")
+    if not isinstance(of, list) or not of:
+        raise ParamsError(f"{where}: must be a list of settings, such as [{{seed: 0}}], got {shown(of)}")
+    seen = set[str]()
+    for i, values in enumerate(of):
+        if not isinstance(values, Mapping) or not values:
+            raise ParamsError(f"{where}[{i}]: must be a mapping of params to values, got {shown(values)}")
+        if "seed" in values:
+            raise ParamsError(f"{where}[{i}].seed: the study sets it; see seeds")
+        tried = copy.deepcopy(dict(params))
+        tried[section(method)] |= values
+        check_all(tried, path)
+        setting = Setting(method, tuple((str(key), hydra(value)) for key, value in values.items()))
+        if setting.name in seen:
+            raise ParamsError(f"{where}[{i}]: the same setting twice: {setting.told}")
+        seen.add(setting.name)
+        yield setting

@@ -1,0 +1,174 @@
+"""Experiments of a study, several at a time: those that the commit has already are not run again.
+
+Each is a `dvc exp run --temp`, in a copy of the workspace of its own; all share the cache. Whatever ends the study,
+what has finished stays, and a stage that was training goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rlhf_lib.experiments.__main__ import output
+from rlhf_lib.plan.__main__ import duration
+from rlhf_lib.study.design import Run
+
+LOGS = Path(".dvc/tmp/study")  # DVC's folder, which git does not see
+LOCK = LOGS / "lock"
+
+
+def finished() -> set[str]:
+    """The names of the commit's experiments."""
+    return set(output("dvc", "exp", "list", "--name-only").split())
+
+
+def devices() -> list[str]:
+    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; none where there are none."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in named.split(",") if name.strip()]
+    with suppress(OSError, subprocess.SubprocessError):
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True).stdout
+        return [str(i) for i, _ in enumerate(filter(str.strip, listed.splitlines()))]
+    return []
+
+
+class Runner:
+    """Runs experiments, `jobs` at a time, each on a GPU of its own where there are several."""
+
+    def __init__(self, jobs: int, temperature: float) -> None:
+        self.temperature = temperature
+        gpus = devices()
+        self.environments = [
+            {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if len(gpus) > 1 else {} for i in range(jobs)
+        ]
+        self.processes: set[subprocess.Popen[bytes]] = set()
+        self.stopped = threading.Event()
+
+    def run(self, runs: Sequence[Run]) -> None:
+        """Run those that are not there yet; a `SystemExit` with the failed ones after all others have ended."""
+        there = finished()
+        todo: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        missing = [run for run in runs if run.name not in there]
+        for run in missing:
+            todo.put(run)
+        if kept := len(runs) - len(missing):
+            print(f"{kept} of {len(runs)} experiments are there already", flush=True)
+        progress = _Progress(len(missing))
+        failed: list[Run] = []
+        LOGS.mkdir(parents=True, exist_ok=True)
+        with held(LOCK) as lock:
+            workers = [
+                threading.Thread(target=self._work, args=(todo, environment, lock, progress, failed))
+                for environment in self.environments
+            ]
+            with self._stopping():
+                for worker in workers:
+                    worker.start()
+                for worker in workers:
+                    while worker.is_alive():
+                        worker.join(0.2)  # so that signals are heard
+        if failed:
+            names = ", ".join(run.told for run in failed[:3]) + (", ..." if len(failed) > 3 else "")
+            raise SystemExit(
+                f"{len(failed)} of {len(missing)} experiments failed ({names}); {LOGS} has what they printed; the same "
+                "command goes on with them"
+            )
+
+    def _work(
+        self,
+        todo: queue.SimpleQueue[Run],
+        environment: dict[str, str],
+        lock: int,
+        progress: _Progress,
+        failed: list[Run],
+    ) -> None:
+        while not self.stopped.is_set():
+            try:
+                run = todo.get_nowait()
+            except queue.Empty:
+                return
+            log = LOGS / f"{run.name}.log"
+            started = time.monotonic()
+            code = self._one(run, environment, lock, log)
+            if self.stopped.is_set():
+                return
+            if code:
+                failed.append(run)
+            progress.tell(run, f"failed: {_last_line(log)}" if code else "", time.monotonic() - started)
+
+    def _one(self, run: Run, environment: dict[str, str], lock: int, log: Path) -> int:
+        flags = [word for override in run.overrides(self.temperature) for word in ("-S", override)]
+        command = ["dvc", "exp", "run", "--temp", "--name", run.name, *flags, "select"]
+        with log.open("wb") as file:
+            # the lock is inherited: it is held until the last of them has ended, even where this process is killed
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+                pass_fds=[lock],
+                start_new_session=True,
+            )
+            self.processes.add(process)
+            code = process.wait()
+            self.processes.discard(process)
+        return code
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """End what runs when this process is asked to end."""
+        before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        try:
+            yield
+        except BaseException:
+            self.stopped.set()
+            for process in [*self.processes]:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+            print("stopped; the same command goes on", file=sys.stderr, flush=True)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+class _Progress:
+    """A line for each experiment that ends, with the time that the others will take."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.done, self.started = count, 0, time.monotonic()
+        self.lock = threading.Lock()
+
+    def tell(self, run: Run, told: str, seconds: float) -> None:
+        with self.lock:
+            self.done += 1
+            left = (time.monotonic() - self.started) / self.done * (self.count - self.done)
+            rest = f"; about {duration(left)} left" if self.done < self.count else ""
+            print(f"[{self.done}/{self.count}] {run.told}: {told or duration(seconds)}{rest}", flush=True)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[int]:
+    """The file, locked; a `SystemExit` where another study holds it, or what one has started."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(
+                f"{path}: another study runs here, or what one that was killed had started; wait for it to end, or end "
+                "its dvc exp run"
+            ) from None
+        yield file.fileno()
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "it printed nothing"
