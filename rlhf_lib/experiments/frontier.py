@@ -177,7 +177,7 @@ def _cell(mean: float, error: float | None) -> str:
 
 
 def draw(found: Sequence[Point], path: Path) -> None:
-    """A panel for each value that is known, against KL, as a PNG; with what any policy could reach, where that is known."""
+    """A panel for each value that is known, against KL, as a PNG; with what any policy could reach if that is known."""
     keys = [key for key in VALUES if any(key in point.measured for point in found)]
     attained = inputs.load() if Path(paths.ATTAINABLE_CURVE).is_file() else None
     panels = [
