@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data plan report sweep experiments chat compare test test-slow test-faults lint format bench clean
+.PHONY: help repro data plan report sweep study experiments chat compare test test-slow test-faults lint format bench clean
 
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
@@ -48,6 +48,9 @@ sweep: $(VENV)/run.stamp ## run KL coefficients and betas with several seeds, an
 	@python -m rlhf_lib.experiments.sweep --ppo="$(PPO_KL_COEFS)" --dpo="$(DPO_BETAS)" --seeds="$(SEEDS)"
 	dvc exp run --run-all -j $(JOBS)
 	@python -m rlhf_lib.experiments.frontier
+
+study: $(VENV)/run.stamp ## compare the methods of study.yaml: tuned alike, with seeds, and who is better than whom
+	@python -m rlhf_lib.study --jobs $(JOBS)
 
 experiments: $(VENV)/run.stamp ## list the experiments with their coefficients, seeds and headline numbers
 	@python -m rlhf_lib.experiments

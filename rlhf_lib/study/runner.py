@@ -24,6 +24,10 @@ from rlhf_lib.study.design import Run
 
 LOGS = Path(".dvc/tmp/study")  # DVC's folder, which git does not see
 LOCK = LOGS / "lock"
+BUSY = (
+    "Unable to acquire lock"  # what DVC says after three seconds in which another of its commands held the repository
+)
+TRIES, PAUSE = 30, 2.0  # then, with so many seconds between them
 
 
 def finished() -> set[str]:
@@ -98,9 +102,13 @@ class Runner:
                 return
             log = LOGS / f"{run.name}.log"
             started = time.monotonic()
-            code = self._one(run, environment, lock, log)
-            if self.stopped.is_set():
-                return
+            for _ in range(TRIES):
+                code = self._one(run, environment, lock, log)
+                if self.stopped.is_set():
+                    return
+                if not code or BUSY not in _last_line(log):
+                    break
+                self.stopped.wait(PAUSE)
             if code:
                 failed.append(run)
             progress.tell(run, f"failed: {_last_line(log)}" if code else "", time.monotonic() - started)

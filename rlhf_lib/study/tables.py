@@ -139,8 +139,8 @@ def _numbers(estimate: Estimate) -> dict[str, float]:
 
 
 def draw(study: Study, test: Results, mode: str, path: Path) -> None:
-    """Every setting's scores against KL, with what any policy could reach where it is known; error bars are standard errors
-    over the seeds."""
+    """Every setting's scores against KL, with what any policy could reach if it is known; bars are standard errors over
+    the seeds."""
     found = [_point(setting, test) for settings in study.settings.values() for setting in _by_kl(settings, test)]
     frontier.draw([*found, *frontier.landmarks(mode)], path)
 
