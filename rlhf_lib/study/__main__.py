@@ -39,10 +39,8 @@ def checked(study: Study, validation: Results) -> Results:
     return validation
 
 
-def tell(study: Study, mode: str, out: Path) -> None:
-    """Print the study's verdict from its finished experiments, and write it as study.md, study.json and study.png."""
-    validation = checked(study, collect(study, "validation", mode, from_experiment))
-    test = collect(study, "test", mode, from_experiment)
+def tell(study: Study, validation: Results, test: Results, mode: str, out: Path) -> None:
+    """Print the study's verdict, and write it as study.md, study.json and study.png."""
     found = verdict(study, validation, test)
     text = tables.told(study, found, validation, test)
     with replacing(out / "study.md") as file:
@@ -75,13 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{run.name}: {'there' if run.name in there else 'to run'}")
         return
     check_workspace((), free=str(design.FILE))
-    runner = Runner(given.jobs, temperature)
+    runner, mode = Runner(given.jobs, temperature), mode_name(temperature)
+    results = {}
     for split, runs in stages.items():
         print(f"{split}: {len(runs)} experiments", flush=True)
         runner.run(runs)
-        if split == "validation":
-            checked(study, collect(study, split, mode_name(temperature), from_experiment))
-    tell(study, mode_name(temperature), given.out)
+        results[split] = checked(study, collect(study, split, mode, from_experiment))
+    tell(study, **results, mode=mode, out=given.out)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ def best(study: Study, validation: Results) -> dict[str, Setting]:
 
 
 def common_kl(study: Study, validation: Results) -> float:
-    """The KL that every method's settings reach: the least of the methods' greatest."""
+    """The KL that every method's settings reach: the least of the methods' greatest. An estimate may be below 0."""
     kl = {setting: numbers["kl"].mean() for setting, numbers in validation.settings.items()}
-    return float(min(max(kl[setting] for setting in settings) for settings in study.settings.values()))
+    return max(0.0, min(max(float(kl[s]) for s in settings) for settings in study.settings.values()))
 
 
 def mixtures(study: Study, validation: Results, most: float) -> dict[str, Mixture]:

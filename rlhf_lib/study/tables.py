@@ -15,9 +15,10 @@ from rlhf_lib.study import intervals
 from rlhf_lib.study.design import Setting, Study
 from rlhf_lib.study.intervals import Estimate
 from rlhf_lib.study.results import Results
-from rlhf_lib.study.verdict import Method, Pair, Verdict
+from rlhf_lib.study.verdict import Method, Pair, Verdict, params
 
 CHOSEN, EQUAL = "As chosen", "At equal KL"
+SHORT = {"gold": "quality", "judge": "judge", "reward": "reward", "kl": "KL", "length": "length"}  # of columns
 
 
 def told(study: Study, found: Verdict, validation: Results, test: Results) -> str:
@@ -44,7 +45,7 @@ def told(study: Study, found: Verdict, validation: Results, test: Results) -> st
 
 def _methods(methods: Mapping[str, Method], found: Verdict, test: Results) -> str:
     keys = test.known
-    header = ["method", "setting", "KL", NAMES[keys[0]], *(f"gain: {NAMES[key]}" for key in keys)]
+    header = ["method", "setting", "KL", SHORT[keys[0]], *(f"{SHORT[key]} gain" for key in keys)]
     lines = [["SFT", "", "0", f"{test.sft[keys[0]].mean():.3f}", *("" for _ in keys)]]
     ranked = sorted(methods, key=lambda name: methods[name].scores[found.criterion].value, reverse=True)
     for name in ranked:
@@ -92,15 +93,14 @@ def confidence(p: float) -> str:
 def _settings(study: Study, test: Results) -> str:
     """The means over prompts and seeds, with the standard deviation of the seeds' means."""
     keys = ["kl", *test.known, "length"]
-    header = ["method", "setting", *(NAMES[key] for key in keys)]
+    header = ["method", "setting", *(SHORT[key] for key in keys)]
     lines = []
     for setting in (setting for settings in study.settings.values() for setting in settings):
         cells = [
             f"{numbers.mean():.3f} ± {numbers.mean(axis=0).std(ddof=1):.3f}"
             for numbers in (test.settings[setting][key] for key in keys)
         ]
-        shown = " ".join(f"{key} {value}" for key, value in setting.params)
-        lines.append([LABELS[setting.method], shown, *cells])
+        lines.append([LABELS[setting.method], params(setting), *cells])
     return markdown_table(header, lines) + "\n\nHere ± is the standard deviation over the seeds."
 
 

@@ -99,4 +99,5 @@ def told(mixture: Mixture) -> str:
 
 
 def params(setting: Setting) -> str:
+    """Its params and their values, without the method."""
     return " ".join(f"{key} {value}" for key, value in setting.params)

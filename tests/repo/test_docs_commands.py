@@ -75,6 +75,7 @@ EITHER = {'git add -A && git commit -m "first run"'}
 
 NETWORK, GPU, MINUTES = "needs the network", "needs a GPU", "trains for minutes"
 MACHINES, PAGER = "needs a remote that several machines share", "needs a screen"
+STUDY = "trains for an hour; tests/graph runs a smaller study"
 SWEEP = "trains for minutes; tests/graph runs a smaller sweep, and the commands on its experiments"
 MONITOR = (
     "monitor=\"-S ppo.reward_funcs=[models/reward,'rewards.examples:demo_gold'] "
@@ -121,6 +122,8 @@ NOT_RUN = {
     "dvc exp run --queue -n lr -S policy=dpo -S 'dpo.learning_rate=5e-5,2e-4' select": SWEEP,
     "dvc exp run --queue -n pipeline-1 "
     "-S{load,prepare,base,sft,negatives,reward,dpo,ppo,evaluate}.seed=1 -S judge.seed=2": MINUTES,
+    "make study": STUDY,
+    "make study JOBS=2": STUDY,
     "make sweep": SWEEP,
     "make sweep PPO_KL_COEFS=0.1,0.4 DPO_BETAS=0.1,0.4 SEEDS=0,1,2": SWEEP,
     "make sweep PPO_KL_COEFS= DPO_BETAS=0.1,0.4": SWEEP,

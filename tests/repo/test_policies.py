@@ -40,7 +40,7 @@ def missing(graph) -> Iterator[str]:
         ]
         yield from (f"{where}: {line}" for lines, where, line in needed if line not in lines)
     for name, entry in measured.items():
-        baseline = paths.split("test") if name == "sft" else paths.samples("sft")
+        baseline = paths.split("${evaluate.split}") if name == "sft" else paths.samples("sft")
         if entry["baseline"] != baseline:
             yield f"measure: foreach: {name}: baseline: {baseline}"
     for name in METHODS:

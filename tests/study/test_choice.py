@@ -22,6 +22,12 @@ def test_the_common_kl_is_one_that_every_method_reaches():
     assert choice.common_kl(STUDY, results([0.1] * 4, [2.0, 0.5, 0.9, 0.3])) == pytest.approx(0.9)
 
 
+def test_settings_that_went_nowhere_leave_sft():
+    found = results([0.1, 0.5, 0.6, 0.2], [-0.01, -0.02, 0.0, 0.3])
+    assert choice.common_kl(STUDY, found) == 0
+    assert choice.mixtures(STUDY, found, 0.0)["dpo"] == {DPO[0]: 1.0}
+
+
 def test_mixtures_by_hand():
     # the scores are doubled in the judge, which is what counts: 0.8 and 0.4 of PPO at 2 and 0.5 nats
     found = choice.mixtures(STUDY, results([0.4, 0.2, 0.3, 0.1], [2.0, 0.5, 0.9, 0.3], noise=0), 0.8)
