@@ -55,6 +55,7 @@ class Runner:
             {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if len(gpus) > 1 else {} for i in range(jobs)
         ]
         self.processes: set[subprocess.Popen[bytes]] = set()
+        self.starting = threading.Lock()  # so that none starts unseen while the others are ended
         self.stopped = threading.Event()
 
     def run(self, runs: Sequence[Run]) -> None:
@@ -117,16 +118,19 @@ class Runner:
         flags = [word for override in run.overrides(self.temperature) for word in ("-S", override)]
         command = ["dvc", "exp", "run", "--temp", "--name", run.name, *flags, "select"]
         with log.open("wb") as file:
-            # the lock is inherited: it is held until the last of them has ended, even where this process is killed
-            process = subprocess.Popen(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
-                pass_fds=[lock],
-                start_new_session=True,
-            )
-            self.processes.add(process)
+            with self.starting:
+                if self.stopped.is_set():
+                    return 1
+                # the lock is inherited: it is held until the last of them has ended, even where this process is killed
+                process = subprocess.Popen(
+                    command,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment},
+                    pass_fds=[lock],
+                    start_new_session=True,
+                )
+                self.processes.add(process)
             code = process.wait()
             self.processes.discard(process)
         return code
@@ -139,9 +143,10 @@ class Runner:
             yield
         except BaseException:
             self.stopped.set()
-            for process in [*self.processes]:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
+            with self.starting:
+                for process in [*self.processes]:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGTERM)
             print("stopped; the same command goes on", file=sys.stderr, flush=True)
             raise
         finally:
