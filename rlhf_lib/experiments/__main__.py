@@ -11,6 +11,7 @@ import csv
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from rlhf_lib.preset.overlay import leaves
 from rlhf_lib.report.tables import markdown_table
 
 WIDTH = 120  # columns
+BUSY = "Unable to acquire lock"  # what DVC says where another of its commands has held the repository for three seconds
+TRIES, PAUSE = 30, 2.0  # then, with so many seconds between them
 UNFINISHED = ("Queued", "Running", "Failed")
 
 CsvRow = Mapping[str, str]
@@ -39,11 +42,15 @@ def read(source: str | None) -> list[CsvRow]:
 
 
 def output(*command: str) -> str:
-    """What a command prints; a `SystemExit` with what it complains of where it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise SystemExit(f"{command[0]}: not found; source .venv/bin/activate") from None
+    """What a command prints; a `SystemExit` with what it complains of where it fails. DVC's commands wait for another."""
+    for _ in range(TRIES):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise SystemExit(f"{command[0]}: not found; source .venv/bin/activate") from None
+        if not done.returncode or BUSY not in done.stderr:
+            break
+        time.sleep(PAUSE)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed: {' '.join(done.stderr.split())}")
     return done.stdout

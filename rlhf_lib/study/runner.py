@@ -18,16 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rlhf_lib.experiments.__main__ import output
+from rlhf_lib.experiments.__main__ import BUSY, PAUSE, TRIES, output
 from rlhf_lib.plan.__main__ import duration
 from rlhf_lib.study.design import Run
 
 LOGS = Path(".dvc/tmp/study")  # DVC's folder, which git does not see
 LOCK = LOGS / "lock"
-BUSY = (
-    "Unable to acquire lock"  # what DVC says after three seconds in which another of its commands held the repository
-)
-TRIES, PAUSE = 30, 2.0  # then, with so many seconds between them
 
 
 def finished() -> set[str]:
