@@ -100,7 +100,7 @@ def _vocabulary(name: str, revision: str | None) -> dict[str, int] | None:
 
 
 def _policies(sections: Mapping[str, Any], config: Any) -> Iterator[str]:
-    for name in ("sft", "reference"):
+    for name in ("sft", "reference", "rft"):
         if name in sections:
             yield from _context(name, sections[name], config)
     for name in POLICIES:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlhf_lib.attainable.params import AttainableParams
 from rlhf_lib.base.params import BaseParams
+from rlhf_lib.candidates.params import CandidatesParams
 from rlhf_lib.check import circles, together
 from rlhf_lib.common.policies import MethodsParams
 from rlhf_lib.common.schema import PARAMS_FILE, check_launch, check_policy, examine
@@ -26,6 +27,7 @@ from rlhf_lib.negatives.params import NegativesParams
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.report.params import ReportParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
+from rlhf_lib.rft.params import RFTParams
 from rlhf_lib.sft.params import SFTParams
 
 SECTIONS: dict[str, type] = {
@@ -41,6 +43,8 @@ SECTIONS: dict[str, type] = {
     "reference": ReferenceParams,
     "dpo": DPOParams,
     "ppo": PPOParams,
+    "candidates": CandidatesParams,
+    "rft": RFTParams,
     "evaluate": EvaluateParams,
     "llm_judge": LLMJudgeParams,
     "report": ReportParams,

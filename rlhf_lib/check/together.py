@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from rlhf_lib.base.params import BaseParams
+from rlhf_lib.candidates.params import CandidatesParams
 from rlhf_lib.check.patterns import too_slow
 from rlhf_lib.common import paths
+from rlhf_lib.common.policies import METHODS
 from rlhf_lib.common.schema import shown
 from rlhf_lib.data.load.params import LoadParams
 from rlhf_lib.data.load.readers import READERS
@@ -19,6 +21,7 @@ from rlhf_lib.demo.grammar import INSTRUCTIONS
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
+from rlhf_lib.rft.params import RFTParams
 
 START = (paths.BASE, paths.SFT)  # of a reward model
 # transformers' names for the places to log to, and the packages of which each needs one
@@ -80,6 +83,21 @@ def candidates(best_of_n: BestOfNParams, evaluate: EvaluateParams) -> Iterator[s
         )
 
 
+def controls(methods: Any) -> Iterator[str]:
+    """A control without its method, whose stages it needs."""
+    for name, policy in METHODS.items():
+        if policy.section and getattr(methods, name) and not getattr(methods, policy.section):
+            told = f"is the control of {policy.section}, and needs what that one does"
+            yield f"methods.{name}: {told}; set methods.{policy.section} to true too"
+
+
+def of_candidates(candidates: CandidatesParams, rft: RFTParams) -> Iterator[str]:
+    """More candidates to choose from than there are drawn."""
+    if rft.n > candidates.n:
+        most = f"must be at most candidates.n, which is {candidates.n}"
+        yield f"rft.n: {most}; got {rft.n}; raise candidates.n, or lower it"
+
+
 def critic(reward: RewardParams, ppo: PPOParams) -> Iterator[str]:
     """A critic of its own that starts from rewards within bounds."""
     if ppo.has_own_critic and reward.is_bounded:
@@ -90,12 +108,21 @@ def critic(reward: RewardParams, ppo: PPOParams) -> Iterator[str]:
 
 
 def lengths(
-    base: BaseParams, sft: Any, reward: JudgeParams, judge: JudgeParams, reference: Any, ppo: PPOParams, evaluate: Any
+    base: BaseParams,
+    sft: Any,
+    reward: JudgeParams,
+    judge: JudgeParams,
+    reference: Any,
+    ppo: PPOParams,
+    candidates: CandidatesParams,
+    rft: RFTParams,
+    evaluate: Any,
 ) -> Iterator[str]:
     """Lengths above the context of a fresh model."""
     if base.model_name_or_path is not None:
         return
-    limits = {"sft.max_length": sft.max_length, "reference.max_length": reference.max_length}
+    sections = {"sft": sft, "reference": reference, "rft": rft}
+    limits = {f"{name}.max_length": section.max_length for name, section in sections.items()}
     limits |= {
         f"{name}.max_length": section.max_length
         for name, section in {"reward": reward, "judge": judge}.items()
@@ -104,7 +131,9 @@ def lengths(
     for name, length in limits.items():
         if length > base.n_positions:
             yield f"{name}: {length} tokens, but the fresh model has base.n_positions: {base.n_positions}; lower it"
-    answers = {"ppo.response_length": ppo.response_length, "evaluate.max_new_tokens": evaluate.max_new_tokens}
+    answers = {"ppo.response_length": ppo.response_length}
+    sections = {"candidates": candidates, "evaluate": evaluate}
+    answers |= {f"{name}.max_new_tokens": section.max_new_tokens for name, section in sections.items()}
     for name, length in answers.items():
         if length >= base.n_positions:
             room = f"no room for a prompt in base.n_positions: {base.n_positions}"
@@ -144,8 +173,10 @@ RULES: dict[Rule, tuple[str, ...]] = {
     instructions: ("load",),
     tested: ("load", "evaluate"),
     candidates: ("best_of_n", "evaluate"),
+    controls: ("methods",),
+    of_candidates: ("candidates", "rft"),
     memory: ("base",),
-    lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "evaluate"),
+    lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "candidates", "rft", "evaluate"),
     drop_patterns: ("prepare",),
     trackers: ("ppo",),
     critic: ("reward", "ppo"),

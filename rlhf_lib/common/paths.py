@@ -9,7 +9,7 @@ def model(stage: str) -> str:
 
 
 BASE, SFT, REWARD, JUDGE, DPO, PPO = map(model, ("base", "sft", "reward", "judge", "dpo", "ppo"))
-INPUTS = "data/inputs"
+INPUTS, CANDIDATES = "data/inputs", "data/candidates"
 RAW, SPLITS, REJECTED = "data/raw", "data/splits", "data/rejected.jsonl"
 DATA_METRICS = "metrics/data.json"
 LLM_JUDGE_ROWS, LLM_JUDGE_METRICS = "data/llm_judge.jsonl", "metrics/llm_judge.json"
@@ -32,6 +32,16 @@ def with_negatives(name: str) -> str:
 def reference(part: str) -> str:
     """The SFT model's log-probs of the train or validation pairs."""
     return f"data/reference/{part}.jsonl"
+
+
+def candidates(part: str) -> str:
+    """The SFT model's answers to the train or validation prompts, from which rft chooses."""
+    return f"{CANDIDATES}/{part}.jsonl"
+
+
+def chosen(policy: str, part: str) -> str:
+    """What rft, or its control, chose of the candidates of that part."""
+    return f"data/{policy}/{part}.jsonl"
 
 
 def samples(name: str) -> str:

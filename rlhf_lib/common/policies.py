@@ -1,8 +1,8 @@
 """The policies that are made and compared: all that the code needs to know of one, but for how it is trained.
 
-A policy is what the stage of its name makes: its params are the section of that name, its model is models/<name>. The
-table's order is that of the comparison. dvc.yaml cannot read it: tests/repo/test_policies.py names the lines that it
-lacks.
+A policy is what the stage of its name makes: its params are the section of that name, but where the table has another,
+its model is models/<name>. The table's order is that of the comparison. dvc.yaml cannot read it:
+tests/repo/test_policies.py names the lines that it lacks.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ POLICIES = {
     "sft": Policy("SFT", ("#767676", "#a8a8a8"), "o", "sft"),
     "ppo": Policy("PPO", ("#d55e00", "#ff8b3d"), "s", "prompts", "kl_coef", "kl"),
     "dpo": Policy("DPO", ("#0072b2", "#56b4e9"), "^", "preference", "beta", "beta"),
+    "rft": Policy("RFT", ("#e69f00", "#ffc14d"), "v", "prompts", "n", "n"),
+    "rft_random": Policy("Random RFT", ("#7a5c2e", "#c9a66b"), "*", "prompts", "n", "n", section="rft"),
 }
 METHODS = {name: policy for name, policy in POLICIES.items() if name != "sft"}  # what the SFT model is aligned by
 LABELS = {name: policy.label for name, policy in POLICIES.items()}

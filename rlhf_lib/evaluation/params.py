@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Copies, Count, NewTokens, NotEmpty, Seed
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Copies, Count, NewTokens, NotEmpty, Seed, Several
 from rlhf_lib.evaluation.samples import mode_name
 
 
@@ -50,4 +50,4 @@ class EvaluateParams:
 class BestOfNParams:
     """Of how many answers of the SFT model the best is taken."""
 
-    n: list[Annotated[int, AtLeast(2), AtMost(10_000)]]
+    n: list[Several]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rlhf_lib.common.policies import COEFFICIENTS
+from rlhf_lib.common.policies import COEFFICIENTS, METHODS, section
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.preset.overlay import leaves
@@ -90,12 +90,17 @@ def number(row: CsvRow, column: str) -> float | None:
 def coefficient(row: CsvRow) -> float | None:
     """What holds the experiment's policy near the SFT model: kl_coef of a PPO experiment, beta of a DPO one."""
     policy = row["policy"]
-    return number(row, f"{policy}.{COEFFICIENTS[policy]}") if policy in COEFFICIENTS else None
+    return number(row, column(policy, COEFFICIENTS[policy])) if policy in COEFFICIENTS else None
+
+
+def column(policy: str, key: str) -> str:
+    """The column of a param of the section that the policy is trained by."""
+    return f"{section(policy)}.{key}"
 
 
 def seed(row: CsvRow) -> str:
     """The seed of the method that the experiment is about."""
-    return row.get(f"{row['policy']}.seed") or ""
+    return row.get(column(row["policy"], "seed")) or ""
 
 
 def param_columns() -> list[str]:
@@ -112,7 +117,8 @@ def changed(rows: Sequence[CsvRow]) -> list[str]:
         if not is_experiment(row):
             commit = row
             continue
-        shown = {"policy", f"{row['policy']}.seed", *(f"{policy}.{key}" for policy, key in COEFFICIENTS.items())}
+        shown = {"policy", column(row["policy"], "seed"), *(f"methods.{method}" for method in METHODS)}
+        shown |= {column(policy, key) for policy, key in COEFFICIENTS.items()}
         keys = (key for key in columns if key not in shown and row.get(key, "") not in ("", commit.get(key)))
         if params := " ".join(f"{key}={row[key]}" for key in keys):
             said.append(textwrap.shorten(f"{name(row)}: {params}", WIDTH, placeholder=" ..."))
@@ -122,12 +128,13 @@ def changed(rows: Sequence[CsvRow]) -> list[str]:
 def table(rows: Sequence[CsvRow]) -> str:
     """One line an experiment, the commit that they start from first; below, the params that have no column."""
     measured = ("reward", "judge", "win_rate", "kl", "length", "gold")
-    kinds = list(dict.fromkeys(COEFFICIENTS.values()))
+    there = {row["policy"] for row in rows}
+    kinds = list(dict.fromkeys(kind for policy, kind in COEFFICIENTS.items() if policy in there))
     header = ["experiment", "policy", *kinds, "seed", *measured]
     lines = []
     for row in sorted(rows, key=lambda row: (is_experiment(row), name(row))):
         policy = row["policy"]
-        values = [row.get(f"{policy}.{kind}", "") if COEFFICIENTS.get(policy) == kind else "" for kind in kinds]
+        values = [row.get(column(policy, kind), "") if COEFFICIENTS.get(policy) == kind else "" for kind in kinds]
         lines.append([name(row), policy, *values, seed(row), *_numbers(row, measured)])
     others = changed(rows)
     return "\n".join([markdown_table(header, lines), *([""] if others else []), *others])

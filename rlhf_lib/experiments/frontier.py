@@ -31,6 +31,7 @@ from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.experiments.__main__ import (
     CsvRow,
     coefficient,
+    column,
     is_experiment,
     name,
     number,
@@ -44,7 +45,8 @@ from rlhf_lib.report.drawing import COLOURS, MARKERS, Panel, png
 from rlhf_lib.report.inputs import Inputs
 from rlhf_lib.report.tables import markdown_table
 
-VARIED = {"policy", *(f"{method}.{key}" for method, name in COEFFICIENTS.items() for key in (name, "seed"))}
+VARIED = {"policy", *(f"methods.{method}" for method in METHODS)}
+VARIED |= {column(method, key) for method, name in COEFFICIENTS.items() for key in (name, "seed")}
 VALUES = {
     "reward": "Reward (standard deviations)",
     "judge": "Judge (standard deviations)",

@@ -1,4 +1,4 @@
-"""Queue a sweep as DVC experiments: PPO's KL coefficients and DPO's betas, each with several seeds.
+"""Queue a sweep as DVC experiments: PPO's KL coefficients, DPO's betas and so on, each with several seeds.
 
     python -m rlhf_lib.experiments.sweep --ppo 0.05,0.2 --dpo 0.1,0.5 --seeds 0,1
     dvc exp run --run-all
@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
-from rlhf_lib.check.sections import check_all
-from rlhf_lib.common.policies import COEFFICIENTS, METHODS
+from rlhf_lib.check.sections import SECTIONS, check_all
+from rlhf_lib.common.policies import COEFFICIENTS, METHODS, section
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.experiments.__main__ import output
@@ -27,6 +27,7 @@ class Point(NamedTuple):
     policy: str
     coefficient: float
     seed: int
+    turned_on: tuple[str, ...] = ()  # the methods that it needs, and params.yaml does not want
 
     @property
     def name(self) -> str:
@@ -35,11 +36,14 @@ class Point(NamedTuple):
     @property
     def params(self) -> dict[str, float | int]:
         """What it sets in the method's section of params.yaml."""
-        return {COEFFICIENTS[self.policy]: self.coefficient, "seed": self.seed}
+        key = COEFFICIENTS[self.policy]
+        is_count = get_type_hints(SECTIONS[section(self.policy)])[key] is int and self.coefficient.is_integer()
+        return {key: int(self.coefficient) if is_count else self.coefficient, "seed": self.seed}
 
     def queue(self) -> None:
         """Queue it, with `select` as the last stage: the report and the judges are left out."""
-        settings = [f"policy={self.policy}", *(f"{self.policy}.{key}={value}" for key, value in self.params.items())]
+        settings = [f"policy={self.policy}", *(f"methods.{method}=true" for method in self.turned_on)]
+        settings += [f"{section(self.policy)}.{key}={value}" for key, value in self.params.items()]
         flags = [word for setting in settings for word in ("-S", setting)]
         output("dvc", "exp", "run", "--queue", "--name", self.name, *flags, "select")
 
@@ -47,9 +51,17 @@ class Point(NamedTuple):
 def points(coefficients: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Point]:
     """Every coefficient of every method with every seed; a `ParamsError` for what params.yaml must not hold."""
     params = load_yaml(PARAMS_FILE)
-    swept = [Point(p, value, seed) for p, values in coefficients.items() for value in values for seed in seeds]
+    wanted, swept = params["methods"], []
+    for policy, values in coefficients.items():
+        off = tuple(name for name in dict.fromkeys((section(policy), policy)) if not wanted[name])
+        swept += [Point(policy, value, seed, off) for value in values for seed in seeds]
     for point in swept:
-        check_all({**params, point.policy: {**params[point.policy], **point.params}}, PARAMS_FILE)
+        name = section(point.policy)
+        changed = {
+            name: {**params[name], **point.params},
+            "methods": {**wanted, **dict.fromkeys(point.turned_on, True)},
+        }
+        check_all({**params, **changed}, PARAMS_FILE)
     return list(dict.fromkeys(swept))
 
 

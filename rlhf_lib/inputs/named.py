@@ -12,7 +12,7 @@ from rlhf_lib.common.policies import TRAINERS
 from rlhf_lib.scoring.source import parse
 
 REWARDED = ("ppo", "attainable", "attained")  # which call PPO's reward functions
-LAUNCHED = (*TRAINERS, "reference", *REWARDED[1:], "evaluate", "best_of_n", "overoptimisation")
+LAUNCHED = (*TRAINERS, "reference", "candidates", *REWARDED[1:], "evaluate", "best_of_n", "overoptimisation")
 READERS = ("load", "prepare", "base", "negatives", "llm_judge")
 STAGES = (*READERS, *LAUNCHED)
 OUTS = (paths.BASE, *map(paths.model, TRAINERS))  # DVC watches those that are deps

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Copies, NewTokens, Positive, Seed
+from rlhf_lib.common.schema import Copies
+from rlhf_lib.generation.params import SampledParams
 from rlhf_lib.scoring import source as reward_source
 
 MODELS = (paths.SFT, paths.BASE)  # the deps of the stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class NegativesParams:
+class NegativesParams(SampledParams):
     """Whose answers are sampled, and how."""
 
     model_name_or_path: str | None
     num_negatives: Copies
-    temperature: Positive
-    top_k: Annotated[int, AtLeast(0)]
-    top_p: Annotated[float, Above(0), AtMost(1)]
-    max_new_tokens: NewTokens
-    per_device_eval_batch_size: BatchSize
-    seed: Seed
 
     def __post_init__(self) -> None:
         model = self.model_name_or_path

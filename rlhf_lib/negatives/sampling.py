@@ -5,7 +5,6 @@ What needs torch is imported inside the functions: without negatives, nothing do
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from rlhf_lib.common.rows import JsonObject, Message, clean_text, is_blank, read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.generation.log import append, saved
 from rlhf_lib.negatives.params import NegativesParams
 
 if TYPE_CHECKING:
@@ -95,38 +95,20 @@ def sample(
     for split in splits:
         check_file(split, tokenizer)
     ids = list(prompts)
-    samples = dict(zip(ids, _saved(file), strict=False))
+    known = [[Sample(*sample) for sample in of_prompt] for chunk in saved(file) for of_prompt in chunk]
+    samples = dict(zip(ids, known, strict=False))
     size = max(1, CHUNK * params.per_device_eval_batch_size // params.num_negatives)
     first = len(samples)
     if first:
         print(f"resuming after {first} of {len(ids)} prompts")
-    with (
-        open(file, "a", encoding="utf-8") as log,
-        tqdm(total=len(ids), initial=first, desc="Sampling negatives", unit="prompt") as bar,
-    ):
+    with tqdm(total=len(ids), initial=first, desc="Sampling negatives", unit="prompt") as bar:
         for start in range(first, len(ids), size):
             chunk = ids[start : start + size]
             drawn = _draw(params, model, tokenizer, {key: prompts[key] for key in chunk})
-            log.write(json.dumps(drawn) + "\n")
-            log.flush()
+            append(file, drawn)
             samples.update(zip(chunk, drawn, strict=True))
             bar.update(len(chunk))
     return samples
-
-
-def _saved(file: Path) -> list[list[Sample]]:
-    """The samples of each prompt in the lines of `file`, a chunk each; half a line, which a kill left, is cut off."""
-    saved: list[list[Sample]] = []
-    whole = 0
-    file.touch()
-    with open(file, "r+b") as log:
-        for line in log:
-            if not line.endswith(b"\n"):
-                break
-            saved += [[Sample(*sample) for sample in samples] for samples in json.loads(line)]
-            whole += len(line)
-        log.truncate(whole)
-    return saved
 
 
 def _draw(

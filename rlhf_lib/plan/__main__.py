@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rlhf_lib.plan.speed import Rates
 
 GIB = 2**30
+SAMPLING = "evaluate, best_of_n and attainable"
 
 
 def number(value: float) -> str:
@@ -84,8 +85,9 @@ def notes(
         )
     tokens = data.evaluation_tokens(sections)
     evaluation = tokens / rates.sampled if rates.sampled else None
+    sampling = "evaluate, best_of_n, attainable and candidates" if sections["methods"].rft else SAMPLING
     yield (
-        f"evaluate, best_of_n and attainable sample {number(tokens)} tokens besides"
+        f"{sampling} sample {number(tokens)} tokens besides"
         + (f": {duration(evaluation)}." if evaluation else ".")
         + " All answers are taken to be as long as they may be."
     )

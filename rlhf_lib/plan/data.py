@@ -21,9 +21,12 @@ FILES = {
     "judge": (paths.split("judge_train"),),
     "dpo": (paths.with_negatives("preference_train"), paths.split("preference_train")),
     "ppo": (paths.split("prompts_train"),),
+    "rft": (paths.chosen("rft", "train"),),
+    "rft_random": (paths.chosen("rft_random", "train"),),
 }
 VALIDATION = {stage: paths.split(f"{stage}_validation") for stage in ("sft", "reward", "judge")}
-VALIDATION |= {"dpo": paths.split("preference_validation"), "ppo": paths.split("prompts_validation")}
+VALIDATION |= {"dpo": paths.split("preference_validation")}
+VALIDATION |= {stage: paths.split("prompts_validation") for stage in ("ppo", "rft", "rft_random")}
 BOUNDED = ("sft_train", "reward_train", "groups_train", "judge_train", "preference_train")  # splits of which params
 # bound the lengths
 ASSUMED_ROWS = 1000
@@ -56,6 +59,15 @@ def data_of(stage: str, max_length: int, length: Lengths, assumed: int | None = 
     return Data(len(rows), statistics.fmean(found), max(8, round(max(found))), False)
 
 
+def of_chosen(stage: str, max_length: int, length: Lengths, prompts: Data, candidates: Any) -> Data:
+    """Of rft and its control: what they chose where they have run, else a row for each prompt, with the longest answer
+    that params section `candidates` allows."""
+    if Path(FILES[stage][0]).is_file():
+        return data_of(stage, max_length, length)
+    mean, longest = (min(tokens + candidates.max_new_tokens, max_length) for tokens in (prompts.mean, prompts.longest))
+    return Data(min(prompts.rows, candidates.max_prompts or prompts.rows), mean, round(longest), prompts.assumed)
+
+
 def measured(length: Lengths) -> dict[str, dict[str, list[int]]]:
     """Of the splits that are there, the tokens of answers and rows, as `lengths.told` takes them; of a sample."""
     found = {}
@@ -80,8 +92,8 @@ def validation_tokens(ppo: Any) -> float:
 
 
 def evaluation_tokens(sections: Mapping[str, Any]) -> float:
-    """What evaluate, best_of_n and attainable sample at most: answers of all policies to the test prompts, at each
-    temperature, and many more of the SFT model."""
+    """What evaluate, best_of_n, attainable and candidates sample at most: answers of all policies to the test prompts,
+    at each temperature, and many more of the SFT model."""
     params, best_of_n, attainable = sections["evaluate"], sections["best_of_n"], sections["attainable"]
     there = Path(paths.split(params.split)).is_file()
     prompts = min(rows_in(paths.split(params.split)) if there else ASSUMED_ROWS, params.max_prompts or ASSUMED_ROWS)
@@ -89,7 +101,17 @@ def evaluation_tokens(sections: Mapping[str, Any]) -> float:
     policies = [name for name in POLICIES if getattr(sections["methods"], name, True)]
     evaluated = prompts * params.max_new_tokens * (len(policies) * answers + max(best_of_n.n, default=0))
     estimated = min(prompts, attainable.max_prompts or prompts) * attainable.n * sections["ppo"].response_length
-    return float(evaluated + estimated)
+    return float(evaluated + estimated + candidate_tokens(sections))
+
+
+def candidate_tokens(sections: Mapping[str, Any]) -> int:
+    """What candidates samples at most; 0 where rft is not wanted."""
+    params = sections["candidates"]
+    if not sections["methods"].rft:
+        return 0
+    prompts = [rows_in(file) for file in (*FILES["ppo"], VALIDATION["ppo"])] if Path(FILES["ppo"][0]).is_file() else []
+    answered = sum(min(count, params.max_prompts or count) for count in prompts or [ASSUMED_ROWS])
+    return int(answered * params.n * params.max_new_tokens)
 
 
 def _tokens(row: Mapping[str, Any], length: Lengths) -> float:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.policies import TRAINERS
+from rlhf_lib.common.policies import TRAINERS, section
 from rlhf_lib.data.lengths import Lengths
 from rlhf_lib.plan import memory, phases, shapes, speed
-from rlhf_lib.plan.data import VALIDATION, data_of, rows_in, validation_tokens
+from rlhf_lib.plan.data import VALIDATION, data_of, of_chosen, rows_in, validation_tokens
 from rlhf_lib.plan.device import Device
 from rlhf_lib.plan.memory import Parts
 from rlhf_lib.plan.phases import Phase, ppo_batch
@@ -93,13 +93,17 @@ def checkpoints(of: ModelShape, batch: ForwardPass, run: Run) -> Compute:
 
 
 def plan_trainer(stage: str, run: Run) -> Planned:
-    """sft, reward, judge or dpo."""
-    sections = run.sections
-    params = sections[stage]
-    config = run.reward_config(stage) if stage in ("reward", "judge") else run.base
-    of = shapes.shape(stage, config, "policy" if stage in ("sft", "dpo") else "reward", params)
+    """sft, reward, judge, dpo, or rft and its control."""
+    sections, name = run.sections, section(stage)
+    params = sections[name]
+    scores = stage in ("reward", "judge")
+    of = shapes.shape(name, run.reward_config(stage) if scores else run.base, "reward" if scores else "policy", params)
     max_length = sections["reference"].max_length if stage == "dpo" else params.max_length
-    data = data_of(stage, max_length, run.length, longest_row(sections["prepare"]))
+    if name == "rft":
+        candidates = sections["candidates"]
+        data = of_chosen(stage, max_length, run.length, run.prompts(candidates.max_new_tokens), candidates)
+    else:
+        data = data_of(stage, max_length, run.length, longest_row(sections["prepare"]))
     sides = 2 if stage in PAIRS else 1
     rows = params.per_device_train_batch_size * sides
     compute = checkpoints(of, ForwardPass(rows, max_length, rows * max_length), run)
@@ -116,7 +120,7 @@ def plan_trainer(stage: str, run: Run) -> Planned:
         stage,
         of.trained,
         of.parameters,
-        phases.of_trainer(stage, params, of, batch, compute, sides),
+        phases.of_trainer(name, params, of, batch, compute, sides),
         "",
         data.assumed,
         tokens,
@@ -192,7 +196,8 @@ def critic_params(params: Any) -> Any:
 
 
 def plan_readers(run: Run) -> Iterator[Planned]:
-    """The stages that only read or sample: reference, negatives where a model is named for it, evaluate, attainable."""
+    """The stages that only read or sample: reference, negatives where a model is named for it, candidates where rft is
+    wanted, evaluate, attainable."""
     sections = run.sections
     policy = shapes.shape("sft", run.base, "policy", None)
     data = data_of("dpo", sections["reference"].max_length, run.length, longest_row(sections["prepare"]))
@@ -210,6 +215,12 @@ def plan_readers(run: Run) -> Iterator[Planned]:
         sampling = dataclasses.replace(sampling, parts=memory.added(always, sampling.parts))
         yield _reader("negatives", of.parameters, (sampling,), prompts.assumed, negatives.max_new_tokens)
     scorers = {name: shapes.shape(name, run.reward_config(name), "reward", None) for name in ("reward", "judge")}
+    if sections["methods"].rft:
+        new_tokens = sections["candidates"].max_new_tokens
+        prompts = run.prompts(new_tokens)
+        found = phases.of_candidates(sections, policy, scorers["reward"], prompts.longest, run.compute)
+        total = policy.parameters + scorers["reward"].parameters
+        yield _reader("candidates", total, found, prompts.assumed, new_tokens)
     new_tokens = sections["evaluate"].max_new_tokens
     prompts = run.prompts(new_tokens)
     found = phases.of_evaluate(sections, policy, scorers, prompts.longest, run.compute)
@@ -234,7 +245,7 @@ def smaller(peak: Phase) -> str | None:
 
 def advise(planned: Planned, params: Any, compute: Compute, device: Device) -> str:
     """What to change where the stage does not fit, the cheapest first."""
-    stage, peak = planned.stage, planned.peak
+    stage, peak = section(planned.stage), planned.peak
     ways = []
     if way := smaller(peak):
         of_step = peak.name == "update" and stage != "ppo"

@@ -37,8 +37,9 @@ def in_fp32(compute: Compute) -> Compute:
 def of_trainer(
     stage: str, params: Any, of: ModelShape, batch: ForwardPass, compute: Compute, sides: int
 ) -> tuple[Phase, ...]:
-    """sft, reward, judge and dpo: updates by `batch`, validation, and what measures the trained model; of sft, the
-    model that was written, or the one before, is there beside it then. sides: rows of what a batch size counts."""
+    """sft, reward, judge, dpo and rft: updates by `batch`, validation, and what measures the trained model; of sft and
+    rft, the model that was written, or the one before, is there beside it then. sides: rows of what a batch size
+    counts."""
     rows, param = params.per_device_eval_batch_size, f"{stage}.per_device_eval_batch_size"
     labelled = batch.labelled * rows * sides // batch.rows
     validation = ForwardPass(rows * sides, batch.width, labelled)
@@ -49,10 +50,11 @@ def of_trainer(
         Phase("validation", param, rows, added(always, reading(of, validation, compute))),
     ]
     if stage != "dpo":
-        again = Parts(weights=memory.weight_bytes(of) if stage == "sft" else 0.0)
-        answers = validation if stage == "sft" else dataclasses.replace(validation, rows=ANSWERS * rows)
+        answers_alone = stage in ("sft", "rft")
+        again = Parts(weights=memory.weight_bytes(of) if answers_alone else 0.0)
+        answers = validation if answers_alone else dataclasses.replace(validation, rows=ANSWERS * rows)
         measured = added(always, again, reading(of, answers, in_fp32(compute)))
-        found.append(Phase("token loss" if stage == "sft" else "scoring", param, rows, measured))
+        found.append(Phase("token loss" if answers_alone else "scoring", param, rows, measured))
     return tuple(found)
 
 
@@ -114,6 +116,17 @@ def of_sampling(section: str, params: Any, of: ModelShape, prompt: int, compute:
     return Phase(
         "sampling", f"{section}.per_device_eval_batch_size", rows, memory.sampling_peak(of, size, in_fp32(compute))
     )
+
+
+def of_candidates(
+    sections: Mapping[str, Any], policy: ModelShape, reward: ModelShape, prompt: int, compute: Compute
+) -> tuple[Phase, ...]:
+    """candidates: the SFT model, which samples, and the reward model."""
+    params, compute = sections["candidates"], in_fp32(compute)
+    always = Parts(weights=memory.weight_bytes(policy) + memory.weight_bytes(reward))
+    size = RolloutSize(params.per_device_eval_batch_size, prompt, params.max_new_tokens)
+    sampling = of_sampling("candidates", params, policy, prompt, compute)
+    return _beside(always, sampling, *_of_scoring(sections, {"reward": reward}, size, compute))
 
 
 def of_evaluate(

@@ -131,6 +131,8 @@ CURVES = [
     ("PPO: KL to SFT", "nats per response", "ppo", "kl", "eval_kl"),
     ("PPO: entropy", "nats per token", "ppo", "entropy", None),
     ("PPO: tokens of a response", "tokens", "ppo", "length", "eval_length"),
+    ("RFT: loss", "nats per token", "rft", "loss", "eval_loss"),
+    ("Random RFT: loss", "nats per token", "rft_random", "loss", "eval_loss"),
 ]
 
 

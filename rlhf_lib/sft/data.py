@@ -13,13 +13,15 @@ from rlhf_lib.models.templates import check_rows, of_row
 IGNORED = -100  # the label of a token that is not learnt
 
 
-def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, file: str) -> tuple[Dataset, Lengths]:
+def encode(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, file: str, section: str = "sft"
+) -> tuple[Dataset, Lengths]:
     """Rows with `prompt` and `completion` as `input_ids` and `labels`, cut at `max_length` tokens; and what was lost.
 
     Rows whose prompt alone fills `max_length` are dropped. `length`, in characters, stays. A `ParamsError` names the
-    row of `file` that the chat template refuses.
+    row of `file` that the chat template refuses. section: the one of params.yaml that has `max_length`.
     """
-    limit = Limit("sft.max_length", max_length)
+    limit = Limit(f"{section}.max_length", max_length)
     if not len(rows):
         return rows, Lengths.of(file, limit, [])
     check_rows(tokenizer, rows["prompt"], file)

@@ -22,24 +22,33 @@ from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.quantization import quantization
 
 COLUMNS = ("prompt", "completion")
+FILES = tuple(paths.split(f"sft_{part}") for part in ("train", "validation"))
 
 
 class UnpaddedSFTTrainer(training.Unpadded, SFTTrainer):
     """TRL's SFTTrainer, without padding."""
 
 
-def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir) -> SFTTrainer:
+def build(
+    params: SFTParams,
+    model: str,
+    train: Dataset,
+    validation: Dataset,
+    checkpoints: CheckpointDir,
+    section: str = "sft",
+    files: Sequence[str] = FILES,
+) -> SFTTrainer:
     """A trainer of the model in directory `model`; the loss is on the answers' tokens alone.
 
     `train` and `validation` are rows of `COLUMNS`. Of those that are too long, see `Lengths`: without validation rows
-    nothing is validated.
+    nothing is validated. What is wrong is told of the `section` of params.yaml, and of the two `files`.
     """
-    policy = load_policy(model, **quantization("sft", params))
+    policy = load_policy(model, **quantization(section, params))
     tokenizer = load_tokenizer(model)
-    check_length("sft.max_length", params.max_length, policy)
+    check_length(f"{section}.max_length", params.max_length, policy)
     (rows, lengths), (held_out, of_held_out) = (
-        encode(part, tokenizer, params.max_length, paths.split(name))
-        for part, name in ((train, "sft_train"), (validation, "sft_validation"))
+        encode(part, tokenizer, params.max_length, file, section)
+        for part, file in zip((train, validation), files, strict=True)
     )
     lengths.check_train()
     evaluated = or_none(held_out, of_held_out)
@@ -50,7 +59,7 @@ def build(params: SFTParams, model: str, train: Dataset, validation: Dataset, ch
         **training.trl_kwargs(params, checkpoints, evaluated is not None),
     )
     set_seed(params.seed)  # adapters are drawn
-    chosen = weights.choose("sft", policy, params, "CAUSAL_LM")
+    chosen = weights.choose(section, policy, params, "CAUSAL_LM")
     weights.hold_frozen(chosen)
     training.set_checkpointing(config, chosen, params.per_device_train_batch_size, params.max_length)
     return UnpaddedSFTTrainer(

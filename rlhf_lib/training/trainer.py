@@ -13,7 +13,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_curve
-from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.common.policies import section
+from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.models import hardware, machines
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
@@ -33,6 +34,8 @@ _EVALUATED = {
     "judge": ("eval_loss", "eval_accuracy"),
     "dpo": ("eval_loss", "eval_rewards/accuracies"),
     "ppo": ("eval_reward", "eval_kl"),
+    "rft": ("eval_loss",),
+    "rft_random": ("eval_loss",),
 }
 
 # Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what
@@ -134,11 +137,15 @@ class Unpadded(SealedCheckpoints):
 
 
 def dataset(path: str | Path, columns: tuple[str, ...]) -> Dataset:
-    """The named columns of a JSON Lines file, and `length` in characters, by which batches can be grouped.
+    """`of_rows` of a JSON Lines file."""
+    return of_rows(read_jsonl(path), columns)
+
+
+def of_rows(rows: Sequence[JsonObject], columns: tuple[str, ...]) -> Dataset:
+    """The named columns of rows, and `length` in characters, by which batches can be grouped.
 
     Only the columns that a trainer reads: TRL would guess a row's format from the others.
     """
-    rows = read_jsonl(path)
     if len(rows) < FEW_ROWS:
         disable_progress_bars()  # four flash by for each split
     lengths = [
@@ -167,7 +174,7 @@ def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") ->
     training that diverges ends in a `ParamsError`, and leaves no checkpoint.
     """
     sharding.check(trainer)
-    optimizer_check.check(checkpoints.path.parent.name, trainer.args, trainer.model)
+    optimizer_check.check(section(checkpoints.path.parent.name), trainer.args, trainer.model)
     machines.check_folder(checkpoints.path)
     latest = checkpoints.latest()
     if latest:

@@ -64,6 +64,25 @@ MEMORY = round(psutil.virtual_memory().total / 2**30)
                 "a prompt's are the same; put a temperature above 0 first, or set best_of_n.n to []"
             ],
         ),
+        ({"candidates.n": 4, "rft.n": 4}, []),
+        (
+            {"candidates.n": 4},
+            ["rft.n: must be at most candidates.n, which is 4; got 8; raise candidates.n, or lower it"],
+        ),
+        ({"methods.rft": True, "methods.rft_random": True}, []),
+        (
+            {"methods.rft_random": True},
+            [
+                "methods.rft_random: is the control of rft, and needs what that one does; set methods.rft to true too",
+            ],
+        ),
+        (
+            {"rft.max_length": 161, "candidates.max_new_tokens": 160},
+            [
+                "rft.max_length: 161 tokens, but the fresh model has base.n_positions: 160; lower it",
+                "candidates.max_new_tokens: 160 tokens leave no room for a prompt in base.n_positions: 160; lower it",
+            ],
+        ),
         (
             {"ppo.response_length": 160},
             ["ppo.response_length: 160 tokens leave no room for a prompt in base.n_positions: 160; lower it"],

@@ -109,7 +109,8 @@ def test_the_stages_that_nothing_is_for_are_told_with_the_reason():
     sources = [source(roles=["sft", "prompts"])]
     done = run(questions(1000, ("a", None)), PARAMS, *sources)
     assert list(sizes.remarks(report(done, PARAMS, *sources))) == [
-        "left out: reward, judge, dpo: no source gives preferences; ppo: no source gives prompts for PPO"
+        "left out: reward, judge, dpo: no source gives preferences; ppo, rft, rft_random: no source gives prompts for "
+        "PPO"
     ]
 
 

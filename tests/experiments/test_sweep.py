@@ -53,9 +53,24 @@ def test_every_coefficient_goes_with_every_seed_once(project):
     ]
 
 
+def test_a_method_that_is_not_wanted_is_turned_on_and_a_count_stays_whole(project, commands):
+    for point in sweep.points({"rft": [4.0], "rft_random": [8.0]}, [1]):
+        point.queue()
+    settings = [[word for word in command[6:] if word not in ("-S", "select")] for command in commands]
+    assert settings == [
+        ["policy=rft", "methods.rft=true", "rft.n=4", "rft.seed=1"],
+        ["policy=rft_random", "methods.rft=true", "methods.rft_random=true", "rft.n=8", "rft.seed=1"],
+    ]
+    assert [command[5] for command in commands] == ["sweep-rft-n4-seed1", "sweep-rft_random-n8-seed1"]
+
+
 @pytest.mark.parametrize(
     ("coefficients", "complaint"),
-    [({"ppo": [-1.0]}, "ppo.kl_coef: must be at least 0"), ({"dpo": [0.0]}, "dpo.beta: must be")],
+    [
+        ({"ppo": [-1.0]}, "ppo.kl_coef: must be at least 0"),
+        ({"dpo": [0.0]}, "dpo.beta: must be"),
+        ({"rft": [2.5]}, "rft.n: must be a whole"),
+    ],
 )
 def test_a_value_that_params_yaml_must_not_hold_is_refused_before_anything_is_queued(project, coefficients, complaint):
     with pytest.raises(SystemExit, match=complaint):

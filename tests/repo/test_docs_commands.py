@@ -53,6 +53,7 @@ AFTER_A_RUN = {
     "dvc exp run --temp -n polite -S 'ppo.reward_funcs=[models/reward,rewards.mine:politeness]' "
     "-S 'ppo.reward_weights=[1.0,0.5]'",
     "dvc exp run --temp -n ranking -S reward.loss_type=ranking",
+    "dvc exp run --temp -n rft -S methods.rft=true -S methods.rft_random=true",
     "dvc exp run --temp -n separate -S ppo.critic=separate",
     "dvc exp run --temp -n smaller -S '+prepare.mixture.demo.max_rows=2000'",
     "dvc exp run --temp -n with-sft -S 'dpo.loss_type=[sigmoid,sft]' -S 'dpo.loss_weights=[1.0,0.5]'",
@@ -130,6 +131,7 @@ NOT_RUN = {
     "make sweep JOBS=2": SWEEP,
     "make sweep DPO_BETAS=": SWEEP,
     "python -m rlhf_lib.experiments.sweep --ppo 0.05,0.2 --dpo 0.1 --seeds 0,1": SWEEP,
+    "python -m rlhf_lib.experiments.sweep --rft 2,4,8 --rft_random 8 --seeds 0,1": SWEEP,
     "python -m rlhf_lib.experiments.frontier": SWEEP,
     "dvc exp show --csv > sweep.csv": SWEEP,
     "python -m rlhf_lib.experiments.frontier sweep.csv --out figures": SWEEP,

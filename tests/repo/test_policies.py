@@ -10,7 +10,7 @@ from project import ROOT
 
 from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common import paths
-from rlhf_lib.common.policies import METHODS, POLICIES, TRAINERS
+from rlhf_lib.common.policies import METHODS, POLICIES, TRAINERS, section
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.report.drawing import MARKERS, SIGNS
 
@@ -36,7 +36,7 @@ def missing(graph) -> Iterator[str]:
             (stages["llm_judge"]["deps"], "llm_judge: deps", paths.samples(name)),
             (stages["report"]["deps"], "report: deps", paths.samples(name)),
             (stages["report"]["deps"], "report: deps", f"metrics/{name}"),
-            (stages["report"]["params"], "report: params", name),
+            (stages["report"]["params"], "report: params", policy.section or name),
         ]
         yield from (f"{where}: {line}" for lines, where, line in needed if line not in lines)
     for name, entry in measured.items():
@@ -72,9 +72,9 @@ def test_a_wrong_baseline_is_told(graph):
 
 def test_every_policy_has_params_with_a_seed_and_its_coefficient():
     for name in TRAINERS:
-        assert "seed" in SECTIONS[name].__dataclass_fields__
+        assert "seed" in SECTIONS[section(name)].__dataclass_fields__
     for name, method in METHODS.items():
-        assert method.coefficient in SECTIONS[name].__dataclass_fields__
+        assert method.coefficient in SECTIONS[section(name)].__dataclass_fields__
 
 
 def test_no_two_policies_look_alike():

@@ -163,13 +163,14 @@ def test_what_has_not_been_run_is_said(tmp_path, monkeypatch, policies):
     for name in ("metrics/llm_judge.json", "metrics/data.json", "data/scores/judge.jsonl", "dvc.lock"):
         (tmp_path / name).unlink()
     for stage in TRAINERS:
-        shutil.rmtree(tmp_path / f"metrics/{stage}")
+        shutil.rmtree(tmp_path / f"metrics/{stage}", ignore_errors=True)
     monkeypatch.chdir(tmp_path)
     found = inputs.load()
     monkeypatch.setattr(page, "svg", lambda panel: "")
     text = page.render(found, 10)
     for policy in ("sft", "ppo", "dpo"):
         assert (f"dvc repro measure@{policy}</code>" in text) == (policy not in policies or not policies)
+    assert "RFT" not in text  # which is not wanted
     for stage in ("measure@best_of_n", "overoptimisation", "judge", "reward", "prepare"):
         assert f"<code>dvc repro {stage}</code>" in text
     assert 'id="llm"' not in text and 'href="#llm"' not in text
