@@ -42,7 +42,7 @@ def read(source: str | None) -> list[CsvRow]:
 
 
 def output(*command: str) -> str:
-    """What a command prints; a `SystemExit` with what it complains of where it fails. DVC's commands wait for another."""
+    """What a command prints; a `SystemExit` with what it complains of where it fails. It waits for others of DVC's."""
     for _ in range(TRIES):
         try:
             done = subprocess.run(command, capture_output=True, text=True)

@@ -23,7 +23,8 @@ COMMAND = (sys.executable, "-m", "rlhf_lib.study", "--jobs", "2")
 
 def experiments(folder: Path) -> set[str]:
     """Their names, as git has them: DVC's commands get in each other's way."""
-    return {line.rsplit("/", 1)[1] for line in run(folder, "git", "for-each-ref", "refs/exps").split("\n") if line}
+    names = [line.rpartition("/")[2] for line in run(folder, "git", "for-each-ref", "refs/exps").splitlines()]
+    return {name for name in names if name.startswith("study-")}
 
 
 @pytest.mark.slow
