@@ -20,6 +20,7 @@ from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.dpo.params import DPOParams, ReferenceParams
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.inputs.graph import Graph
+from rlhf_lib.kto.params import KTOParams
 from rlhf_lib.llm_judge.params import LLMJudgeParams
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.negatives.params import NegativesParams
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type] = {
     "reference": ReferenceParams,
     "dpo": DPOParams,
     "ppo": PPOParams,
+    "kto": KTOParams,
     "evaluate": EvaluateParams,
     "llm_judge": LLMJudgeParams,
     "report": ReportParams,

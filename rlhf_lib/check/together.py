@@ -90,12 +90,21 @@ def critic(reward: RewardParams, ppo: PPOParams) -> Iterator[str]:
 
 
 def lengths(
-    base: BaseParams, sft: Any, reward: JudgeParams, judge: JudgeParams, reference: Any, ppo: PPOParams, evaluate: Any
+    methods: Any,
+    base: BaseParams,
+    sft: Any,
+    reward: JudgeParams,
+    judge: JudgeParams,
+    reference: Any,
+    ppo: PPOParams,
+    kto: Any,
+    evaluate: Any,
 ) -> Iterator[str]:
     """Lengths above the context of a fresh model."""
     if base.model_name_or_path is not None:
         return
-    limits = {"sft.max_length": sft.max_length, "reference.max_length": reference.max_length}
+    of_rows = {"sft": sft, "reference": reference} | ({"kto": kto} if methods.kto else {})
+    limits = {f"{name}.max_length": section.max_length for name, section in of_rows.items()}
     limits |= {
         f"{name}.max_length": section.max_length
         for name, section in {"reward": reward, "judge": judge}.items()
@@ -145,7 +154,7 @@ RULES: dict[Rule, tuple[str, ...]] = {
     tested: ("load", "evaluate"),
     candidates: ("best_of_n", "evaluate"),
     memory: ("base",),
-    lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "evaluate"),
+    lengths: ("methods", "base", "sft", "reward", "judge", "reference", "ppo", "kto", "evaluate"),
     drop_patterns: ("prepare",),
     trackers: ("ppo",),
     critic: ("reward", "ppo"),

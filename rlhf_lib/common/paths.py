@@ -9,6 +9,7 @@ def model(stage: str) -> str:
 
 
 BASE, SFT, REWARD, JUDGE, DPO, PPO = map(model, ("base", "sft", "reward", "judge", "dpo", "ppo"))
+KTO = model("kto")
 INPUTS = "data/inputs"
 RAW, SPLITS, REJECTED = "data/raw", "data/splits", "data/rejected.jsonl"
 DATA_METRICS = "metrics/data.json"

@@ -27,6 +27,7 @@ POLICIES = {
     "sft": Policy("SFT", ("#767676", "#a8a8a8"), "o", "sft"),
     "ppo": Policy("PPO", ("#d55e00", "#ff8b3d"), "s", "prompts", "kl_coef", "kl"),
     "dpo": Policy("DPO", ("#0072b2", "#56b4e9"), "^", "preference", "beta", "beta"),
+    "kto": Policy("KTO", ("#b0157f", "#f080c4"), "P", "thumbs", "beta", "beta"),
 }
 METHODS = {name: policy for name, policy in POLICIES.items() if name != "sft"}  # what the SFT model is aligned by
 LABELS = {name: policy.label for name, policy in POLICIES.items()}

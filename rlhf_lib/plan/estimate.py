@@ -93,11 +93,11 @@ def checkpoints(of: ModelShape, batch: ForwardPass, run: Run) -> Compute:
 
 
 def plan_trainer(stage: str, run: Run) -> Planned:
-    """sft, reward, judge or dpo."""
+    """sft, reward, judge, dpo or kto."""
     sections = run.sections
     params = sections[stage]
     config = run.reward_config(stage) if stage in ("reward", "judge") else run.base
-    of = shapes.shape(stage, config, "policy" if stage in ("sft", "dpo") else "reward", params)
+    of = shapes.shape(stage, config, "reward" if stage in ("reward", "judge") else "policy", params)
     max_length = sections["reference"].max_length if stage == "dpo" else params.max_length
     data = data_of(stage, max_length, run.length, longest_row(sections["prepare"]))
     sides = 2 if stage in PAIRS else 1
@@ -111,6 +111,9 @@ def plan_trainer(stage: str, run: Run) -> Planned:
     flops = speed.training_flops(of, tokens, tokens / 2, data.mean, compute)
     validated = (steps // params.eval_steps) * rows_in(VALIDATION[stage]) * sides * data.mean
     flops += speed.forward_flops(of, validated, validated / 2, data.mean)
+    if stage == "kto":  # answers to other prompts too, in each step and by the reference
+        read = tokens + 2 * data.rows * data.mean
+        flops += speed.forward_flops(of, read, read / 2, data.mean)
     mean = max(8, round(data.mean))
     planned = Planned(
         stage,

@@ -37,8 +37,9 @@ def in_fp32(compute: Compute) -> Compute:
 def of_trainer(
     stage: str, params: Any, of: ModelShape, batch: ForwardPass, compute: Compute, sides: int
 ) -> tuple[Phase, ...]:
-    """sft, reward, judge and dpo: updates by `batch`, validation, and what measures the trained model; of sft, the
-    model that was written, or the one before, is there beside it then. sides: rows of what a batch size counts."""
+    """sft, reward, judge, dpo and kto: updates by `batch`, validation, and what measures the trained model; of sft, the
+    model that was written, or the one before, is there beside it then; of kto, the reference's log-probs. sides: rows
+    of what a batch size counts."""
     rows, param = params.per_device_eval_batch_size, f"{stage}.per_device_eval_batch_size"
     labelled = batch.labelled * rows * sides // batch.rows
     validation = ForwardPass(rows * sides, batch.width, labelled)
@@ -48,7 +49,12 @@ def of_trainer(
         Phase("update", f"{stage}.per_device_train_batch_size", params.per_device_train_batch_size, update),
         Phase("validation", param, rows, added(always, reading(of, validation, compute))),
     ]
-    if stage != "dpo":
+    if stage == "kto":
+        size = params.precompute_ref_batch_size
+        reference = ForwardPass(size, batch.width, batch.labelled * size // batch.rows)
+        parts = added(Parts(weights=memory.weight_bytes(of, bits(params))), reading(of, reference, compute))
+        found.append(Phase("log-probs", "kto.precompute_ref_batch_size", size, parts))
+    elif stage != "dpo":
         again = Parts(weights=memory.weight_bytes(of) if stage == "sft" else 0.0)
         answers = validation if stage == "sft" else dataclasses.replace(validation, rows=ANSWERS * rows)
         measured = added(always, again, reading(of, answers, in_fp32(compute)))

@@ -131,6 +131,8 @@ CURVES = [
     ("PPO: KL to SFT", "nats per response", "ppo", "kl", "eval_kl"),
     ("PPO: entropy", "nats per token", "ppo", "entropy", None),
     ("PPO: tokens of a response", "tokens", "ppo", "length", "eval_length"),
+    ("KTO: loss", "loss", "kto", "loss", "eval_loss"),
+    ("KTO: margin of the implicit reward", "nats × beta", "kto", "rewards/margins", "eval_rewards/margins"),
 ]
 
 

@@ -33,6 +33,7 @@ _EVALUATED = {
     "judge": ("eval_loss", "eval_accuracy"),
     "dpo": ("eval_loss", "eval_rewards/accuracies"),
     "ppo": ("eval_reward", "eval_kl"),
+    "kto": ("eval_loss", "eval_rewards/margins"),
 }
 
 # Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what

@@ -15,9 +15,9 @@ from standin_llm import StandInLLM
 
 from rlhf_lib.common.rows import normalise, read_jsonl
 
-ALL = ["load", "prepare", "base", "sft", "negatives", "reward", "judge", "reference", "dpo", "ppo"]
-ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "best_of_n", "attainable", "attained"]
-ALL += ["measure@sft", "measure@ppo", "measure@dpo", "measure@best_of_n"]
+ALL = ["load", "prepare", "base", "sft", "negatives", "reward", "judge", "reference", "dpo", "ppo", "kto"]
+ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "evaluate@kto", "best_of_n", "attainable", "attained"]
+ALL += ["measure@sft", "measure@ppo", "measure@dpo", "measure@kto", "measure@best_of_n"]
 ALL += ["overoptimisation", "llm_judge", "select", "report"]
 
 
