@@ -34,7 +34,7 @@ NOTHING_GIVES = {
 }
 # What is told in its place where there are thumbs, which are no pairs. The outs do not say so: their stages do not
 # depend on the thumbs.
-ONLY_THUMBS = "only thumbs: no pairs; set methods.kto=true, which learns from them"
+ONLY_THUMBS = "only thumbs: no pairs; kto learns from them (methods.kto=true)"
 
 
 def reason(path: str | Path) -> str | None:

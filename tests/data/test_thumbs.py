@@ -199,6 +199,4 @@ def test_of_thumbs_alone_prepare_says_who_leaves_itself_out(tmp_path):
     report = prepare(tmp_path / "raw", tmp_path / "splits", tmp_path / "rejected.jsonl", PARAMS)
     assert report["sources"]["file"]["roles"] == "sft kto prompts"
     (first, *_) = sizes.remarks(report)
-    assert first == (
-        "left out: reward, judge, dpo: only thumbs: no pairs; set methods.kto=true, which learns from them"
-    )
+    assert first == ("left out: reward, judge, dpo: only thumbs: no pairs; kto learns from them (methods.kto=true)")

@@ -125,7 +125,7 @@ def test_where_there_are_only_thumbs_the_lines_say_so(folder):
     command = [sys.executable, "-c", CODE.format(stages=stages)]
     done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    only = "left out: only thumbs: no pairs; set methods.kto=true, which learns from them"
+    only = "left out: only thumbs: no pairs; kto learns from them (methods.kto=true)"
     assert done.stdout.splitlines() == [
         *(f"{stage}: {only}" for stage in ("reward", "judge", "reference", "dpo", "ppo")),
         *(f"{stage}: left out: methods.kto is false" for stage in ("kto", "evaluate@kto")),

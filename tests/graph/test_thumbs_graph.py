@@ -36,7 +36,7 @@ def test_thumbs_alone(tmp_path):
     load = {"sources": [{"reader": "file", "path": "thumbs.jsonl"}]}
     changed(tmp_path, load=load, methods={"kto": True}, policy="kto", kto={"desirable_weight": 3.0})
     told = run(tmp_path, "dvc", "repro")
-    why = "left out: only thumbs: no pairs; set methods.kto=true, which learns from them"
+    why = "left out: only thumbs: no pairs; kto learns from them (methods.kto=true)"
     assert all(f"{stage}: {why}\n" in told for stage in ("reward", "judge", "reference", "dpo", "ppo"))
     assert "where 1 to 1.33 is advised; set kto.undesirable_weight to" in told and "kto: left out" not in told
     learnt = read_jsonl(tmp_path / "data/splits/sft_train.jsonl")
