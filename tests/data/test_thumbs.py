@@ -156,6 +156,8 @@ def test_a_source_of_thumbs_serves_kto_sft_and_the_test():
     assert {text.split()[0] for text, label in thumbs_of(done) if label} == {"good"}
     assert {text.split()[0] for text, label in thumbs_of(done) if not label} == {"bad"}
     assert all(record["completion"][0]["content"].startswith("good") for record in done.files["sft_train"])
+    tested = [[r["content"].split()[0] for r in record["responses"]] for record in done.files["test"]]
+    assert [] in tested and ["good"] in tested and ["bad"] not in tested  # which is nothing to compare with
     assert done.tally.no_pair == {} and done.tally.fault(PARAMS, ["sft", "kto", "prompts"]) is None
     assert done.tally.files["thumbs_train"].summary()["good"] == sum(label for _, label in thumbs_of(done))
 

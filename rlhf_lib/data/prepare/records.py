@@ -56,7 +56,7 @@ def records(row: Row, split: str, roles: Sequence[Role], recipe: Recipe) -> Iter
     part, _, half = split.partition("_")
     if split == "test":
         # a prompt without scored responses is tested on too; its answers are what it is compared with
-        responses = _with_targets(scored_in_order(row) or row["responses"], recipe)
+        responses = _with_targets(_compared_with(row, recipe), recipe)
         yield split, {**_head(row), **_columns(row, recipe), "responses": responses}
         return
     wanted = [use for use in uses(roles) if part in parts_of(use, recipe.params)]
@@ -87,6 +87,14 @@ def _records(
 def scored_in_order(row: Row) -> list[ScoredResponse]:
     """The responses that have a score, in the order of the row."""
     return [response for response in row["responses"] if response["score"] is not None]
+
+
+def _compared_with(row: Row, recipe: Recipe) -> list[ScoredResponse]:
+    """The answers that the test has beside a policy's: of thumbs only the good ones."""
+    responses = scored_in_order(row) or row["responses"]
+    if recipe.labels and "kto" in recipe.roles:
+        return [response for response in responses if response["score"] != 0]
+    return responses
 
 
 def _sft_responses(row: Row, recipe: Recipe) -> list[ScoredResponse]:
