@@ -99,7 +99,7 @@ def _comparison(inputs: Inputs) -> dict[str, Any]:
         "text": tables.policy_table(inputs, TEXT),
         "dataset": tables.dataset_table(inputs),
         "formats": tables.format_table(inputs),
-        "not_evaluated": [(p, label) for p, label in LABELS.items() if p not in inputs.policies],
+        "not_evaluated": [(p, LABELS[p]) for p in ("sft", *inputs.methods) if p not in inputs.policies],
         "policy_legend": legend,
         "policy_figures": _drawn(figures.policies(inputs)),
         "frontier_figures": _drawn(figures.frontier(inputs)),
