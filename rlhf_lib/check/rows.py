@@ -116,6 +116,7 @@ def notes(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
         return
     of_reward = "groups_train" if sections["reward"].kind in GROUPS else "reward_train"
     files = {"sft": "sft_train", "reward": of_reward, "judge": "judge_train", "dpo": "preference_train"}
+    files |= {"kto": "thumbs_train"} if sections["methods"].kto else {}
     for name, file in files.items():
         size = sections[name].per_device_train_batch_size
         if size > (found := len(rows.splits[file])) > 0:  # of none, the stage leaves itself out
@@ -145,7 +146,9 @@ def _too_long(sections: Mapping[str, Any], splits: Mapping[str, Sequence[Any]]) 
     """Lengths with which more than half of the rows are dropped, or lose their whole answer."""
     base = sections["base"]
     of_base = _counter(base.model_name_or_path, base.model_revision)
-    for name, file in (("sft", "sft_train"), ("reference", "preference_train")):
+    files = {"sft": "sft_train", "reference": "preference_train"}
+    files |= {"kto": "thumbs_train"} if sections["methods"].kto else {}
+    for name, file in files.items():
         limit, rows = sections[name].max_length, splits[file]
         lost = sum(_length(row["prompt"], of_base) >= limit for row in rows)
         if lost > len(rows) / 2:

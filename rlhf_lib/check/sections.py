@@ -21,6 +21,7 @@ from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.dpo.params import DPOParams, ReferenceParams
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
 from rlhf_lib.inputs.graph import Graph
+from rlhf_lib.kto.params import KTOParams
 from rlhf_lib.llm_judge.params import LLMJudgeParams
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.negatives.params import NegativesParams
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type] = {
     "ppo": PPOParams,
     "candidates": CandidatesParams,
     "rft": RFTParams,
+    "kto": KTOParams,
     "evaluate": EvaluateParams,
     "llm_judge": LLMJudgeParams,
     "report": ReportParams,

@@ -108,6 +108,7 @@ def critic(reward: RewardParams, ppo: PPOParams) -> Iterator[str]:
 
 
 def lengths(
+    methods: Any,
     base: BaseParams,
     sft: Any,
     reward: JudgeParams,
@@ -116,12 +117,14 @@ def lengths(
     ppo: PPOParams,
     candidates: CandidatesParams,
     rft: RFTParams,
+    kto: Any,
     evaluate: Any,
 ) -> Iterator[str]:
     """Lengths above the context of a fresh model."""
     if base.model_name_or_path is not None:
         return
-    sections = {"sft": sft, "reference": reference, "rft": rft}
+    wanted = ({"rft": rft} if methods.rft else {}) | ({"kto": kto} if methods.kto else {})
+    sections = {"sft": sft, "reference": reference, **wanted}
     limits = {f"{name}.max_length": section.max_length for name, section in sections.items()}
     limits |= {
         f"{name}.max_length": section.max_length
@@ -132,7 +135,7 @@ def lengths(
         if length > base.n_positions:
             yield f"{name}: {length} tokens, but the fresh model has base.n_positions: {base.n_positions}; lower it"
     answers = {"ppo.response_length": ppo.response_length}
-    sections = {"candidates": candidates, "evaluate": evaluate}
+    sections = {"candidates": candidates, "evaluate": evaluate} if methods.rft else {"evaluate": evaluate}
     answers |= {f"{name}.max_new_tokens": section.max_new_tokens for name, section in sections.items()}
     for name, length in answers.items():
         if length >= base.n_positions:
@@ -176,7 +179,7 @@ RULES: dict[Rule, tuple[str, ...]] = {
     controls: ("methods",),
     of_candidates: ("candidates", "rft"),
     memory: ("base",),
-    lengths: ("base", "sft", "reward", "judge", "reference", "ppo", "candidates", "rft", "evaluate"),
+    lengths: ("methods", "base", "sft", "reward", "judge", "reference", "ppo", "candidates", "rft", "kto", "evaluate"),
     drop_patterns: ("prepare",),
     trackers: ("ppo",),
     critic: ("reward", "ppo"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.files import write_curve, write_json
 from rlhf_lib.common.rows import read_values, write_jsonl
 from rlhf_lib.common.yaml import load_yaml
@@ -25,14 +26,15 @@ NOTE = "left_out.txt"  # alone in the folder of a model that is not there
 KEY = "left_out"  # in metrics
 
 # Why the files of data/splits and data/negatives are empty, by the first word of their names.
+NO_PREFERENCES = "no source gives preferences"
 NOTHING_GIVES = {
     "sft": "no source gives answers to learn from",
-    "reward": "no source gives preferences",
-    "groups": "no source gives preferences",
-    "preference": "no source gives preferences",
-    "judge": "no source gives preferences",
+    **dict.fromkeys(("reward", "groups", "preference", "thumbs", "judge"), NO_PREFERENCES),
     "prompts": "no source gives prompts for PPO",
 }
+# What is told in its place where there are thumbs, which are no pairs. The outs do not say so: their stages do not
+# depend on the thumbs.
+ONLY_THUMBS = "only thumbs: no pairs; kto learns from them (methods.kto=true)"
 
 
 def reason(path: str | Path) -> str | None:
@@ -83,8 +85,15 @@ def leave_out(stage: str, why: str, copies: Mapping[str, str] = MappingProxyType
     if int(os.environ.get("RANK", "0")) == 0:
         for path, options in declared_outs(stage):
             _write(Path(path), options, why, copies.get(path))
-        print(f"{stage}: left out: {why}" + "".join(f"; {out} is a copy of {other}" for out, other in copies.items()))
+        told = ONLY_THUMBS if why == NO_PREFERENCES and has_thumbs() else why
+        print(f"{stage}: left out: {told}" + "".join(f"; {out} is a copy of {other}" for out, other in copies.items()))
     sys.exit(0)
+
+
+def has_thumbs() -> bool:
+    """Whether stage prepare found answers that are good or bad."""
+    path = Path(paths.split("thumbs_train"))
+    return path.is_file() and reason(path) is None
 
 
 def declared_outs(stage: str) -> list[tuple[str, dict[str, Any]]]:

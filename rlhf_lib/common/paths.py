@@ -8,7 +8,7 @@ def model(stage: str) -> str:
     return f"models/{stage}"
 
 
-BASE, SFT, REWARD, JUDGE, DPO, PPO = map(model, ("base", "sft", "reward", "judge", "dpo", "ppo"))
+BASE, SFT, REWARD, JUDGE, DPO, PPO, KTO = map(model, ("base", "sft", "reward", "judge", "dpo", "ppo", "kto"))
 INPUTS, CANDIDATES = "data/inputs", "data/candidates"
 RAW, SPLITS, REJECTED = "data/raw", "data/splits", "data/rejected.jsonl"
 DATA_METRICS = "metrics/data.json"

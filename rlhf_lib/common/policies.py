@@ -30,6 +30,7 @@ POLICIES = {
     "dpo": Policy("DPO", ("#0072b2", "#56b4e9"), "^", "preference", "beta", "beta"),
     "rft": Policy("RFT", ("#e69f00", "#ffc14d"), "v", "prompts", "n", "n"),
     "rft_random": Policy("Random RFT", ("#7a5c2e", "#c9a66b"), "*", "prompts", "n", "n", section="rft"),
+    "kto": Policy("KTO", ("#b0157f", "#f080c4"), "P", "thumbs", "beta", "beta"),
 }
 METHODS = {name: policy for name, policy in POLICIES.items() if name != "sft"}  # what the SFT model is aligned by
 LABELS = {name: policy.label for name, policy in POLICIES.items()}

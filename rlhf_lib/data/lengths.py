@@ -94,7 +94,7 @@ def answers(record: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield response["content"], response["score"]
     for key in ("completion", "chosen", "rejected"):
         if key in record:
-            yield record[key][-1]["content"], record.get(f"score_{key}")
+            yield record[key][-1]["content"], record.get(f"score_{key}", record.get("label"))
 
 
 def measure(record: Mapping[str, Any], length: Lengths) -> tuple[int, list[int]]:
@@ -129,6 +129,8 @@ def limits(sections: Mapping[str, Any]) -> Iterator[Limit]:
     for name, split in (("reward", of_reward), ("judge", "judge_train")):
         yield Limit(f"{name}.max_length", sections[name].max_length, split, ROWS, "are dropped")
     yield Limit("reference.max_length", sections["reference"].max_length, "preference_train", ROWS, "lose their end")
+    if sections["methods"].kto:
+        yield Limit("kto.max_length", sections["kto"].max_length, "thumbs_train", ROWS, "lose their end")
 
 
 Measured = Mapping[str, Mapping[str, Sequence[int]]]  # of each split, the lengths of its answers and its rows

@@ -27,8 +27,9 @@ FILES = {
 VALIDATION = {stage: paths.split(f"{stage}_validation") for stage in ("sft", "reward", "judge")}
 VALIDATION |= {"dpo": paths.split("preference_validation")}
 VALIDATION |= {stage: paths.split("prompts_validation") for stage in ("ppo", "rft", "rft_random")}
-BOUNDED = ("sft_train", "reward_train", "groups_train", "judge_train", "preference_train")  # splits of which params
-# bound the lengths
+VALIDATION["kto"] = paths.split("thumbs_validation")
+# splits of which params bound the lengths
+BOUNDED = ("sft_train", "reward_train", "groups_train", "judge_train", "preference_train", "thumbs_train")
 ASSUMED_ROWS = 1000
 SAMPLE = 2000  # rows of a file whose tokens are counted
 

@@ -115,6 +115,9 @@ def plan_trainer(stage: str, run: Run) -> Planned:
     flops = speed.training_flops(of, tokens, tokens / 2, data.mean, compute)
     validated = (steps // params.eval_steps) * rows_in(VALIDATION[stage]) * sides * data.mean
     flops += speed.forward_flops(of, validated, validated / 2, data.mean)
+    if stage == "kto":  # answers to other prompts too, in each step and by the reference
+        read = tokens + 2 * data.rows * data.mean
+        flops += speed.forward_flops(of, read, read / 2, data.mean)
     mean = max(8, round(data.mean))
     planned = Planned(
         stage,

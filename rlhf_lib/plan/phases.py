@@ -37,9 +37,9 @@ def in_fp32(compute: Compute) -> Compute:
 def of_trainer(
     stage: str, params: Any, of: ModelShape, batch: ForwardPass, compute: Compute, sides: int
 ) -> tuple[Phase, ...]:
-    """sft, reward, judge, dpo and rft: updates by `batch`, validation, and what measures the trained model; of sft and
-    rft, the model that was written, or the one before, is there beside it then. sides: rows of what a batch size
-    counts."""
+    """sft, reward, judge, dpo, rft and kto: updates by `batch`, validation, and what measures the trained model; of sft
+    and rft, the model that was written, or the one before, is there beside it then; of kto, the reference's log-probs.
+    sides: rows of what a batch size counts."""
     rows, param = params.per_device_eval_batch_size, f"{stage}.per_device_eval_batch_size"
     labelled = batch.labelled * rows * sides // batch.rows
     validation = ForwardPass(rows * sides, batch.width, labelled)
@@ -49,7 +49,12 @@ def of_trainer(
         Phase("update", f"{stage}.per_device_train_batch_size", params.per_device_train_batch_size, update),
         Phase("validation", param, rows, added(always, reading(of, validation, compute))),
     ]
-    if stage != "dpo":
+    if stage == "kto":
+        size = params.precompute_ref_batch_size
+        reference = ForwardPass(size, batch.width, batch.labelled * size // batch.rows)
+        parts = added(Parts(weights=memory.weight_bytes(of, bits(params))), reading(of, reference, compute))
+        found.append(Phase("log-probs", "kto.precompute_ref_batch_size", size, parts))
+    elif stage != "dpo":
         answers_alone = stage in ("sft", "rft")
         again = Parts(weights=memory.weight_bytes(of) if answers_alone else 0.0)
         answers = validation if answers_alone else dataclasses.replace(validation, rows=ANSWERS * rows)

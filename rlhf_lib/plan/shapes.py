@@ -84,5 +84,5 @@ def shape(section: str, config: Any, kind: Kind, params: WeightsParams | None) -
         else:
             model = weights.choose(section, model, params, _TASKS[kind])
             if not getattr(params, "is_quantized", False):
-                weights.hold_frozen(model, tables=section != "dpo")
+                weights.hold_frozen(model, tables=section not in ("dpo", "kto"))
     return memory.shape(model)

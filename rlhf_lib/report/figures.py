@@ -133,6 +133,8 @@ CURVES = [
     ("PPO: tokens of a response", "tokens", "ppo", "length", "eval_length"),
     ("RFT: loss", "nats per token", "rft", "loss", "eval_loss"),
     ("Random RFT: loss", "nats per token", "rft_random", "loss", "eval_loss"),
+    ("KTO: loss", "loss", "kto", "loss", "eval_loss"),
+    ("KTO: margin of the implicit reward", "nats × beta", "kto", "rewards/margins", "eval_rewards/margins"),
 ]
 
 

@@ -36,6 +36,8 @@ class Diverged(ParamsError):
         advice = f"lower {stage}.learning_rate, or {stage}.max_grad_norm"
         if stage == "dpo":
             advice += ", look at dpo.beta, dpo.loss_type and dpo.label_smoothing"
+        elif stage == "kto":
+            advice += ", look at kto.beta and the weights"
         if precision != "fp32":
             advice += f", or set compute.precision to fp32 (it is {precision})"
         super().__init__(f"{stage}: {what}: the training diverged, and nothing was written; {advice} in params.yaml")
@@ -69,7 +71,7 @@ class Divergence(TrainerCallback):
             return
         if all(abs(now - then) < UNCHANGED for now, then in zip(_sums(model), sums, strict=True)):
             keys = "learning_rate, warmup_steps, adam_epsilon, max_grad_norm" + (
-                ", beta" if self.stage == "dpo" else ""
+                ", beta" if self.stage in ("dpo", "kto") else ""
             )
             print(f"\n{self.stage}: no weight changed in {state.global_step - step} steps; look at {keys}", flush=True)
 

@@ -84,7 +84,7 @@ class WeightsParams(QuantizationParams):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerParams(WeightsParams, OptimizerParams):
-    """A trainer that passes over rows: sft, reward, judge and dpo."""
+    """A trainer that passes over rows: sft, reward, judge, dpo and kto."""
 
     per_device_eval_batch_size: BatchSize
     num_train_epochs: Annotated[float, Above(0), AtMost(1_000_000)]

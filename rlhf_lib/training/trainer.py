@@ -36,6 +36,7 @@ _EVALUATED = {
     "ppo": ("eval_reward", "eval_kl"),
     "rft": ("eval_loss",),
     "rft_random": ("eval_loss",),
+    "kto": ("eval_loss", "eval_rewards/margins"),
 }
 
 # Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what

@@ -45,8 +45,8 @@ def test_no_file_of_a_few_prompts_is_empty(count, seed):
 
 def test_what_learns_and_the_test_come_before_validation():
     done = run(questions(4), LOCAL)
-    assert Counter(bool(done.files[name]) for name in FILES if name.endswith(("_train", "test"))) == {True: 7}
-    assert done.tally.fault(LOCAL, ["sft", "reward", "dpo", "judge", "prompts"]) is None
+    assert Counter(bool(done.files[name]) for name in FILES if name.endswith(("_train", "test"))) == {True: 8}
+    assert done.tally.fault(LOCAL, ["sft", "reward", "dpo", "kto", "judge", "prompts"]) is None
     assert "goes without validation" in " ".join(sizes.remarks(report(done, LOCAL)))
 
 
@@ -97,7 +97,7 @@ def test_the_remarks_on_twenty_prompts():
     held = {name: done.tally.files[name].prompts for name in FILES if not name.endswith("_train")}
     (told,) = sizes.remarks(report(done, LOCAL))
     assert told.startswith("fewer than 30 prompts in sft_validation ") and told.endswith(": too few to tell")
-    assert all(f"{name} {count}" in told for name, count in held.items() if name != "groups_validation")
+    assert all(f"{name} {count}" in told for name, count in held.items() if not name.startswith(("groups", "thumbs")))
 
 
 def test_nothing_is_remarked_on_many_prompts():
@@ -109,8 +109,8 @@ def test_the_stages_that_nothing_is_for_are_told_with_the_reason():
     sources = [source(roles=["sft", "prompts"])]
     done = run(questions(1000, ("a", None)), PARAMS, *sources)
     assert list(sizes.remarks(report(done, PARAMS, *sources))) == [
-        "left out: reward, judge, dpo: no source gives preferences; ppo, rft, rft_random: no source gives prompts for "
-        "PPO"
+        "left out: reward, judge, dpo, kto: no source gives preferences; ppo, rft, rft_random: no source gives prompts "
+        "for PPO"
     ]
 
 

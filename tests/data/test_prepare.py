@@ -166,7 +166,7 @@ def test_a_mixture_through_both_stages(tmp_path):
     found = {name.partition("_")[0]: set() for name in FILES}
     for name in FILES:
         found[name.partition("_")[0]] |= {line["source"] for line in lines(files[f"data/splits/{name}.jsonl"])}
-    of_pairs = {name: {"pairs"} for name in ("reward", "groups", "preference", "judge")}
+    of_pairs = {name: {"pairs"} for name in ("reward", "groups", "preference", "thumbs", "judge")}
     assert found == {"sft": {"shown"}, **of_pairs, "prompts": {"pairs", "asked"}, "test": {"test", "pairs"}}
     where = parts(files)
     assert all(len(parts) == 1 for parts in where.values())

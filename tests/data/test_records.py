@@ -15,7 +15,7 @@ def rows(*scored, count=60, source="s"):
     return [row(f"question {number} of {source}", *scored, source=source) for number in range(count)]
 
 
-USES = ("sft", "reward", "dpo", "judge", "prompts")
+USES = ("sft", "reward", "dpo", "kto", "judge", "prompts")
 
 
 def both(done, name):
@@ -43,7 +43,9 @@ def test_records_of_each_file():
     assert tuple(done.files) == FILES and all(done.files.values())
     head = {"id", "source", "prompt"}
     pair = head | {"chosen", "rejected", "score_chosen", "score_rejected"}
+    thumb = head | {"completion", "label"}
     keys = {"sft": head | {"completion"}, "reward": pair, "preference": pair, "prompts": head, "judge": pair}
+    keys["thumbs"] = thumb
     for name, records in done.files.items():
         assert {*records[0]} == keys.get(name.partition("_")[0], head | {"responses"})
         assert len({record["id"] for record in records}) == len(records)
@@ -60,9 +62,9 @@ def test_records_of_each_file():
     [
         (["sft"], {"sft", "test"}),
         (["prompts"], {"prompts", "test"}),
-        (["preference"], {"reward", "groups", "preference", "judge", "test"}),
-        (["preference", "prompts"], {"reward", "groups", "preference", "judge", "test", "prompts"}),
-        (ROLES, {"sft", "reward", "groups", "preference", "judge", "prompts", "test"}),
+        (["preference"], {"reward", "groups", "preference", "thumbs", "judge", "test"}),
+        (["preference", "prompts"], {"reward", "groups", "preference", "thumbs", "judge", "test", "prompts"}),
+        (ROLES, {"sft", "reward", "groups", "preference", "thumbs", "judge", "prompts", "test"}),
     ],
 )
 @pytest.mark.parametrize("by", ["reader", "mixture"])
@@ -284,7 +286,7 @@ def test_the_report():
             {"s": {"roles": ["prompts"]}},
             [source(roles=["preference"])],
             "params.yaml: prepare.mixture.s.roles: the source cannot have the role prompts; it can: preference, "
-            "reward, dpo, judge, test",
+            "reward, dpo, judge, kto, test",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """What each source is used for: roles of single stages, of the test, and runs in which nothing gives preferences."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -34,10 +35,11 @@ def filled(done, name="s"):
     ("roles", "expected"),
     [
         (["reward"], {"reward", "groups", "test"}),
-        (["dpo"], {"preference", "test"}),
+        (["dpo"], {"preference", "thumbs", "test"}),
+        (["kto"], {"thumbs", "test"}),
         (["judge"], {"judge", "test"}),
-        (["reward", "dpo"], {"reward", "groups", "preference", "test"}),
-        (["dpo", "prompts"], {"preference", "prompts", "test"}),
+        (["reward", "dpo"], {"reward", "groups", "preference", "thumbs", "test"}),
+        (["dpo", "prompts"], {"preference", "thumbs", "prompts", "test"}),
         (["sft", "judge"], {"sft", "judge", "test"}),
     ],
 )
@@ -116,7 +118,7 @@ def test_prompts_alone():
 
 def test_preferences_without_demonstrations():
     done = run(rows("s"), mixture(s=["preference", "prompts"]))
-    assert filled(done) == {"reward", "groups", "preference", "judge", "prompts", "test"}
+    assert filled(done) == {"reward", "groups", "preference", "thumbs", "judge", "prompts", "test"}
 
 
 @pytest.mark.parametrize(
@@ -152,10 +154,10 @@ def test_a_prompt_of_two_sources_serves_each_of_them_in_what_the_other_does_not(
     params = mixture(s=["sft"], t=["preference", "prompts"])
     done = run([*DEMOS, *PAIRS], params, source(roles=["sft"]), source("t", 1))
     assert filled(done, "s") == {"sft"}
-    assert filled(done, "t") == {"reward", "groups", "preference", "judge", "prompts", "test"}
+    assert filled(done, "t") == {"reward", "groups", "preference", "thumbs", "judge", "prompts", "test"}
     found = {}
     for name, records in done.files.items():
-        half = name.replace("reward", "preference").replace("groups", "preference").replace("prompts", "preference")
+        half = re.sub("reward|groups|thumbs|prompts", "preference", name)
         for record in records:
             found.setdefault(normalise(record["prompt"]), set()).add(half)
     assert len(found) == 60 and all(len(splits) == 1 for splits in found.values())
@@ -166,7 +168,7 @@ def test_a_prompt_of_two_sources_serves_each_of_them_in_what_the_other_does_not(
 def test_of_two_sources_of_one_prompt_the_first_has_the_roles_that_both_could_have():
     done = run([*DEMOS, *PAIRS], PARAMS, source(roles=["sft", "prompts"]), source("t", 1))
     assert filled(done, "s") == {"sft", "prompts"}
-    assert filled(done, "t") == {"reward", "groups", "preference", "judge", "test"}
+    assert filled(done, "t") == {"reward", "groups", "preference", "thumbs", "judge", "test"}
     other = run([*DEMOS, *PAIRS], PARAMS, source("t", 0), source("s", 1, roles=["sft", "prompts"]))
     assert filled(other, "s") == set() and other.tally.dropped_rows == {"duplicate_prompt": {"s": 60}}
 

@@ -120,3 +120,20 @@ def test_a_comparison_by_a_language_model_needs_both_policies(tmp_path, monkeypa
     assert capsys.readouterr().out == "".join(
         f"llm_judge: {name}: left out: data/samples/ppo.jsonl has no rows\n" for name in ("ppo-sft", "ppo-dpo")
     )
+
+
+def test_where_there_are_only_thumbs_the_lines_say_so(folder):
+    """And the outs do not, as the stages do not depend on the thumbs."""
+    for name in ("thumbs_train", "prompts_train"):
+        write_jsonl(folder / paths.split(name), [{"id": "a"}])
+    stages = ["negatives", "reward", "judge", "reference", "dpo", "ppo", "kto", "evaluate@kto"]
+    command = [sys.executable, "-c", CODE.format(stages=stages)]
+    done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    only = "left out: only thumbs: no pairs; kto learns from them (methods.kto=true)"
+    assert done.stdout.splitlines() == [
+        *(f"{stage}: {only}" for stage in ("reward", "judge", "reference", "dpo", "ppo")),
+        *(f"{stage}: left out: methods.kto is false" for stage in ("kto", "evaluate@kto")),
+        "False",
+    ]
+    assert json.loads((folder / paths.summary("reward")).read_text()) == {"left_out": "no source gives preferences"}

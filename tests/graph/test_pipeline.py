@@ -20,6 +20,7 @@ ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "best_of_n", "attainable
 ALL += ["measure@sft", "measure@ppo", "measure@dpo", "measure@best_of_n"]
 # which leave themselves out
 ALL += ["candidates", "rft", "rft_random", "evaluate@rft", "evaluate@rft_random", "measure@rft", "measure@rft_random"]
+ALL += ["kto", "evaluate@kto", "measure@kto"]
 ALL += ["overoptimisation", "llm_judge", "select", "report"]
 
 

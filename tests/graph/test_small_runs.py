@@ -46,7 +46,7 @@ def test_answers_alone_train_sft_and_the_rest_leaves_itself_out(tmp_path: Path) 
     write_jsonl(tmp_path / "puns.jsonl", answers)
     told = project(tmp_path, {"path": "puns.jsonl"})
     why = "left out: no source gives preferences"
-    assert "prepare: left out: reward, judge, dpo: no source gives preferences; ppo, rft, rft_random: no " in told
+    assert "prepare: left out: reward, judge, dpo, kto: no source gives preferences; ppo, rft, rft_random: no " in told
     assert all(f"{stage}: {why}\n" in told for stage in ("reward", "judge", "reference", "dpo", "evaluate@dpo"))
     sft = metrics(tmp_path, "eval/sft")
     headline = sft["t1"]
@@ -66,7 +66,7 @@ def test_answers_alone_train_sft_and_the_rest_leaves_itself_out(tmp_path: Path) 
     params = yaml.safe_load((tmp_path / "params.yaml").read_text())
     params["load"]["sources"].append({"reader": "file", "name": "pairs", "path": "pairs.jsonl"})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    assert "left out" not in run(tmp_path, "dvc", "repro")
+    assert "left out: no source" not in run(tmp_path, "dvc", "repro")
     assert metrics(tmp_path, "policy")["eval"]
 
 

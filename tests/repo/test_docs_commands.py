@@ -48,6 +48,7 @@ AFTER_A_RUN = {
     "dvc exp run --temp -n grpo -S ppo.advantage_estimator=grpo -S ppo.critic=none -S ppo.num_generations=4 "
     "-S ppo.whiten_advantages=false -S ppo.scale_rewards=group -S ppo.loss_aggregation=sequence -S ppo.kl_in=loss "
     "-S ppo.kl_estimator=k3 -S ppo.use_bias_correction_kl=true",
+    "dvc exp run --temp -n kto -S methods.kto=true -S policy=kto",
     "dvc exp run --temp -n lora -S ppo.lora_r=8 -S ppo.learning_rate=3e-3",
     "dvc exp run --temp -n negatives -S negatives.model_name_or_path=models/sft",
     "dvc exp run --temp -n polite -S 'ppo.reward_funcs=[models/reward,rewards.mine:politeness]' "

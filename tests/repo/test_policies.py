@@ -57,10 +57,10 @@ def test_dvc_yaml_has_every_line_of_every_policy(graph):
 
 
 def test_a_policy_without_lines_is_told_each_of_them(graph, monkeypatch):
-    monkeypatch.setitem(POLICIES, "kto", POLICIES["dpo"])
+    monkeypatch.setitem(POLICIES, "orpo", POLICIES["dpo"])
     told = list(missing(graph))
-    assert "evaluate: foreach: kto" in told and "measure: foreach: kto" in told
-    assert "kto: outs: models/kto" in told and "report: deps: metrics/kto" in told
+    assert "evaluate: foreach: orpo" in told and "measure: foreach: orpo" in told
+    assert "orpo: outs: models/orpo" in told and "report: deps: metrics/orpo" in told
     assert len(told) == 8
 
 

@@ -13,7 +13,6 @@ from rlhf_lib.data.prepare import prepare
 from rlhf_lib.data.prepare.entries import Entry, SourceInfo
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES, recipes
-from rlhf_lib.data.prepare.roles import settle
 from rlhf_lib.data.prepare.split import assign
 from rlhf_lib.data.prepare.tally import Tally
 
@@ -99,11 +98,12 @@ class Run(NamedTuple):
 
 def run(rows: Sequence[Row], params: PrepareParams = PARAMS, *sources: SourceInfo) -> Run:
     """What `prepare` makes of rows, by default of one source; a file may be empty."""
-    infos = settle(sources or (source(),), params)
+    infos: Sequence[SourceInfo] = sources or (source(),)
     tally, log, files = Tally(), StringIO(), {name: StringIO() for name in FILES}
     with TemporaryDirectory() as folder, TemporaryFile() as scratch:
         write_jsonl(Path(folder) / "rows.jsonl", rows)
         entries = list(prepare.clean_rows(Path(folder) / "rows.jsonl", scratch, params, infos, tally, log))
+        infos = prepare.with_roles(infos, entries, params)
         assign(entries, params)
         prepare.write_records(entries, scratch, files, recipes(infos, entries, params), tally, log)
     return Run({name: _lines(text) for name, text in files.items()}, _lines(log), tally, entries)

@@ -11,6 +11,10 @@ from rlhf_lib.common.rows import as_score
 from rlhf_lib.data.load.roles import Fault
 
 LABELS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+# A thumb in the exports of chat tools, without case, space, hyphens and the colour of the skin.
+UP = {"up", "thumbsup", "thumbup", "upvote", "👍", "like", "liked", "good", "positive", "desirable"}
+DOWN = {"down", "thumbsdown", "thumbdown", "downvote", "👎", "dislike", "disliked", "bad", "negative", "undesirable"}
+SKIN = re.compile(r"[\s_:-]|[\U0001f3fb-\U0001f3ff\ufe0f]")
 CHOICES_RULE = "set load.sources[...].choices to the values in the order of the responses"
 
 
@@ -37,7 +41,9 @@ def read_score(value: Any) -> float | None:
 
 
 def read_label(value: Any) -> float | None:
-    """1 for a thumb up (true, 1, yes), 0 for a thumb down (false, 0, -1, no); None for anything else."""
+    """1 for a thumb up (true, 1, yes, `UP`), 0 for a thumb down (false, 0, -1, no, `DOWN`); None for anything else."""
+    if isinstance(value, str) and (word := SKIN.sub("", value.lower())) in UP | DOWN:
+        return float(word in UP)
     score = read_score(value)
     return max(score, 0.0) if score in (1, 0, -1) else None
 

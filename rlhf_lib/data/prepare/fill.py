@@ -18,9 +18,9 @@ from rlhf_lib.data.prepare.roles import OF_FILE, TESTED, Use, pair_rule, parts_o
 
 # the files that are filled, the most needed first
 ORDER = (
-    *(f"{part}_train" for part in ("sft", "preference", "reward", "judge", "prompts")),
+    *(f"{part}_train" for part in ("sft", "preference", "thumbs", "reward", "judge", "prompts")),
     "test",
-    *(f"{part}_validation" for part in ("sft", "preference", "reward", "judge", "prompts")),
+    *(f"{part}_validation" for part in ("sft", "preference", "thumbs", "reward", "judge", "prompts")),
 )
 
 
@@ -74,6 +74,8 @@ def _has_records(entry: Entry, use: Use, params: PrepareParams) -> bool:
     """Whether the entry's row gives records to a use."""
     if use == "prompts":
         return True
+    if use == "kto" and entry.source.labels:
+        return entry.scores is not None
     if use == "sft":
         if entry.unscored or entry.scores is None:
             return entry.answers

@@ -10,7 +10,7 @@ from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NotEmpty, Proc
 
 Share = Annotated[float, Above(0), AtMost(1)]
 LEAST_WIDTH, LARGEST_TARGET = 1e-3, 1e6  # of the range of rewards: their squares are what regression learns by
-Role = Literal["sft", "preference", "reward", "dpo", "judge", "prompts", "test"]
+Role = Literal["sft", "preference", "reward", "dpo", "kto", "judge", "prompts", "test"]
 
 
 @dataclass(frozen=True)

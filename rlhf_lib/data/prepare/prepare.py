@@ -24,6 +24,7 @@ from rlhf_lib.common.rows import EXCERPT, Row
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.parallel import chunks, ordered_map
+from rlhf_lib.data.prepare import thumbs
 from rlhf_lib.data.prepare.clean import Dropped, clean_lines, has_columns, question
 from rlhf_lib.data.prepare.derive import why_no_pair
 from rlhf_lib.data.prepare.entries import Entry, SourceInfo
@@ -46,7 +47,6 @@ def prepare(raw: Path, splits: Path, rejected: Path, params: PrepareParams) -> d
     loaded = read_sources(raw / "sources.json")
     sources = [SourceInfo(**{**source, "rank": rank}) for rank, source in enumerate(loaded["sources"])]
     check_mixture(params, sources)
-    sources = settle(sources, params)
     if params.tokenizer_name_or_path and (params.max_prompt_tokens or params.max_response_tokens):
         # here once, and not in every worker
         file = tokenizer_file(params.tokenizer_name_or_path, params.tokenizer_revision)
@@ -59,6 +59,7 @@ def prepare(raw: Path, splits: Path, rejected: Path, params: PrepareParams) -> d
             shutil.copyfileobj(of_load, log)
         scratch = stack.enter_context(tempfile.TemporaryFile(dir=splits))
         entries = list(clean_rows(raw / "rows.jsonl", scratch, params, sources, tally, log))
+        sources = with_roles(sources, entries, params)
         assign(entries, params)
         recipe = recipes(sources, entries, params)
         files = {name: stack.enter_context(replacing(splits / f"{name}.jsonl")) for name in FILES}
@@ -80,6 +81,15 @@ def read_sources(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SystemExit(f"{path}: cannot be read ({error}); run dvc repro load") from None
     return loaded
+
+
+def with_roles(sources: Sequence[SourceInfo], entries: Sequence[Entry], params: PrepareParams) -> list[SourceInfo]:
+    """The sources with the roles that their rows have, which the entries get with them."""
+    settled = settle(thumbs.settle(sources, entries, params), params)
+    by_name = {source.name: source for source in settled}
+    for entry in entries:
+        entry.source = by_name[entry.source.name]
+    return settled
 
 
 def clean_rows(

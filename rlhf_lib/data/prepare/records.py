@@ -22,6 +22,8 @@ FILES = (
     "groups_validation",
     "preference_train",
     "preference_validation",
+    "thumbs_train",
+    "thumbs_validation",
     "prompts_train",
     "prompts_validation",
     "judge_train",
@@ -54,11 +56,11 @@ def records(row: Row, split: str, roles: Sequence[Role], recipe: Recipe) -> Iter
     part, _, half = split.partition("_")
     if split == "test":
         # a prompt without scored responses is tested on too; its answers are what it is compared with
-        responses = _with_targets(scored_in_order(row) or row["responses"], recipe)
+        responses = _with_targets(_compared_with(row, recipe), recipe)
         yield split, {**_head(row), **_columns(row, recipe), "responses": responses}
         return
     wanted = [use for use in uses(roles) if part in parts_of(use, recipe.params)]
-    found = pairs(row["responses"], recipe.pairs) if {*wanted} & {*PREFERENCES} else []
+    found = pairs(row["responses"], recipe.pairs) if {*wanted} & {*PREFERENCES, "kto"} else []
     of_pairs = [_pair(row, number, *pair) for number, pair in enumerate(found)]
     for use in wanted:
         yield from _records(row, use, half, of_pairs, recipe)
@@ -73,6 +75,8 @@ def _records(
             yield f"sft_{half}", {**_head(row, number), "completion": _said(response)}
     elif use == "prompts":
         yield f"prompts_{half}", {**_head(row), **_columns(row, recipe)}
+    elif use == "kto":
+        yield from ((f"thumbs_{half}", record) for record in _thumbs(row, of_pairs, recipe))
     else:
         name = "preference" if use == "dpo" else use
         yield from ((f"{name}_{half}", record) for record in of_pairs)
@@ -83,6 +87,14 @@ def _records(
 def scored_in_order(row: Row) -> list[ScoredResponse]:
     """The responses that have a score, in the order of the row."""
     return [response for response in row["responses"] if response["score"] is not None]
+
+
+def _compared_with(row: Row, recipe: Recipe) -> list[ScoredResponse]:
+    """The answers that the test has beside a policy's: of thumbs only the good ones."""
+    responses = scored_in_order(row) or row["responses"]
+    if recipe.labels and "kto" in recipe.roles:
+        return [response for response in responses if response["score"] != 0]
+    return responses
 
 
 def _sft_responses(row: Row, recipe: Recipe) -> list[ScoredResponse]:
@@ -102,6 +114,19 @@ def _pair(row: Row, number: int, chosen: ScoredResponse, rejected: ScoredRespons
         "score_chosen": score(chosen),
         "score_rejected": score(rejected),
     }
+
+
+def _thumbs(row: Row, of_pairs: Sequence[JsonObject], recipe: Recipe) -> Iterator[JsonObject]:
+    """The row's answers as good or bad: each that has a thumb, or else both of every pair, as DPO learns from them.
+
+    The names are those of TRL's unpaired preferences, and so is what becomes of a pair.
+    """
+    if recipe.labels:
+        found = [(_said(response), score(response) > 0) for response in scored_in_order(row)]
+    else:
+        found = [(pair[side], side == "chosen") for pair in of_pairs for side in ("chosen", "rejected")]
+    for number, (completion, label) in enumerate(found):
+        yield {**_head(row, number), "completion": completion, "label": label}
 
 
 def _with_targets(responses: Sequence[ScoredResponse], recipe: Recipe) -> list[JsonObject]:

@@ -12,15 +12,16 @@ from rlhf_lib.data.prepare.derive import PairRule
 from rlhf_lib.data.prepare.entries import SourceInfo
 from rlhf_lib.data.prepare.params import MixtureParams, PrepareParams, Role
 
-Use = Literal["sft", "reward", "dpo", "judge", "prompts"]  # a role, with `preference` taken apart
+Use = Literal["sft", "reward", "dpo", "kto", "judge", "prompts"]  # a role, with `preference` taken apart
 
 PREFERENCES: tuple[Use, ...] = ("reward", "dpo", "judge")  # what the role `preference` stands for
-TESTED = frozenset({"preference", *PREFERENCES, "test"})  # the roles whose prompts also fill the test split
+TESTED = frozenset({"preference", *PREFERENCES, "kto", "test"})  # the roles whose prompts also fill the test split
 OF_FILE: dict[str, Use] = {  # what the files of data/splits are for, by the first word of their names
     "sft": "sft",
     "reward": "reward",
     "groups": "reward",
     "preference": "dpo",
+    "thumbs": "kto",
     "prompts": "prompts",
     "judge": "judge",
 }
@@ -43,21 +44,22 @@ def check_mixture(params: PrepareParams, sources: Sequence[SourceInfo]) -> None:
 
 def possible_roles(of_rows: Sequence[str]) -> list[str]:
     """The roles that a mixture may give to a source whose rows can have `of_rows`."""
-    taken_apart: tuple[str, ...] = PREFERENCES if "preference" in of_rows else ()
+    taken_apart: tuple[str, ...] = (*PREFERENCES, "kto") if "preference" in of_rows else ()
     return list(dict.fromkeys((*of_rows, *taken_apart, "test")))
 
 
 def settle(sources: Sequence[SourceInfo], params: PrepareParams) -> list[SourceInfo]:
     """The sources with the roles that their rows have: those of the mixture, else all that the rows can fill.
 
-    Without preferences there is no reward model for PPO, so answers that the mixture says nothing of are all for SFT.
+    Without preferences there is no reward model for PPO, so answers that the mixture says nothing of are all for SFT,
+    but for those that KTO learns from, on the same prompts.
     Where no role of a source fills the test split, the prompts of SFT do, or else those of PPO.
     """
     given = {source.name: list(params.mixture.get(source.name, MixtureParams()).roles or ()) for source in sources}
     roles = {source.name: given[source.name] or list(source.roles) for source in sources}
     if not any(use in PREFERENCES for of_source in roles.values() for use in uses(of_source)):
         for name, of_source in roles.items():
-            if not given[name] and "sft" in of_source:
+            if not given[name] and "sft" in of_source and "kto" not in of_source:
                 roles[name] = [role for role in of_source if role != "prompts"]
     if not any(TESTED & {*of_source} for of_source in roles.values()):
         first: Role = "sft" if any("sft" in of_source for of_source in roles.values()) else "prompts"
@@ -66,9 +68,10 @@ def settle(sources: Sequence[SourceInfo], params: PrepareParams) -> list[SourceI
 
 
 def uses(roles: Collection[Role]) -> list[Use]:
-    """What rows with these roles are used for in training, each once."""
+    """What rows with these roles are used for in training, each once. DPO's pairs, taken apart, are KTO's too."""
     taken_apart = (PREFERENCES if role == "preference" else (role,) for role in roles if role != "test")
-    return list(dict.fromkeys(use for several in taken_apart for use in several))
+    each = (use for several in taken_apart for use in several)
+    return list(dict.fromkeys(both for use in each for both in (("dpo", "kto") if use == "dpo" else (use,))))
 
 
 def left_of(roles: Collection[Role], taken: Collection[Role]) -> list[Role]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rlhf_lib.common.few import FEW
-from rlhf_lib.common.left_out import NOTHING_GIVES
+from rlhf_lib.common.left_out import NO_PREFERENCES, NOTHING_GIVES, ONLY_THUMBS
 from rlhf_lib.common.policies import POLICIES, TRAINERS
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES
@@ -44,10 +44,11 @@ def remarks(report: Report) -> Iterator[str]:
     for stage in TRAINERS:
         file = LEARNS_FROM[stage]
         if f"{file}_train" not in names:
-            idle.setdefault(NOTHING_GIVES[file], []).append(stage)
+            why = NOTHING_GIVES[file]
+            idle.setdefault(ONLY_THUMBS if why == NO_PREFERENCES and "thumbs_train" in names else why, []).append(stage)
     if idle:
         yield "left out: " + "; ".join(f"{', '.join(stages)}: {why}" for why, stages in idle.items())
-    held_out = {name: prompts[name] for name in FILES if name in names and _is_held_out(name)}
+    held_out = {name: prompts[name] for name in FILES if name in _held_out(names)}
     if empty := [name for name, count in held_out.items() if not count]:
         yield f"no prompt was left for {', '.join(empty)}: what learns from the others goes without validation"
     if small := [f"{name} {count}" for name, count in held_out.items() if 0 < count < FEW]:
@@ -58,7 +59,7 @@ def expected(report: Report, params: PrepareParams) -> dict[str, float]:
     """The share of all kept prompts that each held-out file can expect, by the roles of their sources."""
     total = sum(source["rows_kept"] for source in report["sources"].values())
     found: dict[str, float] = {}
-    for name in filter(_is_held_out, wanted(report)):
+    for name in _held_out(wanted(report)):
         for source in report["sources"].values():
             roles = source["roles"].split()
             if name == "test" or OF_FILE[name.partition("_")[0]] in uses(roles):
@@ -73,9 +74,11 @@ def needed(report: Report, params: PrepareParams) -> dict[str, int]:
     return {name: _rounded(FEW / share) for name, share in sorted(expected(report, params).items()) if share > 0}
 
 
-def _is_held_out(name: str) -> bool:
-    """Whether nothing learns from the file; groups are left out, which have the prompts of reward."""
-    return not name.endswith("_train") and not name.startswith("groups")
+def _held_out(names: Collection[str]) -> set[str]:
+    """The files that nothing learns from, without those that have the prompts of another: groups those of reward, and
+    thumbs those of the pairs, where there are any."""
+    same = ("groups", "thumbs") if "preference_train" in names else ("groups",)
+    return {name for name in names if not name.endswith("_train") and not name.startswith(same)}
 
 
 def _rounded(number: float) -> int:

@@ -34,6 +34,7 @@ class FileTally:
     rows_by_source: Counter[str] = field(default_factory=Counter)
     prompts: int = 0
     sums: Counter[str] = field(default_factory=Counter)
+    good: int | None = None  # of thumbs
     last_id: str = ""
 
     def add(self, row: Row, record: JsonObject) -> None:
@@ -44,6 +45,8 @@ class FileTally:
         for key in SCORES:
             if key in record:
                 self.sums[key] += record[key]
+        if "label" in record:
+            self.good = (self.good or 0) + record["label"]
 
     def summary(self) -> dict[str, Any]:
         """Counts, and means of the scores in the units of the sources."""
@@ -51,7 +54,8 @@ class FileTally:
         means = {f"mean_{key}": total / rows for key, total in self.sums.items()}
         if means:
             means["mean_score_gap"] = means["mean_score_chosen"] - means["mean_score_rejected"]
-        return {"prompts": self.prompts, "rows": rows, "rows_by_source": self.rows_by_source, **means}
+        thumbs = {} if self.good is None else {"good": self.good}
+        return {"prompts": self.prompts, "rows": rows, **thumbs, "rows_by_source": self.rows_by_source, **means}
 
 
 @dataclass
@@ -146,7 +150,10 @@ class Tally:
             return f"prepare.mixture: no row of {name} has a source with the role {part}; give one the role"
         lost = ", ".join(f"{reason} {counts.total()}" for reason, counts in sorted(self.no_pair.items()))
         if "gap_too_small" not in self.no_pair:
-            return f"load.sources: no prompt of {name} has two responses with different scores ({lost}); add a source"
+            return (
+                f"load.sources: no prompt of {name} has two responses with different scores ({lost}); add a source, or "
+                "give this one the role kto, for thumbs"
+            )
         return f"prepare.min_score_gap: no pair in {name} (prompts without one: {lost}); lower it, or load more rows"
 
 

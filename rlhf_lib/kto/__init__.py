@@ -1,0 +1,1 @@
+"""Stage kto: TRL's KTOTrainer on answers that are good or bad."""

@@ -1,0 +1,127 @@
+"""Kahneman-Tversky optimisation through TRL's KTOTrainer, on reference log-probs computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from trl import KTOConfig, KTOTrainer
+
+from rlhf_lib.common.rows import JsonObject
+from rlhf_lib.kto.data import BatchOrder, Thumb, encoded, evenly, in_batches, mismatched
+from rlhf_lib.kto.params import KTOParams
+from rlhf_lib.models import hardware
+from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
+from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
+from rlhf_lib.models.processes import shared_out
+from rlhf_lib.training import trainer as training
+from rlhf_lib.training import weights
+from rlhf_lib.training.adapters import check_targets
+from rlhf_lib.training.checkpoint import CheckpointDir
+from rlhf_lib.training.dropout import disable_dropout
+from rlhf_lib.training.quantization import quantization
+
+
+class PrecomputedKTOTrainer(training.Unpadded, KTOTrainer):
+    """TRL's KTOTrainer without padding, on rows that are encoded already and bear reference log-probs.
+
+    TRL would shuffle nothing between two passes, since the answers by which the KL is estimated belong to a batch.
+    """
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> BatchOrder:
+        rows, args = self.train_dataset, self.args
+        return BatchOrder([0] * len(rows), args.per_device_train_batch_size, False, args.seed)
+
+
+def referenced(
+    policy: PreTrainedModel, pad_id: int, thumbs: Sequence[Thumb], params: KTOParams, batch_size: int
+) -> Dataset:
+    """The rows as TRL's collator reads them: the answers, and where the loss estimates the KL those of other prompts,
+    with their summed log-probs (nats) under the policy."""
+    columns: JsonObject = {
+        "prompt_ids": [thumb.prompt for thumb in thumbs],
+        "completion_ids": [thumb.completion for thumb in thumbs],
+        "label": [thumb.label for thumb in thumbs],
+    }
+    answers = {"ref_logps": columns["completion_ids"]}
+    if params.estimates_kl:
+        others = mismatched(thumbs, batch_size)
+        cut = [other[: params.max_length - len(t.prompt)] for t, other in zip(thumbs, others, strict=True)]
+        columns["KL_completion_ids"] = answers["ref_KL_logps"] = cut
+
+    def measure(part: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+        prompts, responses = [prompt for prompt, _ in part], [Response(answer, True) for _, answer in part]
+        size = params.precompute_ref_batch_size
+        return [
+            found.sum().item() for found in token_logprobs(policy, prompts, responses, pad_id, Distribution(), size)
+        ]
+
+    with hardware.autocast():
+        for name, ids in answers.items():
+            columns[name] = shared_out(list(zip(columns["prompt_ids"], ids, strict=True)), measure)
+    return Dataset.from_dict(columns)
+
+
+def datasets(
+    params: KTOParams,
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    validation: Dataset,
+) -> tuple[Dataset, Dataset]:
+    """What the trainer learns from, in the order of its batches, and what it validates on."""
+    rows = encoded(train, tokenizer, params.max_length, "train")
+    held_out = encoded(validation, tokenizer, params.max_length, "validation")
+    sizes = params.per_device_train_batch_size, params.per_device_eval_batch_size
+    grouped = params.train_sampling_strategy == "group_by_length"
+    ordered = in_batches(rows, sizes[0], grouped, params.seed), evenly(held_out)
+    pad_id = tokenizer.pad_token_id
+    learnt, validated = (
+        referenced(policy, pad_id, part, params, size) for part, size in zip(ordered, sizes, strict=True)
+    )
+    return learnt, validated
+
+
+def build(params: KTOParams, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir) -> KTOTrainer:
+    """A trainer of the model in directory `model` on rows with `data.COLUMNS`.
+
+    Without validation rows nothing is validated; a `ParamsError` where there is nothing to learn from.
+    """
+    policy = load_policy(model, **quantization("kto", params))
+    check_length("kto.max_length", params.max_length, policy)
+    tokenizer = load_tokenizer(model)
+    disable_dropout(policy)
+    # before the policy has adapters, and TRL's forward
+    rows, held_out = datasets(params, policy, tokenizer, train, validation)
+    config = KTOConfig(
+        precompute_ref_log_probs=True,
+        remove_unused_columns=False,
+        disable_dropout=False,  # it would be that of the adapters too
+        **params.config(),
+        **training.trl_kwargs(params, checkpoints, len(held_out) > 0),
+    )
+    set_seed(params.seed)  # adapters are drawn
+    weights.freeze("kto", policy, params.freeze)
+    training.set_checkpointing(config, policy, params.per_device_train_batch_size, params.max_length)
+    adapters = weights.lora_config(params, policy, "CAUSAL_LM")
+    if adapters is not None:
+        check_targets("kto", policy, adapters)
+    with weights.telling_of_lora("kto", adapters):
+        trainer = PrecomputedKTOTrainer(
+            model=policy,
+            processing_class=tokenizer,
+            args=config,
+            train_dataset=rows,
+            eval_dataset=held_out if len(held_out) else None,
+            peft_config=adapters,  # on the model, it would be copied as the reference, which is not needed
+        )
+    weights.hold_frozen(trainer.model, tables=False)
+    return trainer
