@@ -163,7 +163,7 @@ def test_what_has_not_been_run_is_said(tmp_path, monkeypatch, policies):
     for name in ("metrics/llm_judge.json", "metrics/data.json", "data/scores/judge.jsonl", "dvc.lock"):
         (tmp_path / name).unlink()
     for stage in TRAINERS:
-        shutil.rmtree(tmp_path / f"metrics/{stage}", ignore_errors=True)
+        shutil.rmtree(tmp_path / f"metrics/{stage}", ignore_errors=True)  # none of a method that was not wanted
     monkeypatch.chdir(tmp_path)
     found = inputs.load()
     monkeypatch.setattr(page, "svg", lambda panel: "")
