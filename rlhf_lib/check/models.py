@@ -100,7 +100,8 @@ def _vocabulary(name: str, revision: str | None) -> dict[str, int] | None:
 
 
 def _policies(sections: Mapping[str, Any], config: Any) -> Iterator[str]:
-    for name in ("sft", "reference", "rft"):
+    wanted = [name for name in ("rft", "kto") if getattr(sections.get("methods"), name, False)]
+    for name in ("sft", "reference", *wanted):
         if name in sections:
             yield from _context(name, sections[name], config)
     for name in POLICIES:

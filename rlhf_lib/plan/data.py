@@ -23,6 +23,7 @@ FILES = {
     "ppo": (paths.split("prompts_train"),),
     "rft": (paths.chosen("rft", "train"),),
     "rft_random": (paths.chosen("rft_random", "train"),),
+    "kto": (paths.split("thumbs_train"),),
 }
 VALIDATION = {stage: paths.split(f"{stage}_validation") for stage in ("sft", "reward", "judge")}
 VALIDATION |= {"dpo": paths.split("preference_validation")}

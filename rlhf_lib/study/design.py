@@ -67,7 +67,8 @@ class Run:
         of_method = [f"{section(method)}.{key}={value}" for key, value in self.setting.params]
         return [
             f"policy={method}",
-            f"methods.{method}=true",
+            # a control needs what its method does
+            *(f"methods.{name}=true" for name in dict.fromkeys((section(method), method))),
             *of_method,
             f"{section(method)}.seed={self.seed}",
             f"evaluate.split={SPLITS[self.split]}",
@@ -124,6 +125,7 @@ def _settings(method: str, of: Any, params: Mapping[str, Any], path: Path) -> It
         if "seed" in values:
             raise ParamsError(f"{where}[{i}].seed: the study sets it; see seeds")
         tried = copy.deepcopy(dict(params))
+        tried["methods"] |= {method: True, section(method): True}
         tried[section(method)] |= values
         check_all(tried, path)
         setting = Setting(method, tuple((str(key), hydra(value)) for key, value in values.items()))

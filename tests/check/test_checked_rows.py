@@ -139,7 +139,7 @@ def test_batches_of_stages_that_are_left_out_are_no_note():
     rows = [{"prompt": f"Tell me of {n}.", "completion": f"good {n}"} for n in range(300)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found, notes = command.check(with_values({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]}))
-    assert found == [] and any(note.startswith("left out: reward, judge, dpo: ") for note in notes)
+    assert found == [] and any(note.startswith("left out: reward, judge, dpo, kto: ") for note in notes)
     assert not [note for note in notes if "batch_size" in note]
 
 

@@ -121,7 +121,7 @@ def test_a_folder_or_a_glob_with_a_link_to_an_out_is_told(folder: Path):
 
 
 def test_an_out_that_is_a_dep_by_a_changed_dvc_yaml_is_taken(folder: Path):
-    params = "    params: [compute, ppo]"
+    params = "    params: [compute, methods.ppo, ppo]"
     text = (folder / "dvc.yaml").read_text()
     (folder / "dvc.yaml").unlink()
     (folder / "dvc.yaml").write_text(

@@ -77,7 +77,7 @@ MEMORY = round(psutil.virtual_memory().total / 2**30)
             ],
         ),
         (
-            {"rft.max_length": 161, "candidates.max_new_tokens": 160},
+            {"methods.rft": True, "rft.max_length": 161, "candidates.max_new_tokens": 160},
             [
                 "rft.max_length: 161 tokens, but the fresh model has base.n_positions: 160; lower it",
                 "candidates.max_new_tokens: 160 tokens leave no room for a prompt in base.n_positions: 160; lower it",

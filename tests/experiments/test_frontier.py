@@ -156,7 +156,7 @@ def test_the_drawing_has_a_bar_for_each_error_and_none_for_a_single_seed(project
     from matplotlib.figure import Figure
 
     ax = Figure().subplots()
-    frontier._draw_panel(frontier.points(rows()[2:]), "judge", ax)
+    frontier._draw_panel(frontier.points(rows()[2:]), None, "judge", ax)
     (drawn,) = ax.containers  # DPO has no judge's value
     points, _, (_, y_bars) = drawn
     assert points.get_xdata() == pytest.approx([3.0, 0.25]) and points.get_ydata() == pytest.approx([0.4, 0.1])
