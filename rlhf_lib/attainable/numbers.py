@@ -25,8 +25,7 @@ from rlhf_lib.attainable import estimates
 from rlhf_lib.attainable.estimates import Array, Best
 from rlhf_lib.evaluation.samples import Sample
 from rlhf_lib.measure.comparison import group_by_prompt
-from rlhf_lib.measure.estimates import Estimate, mean_and_se, of_sums, ratio
-from rlhf_lib.measure.policy_metrics import with_errors
+from rlhf_lib.measure.estimates import Estimate, mean_and_se, of_sums, ratio, with_errors
 
 LOW = 30  # effective sample size below which an estimate leans on too few answers
 SMALLEST = 1e-6  # beta that stands for 0

@@ -71,6 +71,7 @@ def compared(evaluate: EvaluateParams, params: PPOParams, prompts: Collection[st
     except ValueError as error:
         print(f"attained: no policy is compared with it: {error}")
         return {}
-    there = [method for method in METHODS if left_out.reason(paths.samples(method)) is None]
-    samples = {policy: in_mode(read_jsonl(paths.samples(policy)), wanted) for policy in there}
+    files = {method: paths.samples(method) for method in METHODS}
+    there = {method: file for method, file in files.items() if Path(file).is_file() and not left_out.reason(file)}
+    samples = {policy: in_mode(read_jsonl(file), wanted) for policy, file in there.items()}
     return {policy: [sample for sample in drawn if sample["id"] in prompts] for policy, drawn in samples.items()}

@@ -11,8 +11,8 @@ from typing import Any
 from rlhf_lib.evaluation.samples import Sample
 from rlhf_lib.measure import length_control
 from rlhf_lib.measure.comparison import Opponents, group_by_prompt
-from rlhf_lib.measure.estimates import Estimate, mean_and_se
-from rlhf_lib.measure.policy_metrics import Value, chosen_responses, measures, of_prompt, with_errors
+from rlhf_lib.measure.estimates import Estimate, mean_and_se, with_errors
+from rlhf_lib.measure.policy_metrics import Value, chosen_responses, measures, of_prompt
 
 
 def kl_bound(n: int) -> float:

@@ -10,13 +10,19 @@ said twice is not distinct. Nor does the jackknife need random numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Estimate = tuple[float | None, float | None]  # value and standard error; None where there is none
+
+
+def with_errors(found: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Each value by its name, and its standard error beside it, under that name with _se."""
+    return {key: number for name, (value, se) in found.items() for key, number in ((name, value), (f"{name}_se", se))}
 
 
 def mean_and_se(values: Sequence[float]) -> Estimate:

@@ -41,7 +41,7 @@ def summary(samples: Sequence[Sample], baseline: Sequence[Sample], dataset: Sequ
     found = {name: mean_and_se(by_prompt(samples, value)) for name, value in values.items()}
     if "judge" in values:
         found["judge_lc_win_rate"] = length_control.controlled(length_control.matches(samples, sft, "judge"))
-    measured = with_errors(found | text_summary(samples, chosen))
+    measured = estimates.with_errors(found | text_summary(samples, chosen))
     if (prompts := len(group_by_prompt(samples))) < FEW:
         measured["few_prompts"] = prompts
     if "gold" in values:
@@ -139,9 +139,4 @@ def dataset_summary(dataset: Sequence[Sample]) -> dict[str, Any]:
         "perplexity": estimates.of_sums(chosen, estimates.perplexity),
         "preference_accuracy": estimates.of_sums([o for o in ordered if o[1]], estimates.ratio),
     }
-    return {**with_errors(found), "pairs": sum(pairs for _, pairs in ordered)}
-
-
-def with_errors(found: Mapping[str, Estimate]) -> dict[str, Any]:
-    """Each value by its name, and its standard error beside it."""
-    return {key: number for name, (value, se) in found.items() for key, number in ((name, value), (f"{name}_se", se))}
+    return {**estimates.with_errors(found), "pairs": sum(pairs for _, pairs in ordered)}

@@ -10,7 +10,7 @@ from typing import Any
 from rlhf_lib.common.few import FEW
 from rlhf_lib.common.policies import LABELS
 from rlhf_lib.measure.comparison import by_prompt
-from rlhf_lib.measure.estimates import mean_and_se
+from rlhf_lib.measure.estimates import mean_and_se, with_errors
 from rlhf_lib.report.columns import (
     AT_EQUAL_LENGTH,
     DATASET_COLUMNS,
@@ -27,7 +27,7 @@ from rlhf_lib.report.columns import (
 )
 from rlhf_lib.report.head_to_head import judged
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
-from rlhf_lib.report.verdict import Difference, comparisons, mode_label, number, with_errors
+from rlhf_lib.report.verdict import Difference, comparisons, mode_label, number
 
 MISSING = "–"
 

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlhf_lib.common.few import few
 from rlhf_lib.common.policies import LABELS, METHODS
 from rlhf_lib.measure.comparison import paired_difference
+from rlhf_lib.measure.estimates import with_errors
 from rlhf_lib.report.head_to_head import judged
 from rlhf_lib.report.inputs import Curve, Inputs, Sample, error
 
@@ -28,8 +29,7 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """A mean difference and its standard error, None where there is only one prompt."""
 
     value: float
@@ -101,11 +101,6 @@ def comparison_metrics(inputs: Inputs) -> dict[str, Any]:
         if wins := judged(inputs, one, other, mode):
             of_mode[f"{one}_over_{other}"] = wins
     return metrics
-
-
-def with_errors(differences: Mapping[str, Difference]) -> dict[str, float | None]:
-    """Each difference under its key, and its standard error under that with _se."""
-    return {k: v for key, found in differences.items() for k, v in ((key, found.value), (f"{key}_se", found.se))}
 
 
 def verdict(inputs: Inputs) -> Verdict:
