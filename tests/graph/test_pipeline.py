@@ -24,6 +24,8 @@ ALL = ["load", "prepare", "base", "sft", "negatives", "reward", "judge", "refere
 ALL += ["evaluate@sft", "evaluate@ppo", "evaluate@dpo", "best_of_n", "attainable", "attained"]
 ALL += ["measure@sft", "measure@ppo", "measure@dpo", "measure@best_of_n"]
 ALL += ["overoptimisation", "llm_judge", "select", "report"]
+# for tests in which the report, on which nothing hangs, may run or not: it draws for seconds
+BUT_REPORT = [stage for stage in ALL if stage != "report"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -94,8 +96,8 @@ def test_a_dpo_param_reruns_dpo_and_what_hangs_on_it(clean: Path) -> None:
     text = params.read_text()
     params.write_text(re.sub(r"(\n  beta: )[\d.]+", r"\g<1>0.3", text))
     assert params.read_text() != text
-    ran = executed(run(clean, "dvc", "repro"))
-    assert set(ran) <= {"dpo", "evaluate@dpo", "measure@dpo", "attained", "llm_judge", "report"}
+    ran = executed(run(clean, "dvc", "repro", *BUT_REPORT))
+    assert set(ran) <= {"dpo", "evaluate@dpo", "measure@dpo", "attained", "llm_judge"}
     assert {"dpo", "evaluate@dpo", "measure@dpo"} <= set(ran)
 
 
@@ -117,7 +119,6 @@ MEASURES = {"measure@sft", "measure@ppo", "measure@dpo", "measure@best_of_n"}
         ("report/page.py", {"report"}, set()),
         ("measure/text_metrics.py", MEASURES, {"attained", "report"}),
         ("data/load/files.py", {"load"}, set()),
-        ("plan/memory.py", set(), set()),
         pytest.param("plan/estimate.py", set(), set(), marks=pytest.mark.slow),
         pytest.param("plan/speed.py", set(), set(), marks=pytest.mark.slow),
         pytest.param("llm_judge/client.py", {"llm_judge"}, set(), marks=pytest.mark.slow),
@@ -133,11 +134,13 @@ def test_a_comment_in_the_code_reruns_the_stages_that_use_it(
     """And nothing below them: what they write is the same to the bit."""
     with (clean / "rlhf_lib" / file).open("a") as code:
         code.write("# a remark\n")
-    ran = executed(run(clean, "dvc", "repro"))
+    ran = executed(run(clean, "dvc", "repro", *(BUT_REPORT if "report" in may_run else [])))
     assert must_run <= set(ran) <= must_run | may_run
 
 
-def test_what_an_editor_leaves_behind_reruns_nothing(clean: Path) -> None:
+def test_what_an_editor_leaves_behind_and_code_of_no_stage_rerun_nothing(clean: Path) -> None:
+    with (clean / "rlhf_lib/plan/memory.py").open("a") as code:
+        code.write("# a remark\n")
     files = [clean / "rlhf_lib/ppo" / name for name in (".algos.py.swp", "algos.py~", ".#algos.py", ".DS_Store")]
     for file in files:
         file.write_text("x")

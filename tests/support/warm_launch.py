@@ -1,7 +1,7 @@
-"""A launcher for `launch` in params.yaml: `python tests/support/warm_launch.py -m stages.sft` starts the stage in a fork
-of a process that has imported the libraries, which takes most of a stage's time, and nothing of the project.
+"""A launcher for `launch` in params.yaml: a stage in a fork of a process that has imported the libraries.
 
-The stage reads its code from the folder where it runs, as `python -m` does. Outside of `warm_launch` it is `python -m`.
+Importing them takes most of a small stage's time. `python tests/support/warm_launch.py -m stages.sft` reads its code
+from the folder where it runs, as `python -m` does. Outside of `warm_launch` it is `python -m`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 
 LAUNCH = "launch=python tests/support/warm_launch.py"  # a setting for the preset command, in a copy of the project
 SOCKET = "WARM_LAUNCH"
