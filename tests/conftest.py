@@ -2,10 +2,21 @@
 
 import gc
 import os
+import sys
+
+from hypothesis import settings
 
 # Before any import of huggingface_hub: no test reaches the network. One thread: the models are tiny.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+# Where Python was told to keep no bytecode, each of the hundreds of processes here would compile the project anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Other programs may have the cores: no example of a property has to end in time.
+settings.register_profile("without a deadline", deadline=None)
+settings.load_profile("without a deadline")
 
 # Python would look for garbage among the millions of objects that imports and the list of tests make, and which stay.
 gc.disable()

@@ -32,7 +32,8 @@ ERRORS = {
 
 
 @pytest.fixture(scope="module")
-def errors(folders, tmp_path_factory):
+def errors(folders, troubled, tmp_path_factory):
+    """What a process said of each error, while that of `troubled` waits."""
     with serving(folders, card="hf_secret") as hub:
         return read(hub, tmp_path_factory.mktemp("home"), {name: case for name, (case, _) in ERRORS.items()})
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,14 +37,21 @@ def params(**sections):
     return made
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """An empty project of git and DVC."""
+    folder = tmp_path_factory.mktemp("empty")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+        subprocess.run(command, cwd=folder, check=True)
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """An empty project of git and DVC, in which the tests stand."""
+def project(empty, tmp_path, monkeypatch):
+    """A copy of the empty project, in which the tests stand."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
-        subprocess.run(command, check=True)
-    return tmp_path
+    return shutil.copytree(empty, tmp_path, dirs_exist_ok=True)
 
 
 def written(**sections):

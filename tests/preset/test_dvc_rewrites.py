@@ -86,13 +86,14 @@ def test_a_list_that_is_set_changes_no_other_line_however_often_dvc_rewrites(nam
     items = (
         next(i for i in range(place + 1, len(lines) + 1) if i == len(lines) or not lines[i].startswith("  -")) - place
     )
-    after = rewritten(TEXT, f"{name}=[{{a: 1}}, 2]", "policy=dpo", "policy=ppo").splitlines()
+    after = rewritten(TEXT, f"{name}=[{{a: 1}}, 2]")
     _, _, comment = lines[place].partition("  #")
     assert not comment, "a comment behind the key of a list would stand before its items: put it above the key"
     expected = [*lines[:place], f"  {key}:", "  - a: 1", "  - 2", *lines[place + items :]]
-    assert after == expected, (
-        "no comment and no blank line may follow a list: DVC loses it; put it behind the next value"
-    )
+    for text in (after, rewritten(after, "policy=ppo")):  # as the second is the first, so are all that follow
+        assert text.splitlines() == expected, (
+            "no comment and no blank line may follow a list: DVC loses it; put it behind the next value"
+        )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -100,7 +101,7 @@ def test_what_a_preset_writes_survives_too(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["preset", name])
     preset.main()
     text = Path("params.yaml").read_text(encoding="utf-8")
-    assert rewritten(text, "policy=dpo", "policy=ppo") == text
+    assert rewritten(text, "policy=ppo") == text
     assert [line for line in comment_lines(TEXT) if line not in comment_lines(text)] == ["# preset: demo"]
 
 

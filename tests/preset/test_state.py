@@ -44,6 +44,27 @@ def apply(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return call
 
 
+@pytest.fixture(scope="module")
+def written() -> dict[str, str]:
+    """The texts that `lay` has got."""
+    return {}
+
+
+@pytest.fixture
+def lay(apply, written):
+    """A function of a preset's name that makes params.yaml what the preset makes of the demo's, once for all tests."""
+
+    def call(name: str) -> str:
+        if name not in written:
+            shutil.copy(DEMO, PARAMS)
+            apply(name)
+            written[name] = text()
+        PARAMS.write_text(written[name], encoding="utf-8")
+        return written[name]
+
+    return call
+
+
 def text() -> str:
     return PARAMS.read_text(encoding="utf-8")
 
@@ -75,8 +96,8 @@ def test_smoke_lies_over_every_other(apply, name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_demo_is_the_way_back(apply, name):
-    apply(name)
+def test_demo_is_the_way_back(apply, lay, name):
+    lay(name)
     assert text() != TEXT and header() == f"# preset: {name}"
     apply("demo")
     assert text() == TEXT
@@ -93,21 +114,17 @@ def test_demo_comes_first_or_alone(apply):
 # ---- one after the other, and one over the other
 
 
-def test_a_preset_after_any_other_is_the_same_as_alone(apply):
-    alone = {}
-    for name in PRESETS:
-        shutil.copy(DEMO, PARAMS)
-        apply(name)
-        alone[name] = text()
-    for first, second in itertools.pairwise([*PRESETS, PRESETS[0]]):
-        PARAMS.write_text(alone[first], encoding="utf-8")
-        apply(second)
-        assert text() == alone[second], (first, second)
+@pytest.mark.parametrize(("first", "second"), itertools.pairwise([*PRESETS, PRESETS[0]]))
+def test_a_preset_after_any_other_is_the_same_as_alone(apply, lay, first, second):
+    alone = lay(second)
+    lay(first)
+    apply(second)
+    assert text() == alone
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_text_has_the_values(apply, name):
-    apply(name)
+def test_the_text_has_the_values(lay, name):
+    lay(name)
     assert load_yaml(PARAMS) == Origin([name]).params()
 
 
@@ -247,11 +264,10 @@ def test_a_fault_is_one_line_and_changes_nothing(apply, words):
 
 @pytest.mark.parametrize("first", ["demo", *MIXED])
 @pytest.mark.parametrize("second", ["demo", *PRESETS])
-def test_flags_make_of_one_preset_another(apply, first, second):
-    apply(second)
+def test_flags_make_of_one_preset_another(apply, lay, first, second):
+    lay(second)
     expected = load_yaml(PARAMS)
-    apply(first)
-    before = text()
+    before = lay(first)
     (flags,) = apply(second, "--flags")
     assert text() == before
     if words := shlex.split(flags):

@@ -35,8 +35,8 @@ def executed(output: str) -> list[str]:
     return [stage for stage in re.findall(r"Running stage '([^']+)'", output) if stage != "inputs"]
 
 
-def copy_of_project(folder: Path) -> Path:
-    """The project's files, the smoke preset applied, as a git repository with one commit."""
+def copy_of_project(folder: Path, *settings: str) -> Path:
+    """The project's files, the smoke preset and settings applied, as a git repository with one commit."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -50,7 +50,7 @@ def copy_of_project(folder: Path) -> Path:
             shutil.copy(ROOT / name, folder / name)
     shutil.copy(DEMO, folder / "params.yaml")
     run(folder, "git", "init", "-q")
-    run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke")
+    run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke", *settings)
     commit(folder)
     return folder
 
