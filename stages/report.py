@@ -11,18 +11,17 @@ from pathlib import Path
 
 from rlhf_lib.common import paths, running
 from rlhf_lib.common.files import write_json
-from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.schema import read
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.report import inputs, page, tables
 from rlhf_lib.report.params import ReportParams
 from rlhf_lib.report.verdict import comparison_metrics, verdict
 
-NEXT = f"""
+NEXT = """
 The page:        report/index.html (make report writes it again and opens it)
-The samples:     data/samples/{{{",".join(POLICIES)}}}.jsonl
+The samples:     data/samples/{{{}}}.jsonl
 All numbers:     dvc metrics show
-A sweep, or PPO against DPO: see README.md
+Which method is better, and how sure that is: make study (docs/study.md)
 """
 
 
@@ -34,7 +33,7 @@ def show() -> None:
     print(tables.text_table(found), "", sep="\n")
     for sentence in (told.headline, *told.details):
         print(textwrap.fill(sentence, 120))
-    print(NEXT)
+    print(NEXT.format(",".join(found.policies)))
 
 
 def open_page(path: Path) -> None:
