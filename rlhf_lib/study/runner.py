@@ -1,7 +1,7 @@
 """Experiments of a study, several at a time: those that the commit has already are not run again.
 
-Each is a `dvc exp run --temp`, in a copy of the workspace of its own; all share the cache. Whatever ends the study,
-what has finished stays, and a stage that was training goes on from its last checkpoint.
+Each is a `dvc exp run` in the clone of a worker. Whatever ends the study, what has finished stays, and a stage that was
+training goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rlhf_lib.experiments.__main__ import BUSY, PAUSE, TRIES, output
+from rlhf_lib.experiments.__main__ import output
 from rlhf_lib.plan.__main__ import duration
 from rlhf_lib.study.design import Run
+from rlhf_lib.study.workspaces import Workspace
 
 LOGS = Path(".dvc/tmp/study")  # DVC's folder, which git does not see
 LOCK = LOGS / "lock"
@@ -63,20 +64,25 @@ class Runner:
             todo.put(run)
         if kept := len(runs) - len(missing):
             print(f"{kept} of {len(runs)} experiments are there already", flush=True)
-        progress = _Progress(len(missing))
-        failed: list[Run] = []
+        if not missing:
+            return
+        shared = _Shared(todo, _Progress(len(missing)))
         LOGS.mkdir(parents=True, exist_ok=True)
         with held(LOCK) as lock:
-            workers = [
-                threading.Thread(target=self._work, args=(todo, environment, lock, progress, failed))
-                for environment in self.environments
-            ]
+            spaces = [Workspace(LOGS / f"worker-{i}") for i in range(min(len(self.environments), len(missing)))]
+            pairs = zip(spaces, self.environments, strict=False)
+            workers = [threading.Thread(target=self._work, args=(space, env, lock, shared)) for space, env in pairs]
             with self._stopping():
                 for worker in workers:
                     worker.start()
                 for worker in workers:
                     while worker.is_alive():
                         worker.join(0.2)  # so that signals are heard
+            for space in spaces:
+                space.remove()
+        if shared.errors:
+            raise shared.errors[0]
+        failed = shared.failed
         if failed:
             names = ", ".join(run.told for run in failed[:3]) + (", ..." if len(failed) > 3 else "")
             raise SystemExit(
@@ -84,35 +90,36 @@ class Runner:
                 "command goes on with them"
             )
 
-    def _work(
-        self,
-        todo: queue.SimpleQueue[Run],
-        environment: dict[str, str],
-        lock: int,
-        progress: _Progress,
-        failed: list[Run],
-    ) -> None:
+    def _work(self, space: Workspace, environment: dict[str, str], lock: int, shared: _Shared) -> None:
+        try:
+            self._take(space, environment, lock, shared)
+        except (Exception, SystemExit) as error:  # a thread ends without a word
+            shared.errors.append(error)
+
+    def _take(self, space: Workspace, environment: dict[str, str], lock: int, shared: _Shared) -> None:
+        space.make()
         while not self.stopped.is_set():
             try:
-                run = todo.get_nowait()
+                run = shared.todo.get_nowait()
             except queue.Empty:
                 return
             log = LOGS / f"{run.name}.log"
             started = time.monotonic()
-            for _ in range(TRIES):
-                code = self._one(run, environment, lock, log)
-                if self.stopped.is_set():
-                    return
-                if not code or BUSY not in _last_line(log):
-                    break
-                self.stopped.wait(PAUSE)
+            space.clean()
+            code = self._one(run, space, environment, lock, log)
+            if self.stopped.is_set():
+                return
             if code:
-                failed.append(run)
-            progress.tell(run, f"failed: {_last_line(log)}" if code else "", time.monotonic() - started)
+                shared.failed.append(run)
+                space.make()  # whatever the failure has left
+            else:
+                space.hand_over(run.name)
+            told = f"failed: {_last_line(log)}" if code else ""
+            shared.progress.tell(run, told, time.monotonic() - started)
 
-    def _one(self, run: Run, environment: dict[str, str], lock: int, log: Path) -> int:
+    def _one(self, run: Run, space: Workspace, environment: dict[str, str], lock: int, log: Path) -> int:
         flags = [word for override in run.overrides(self.temperature) for word in ("-S", override)]
-        command = ["dvc", "exp", "run", "--temp", "--name", run.name, *flags, "select"]
+        command = ["dvc", "exp", "run", "--name", run.name, *flags, "select"]
         with log.open("wb") as file:
             with self.starting:
                 if self.stopped.is_set():
@@ -120,6 +127,7 @@ class Runner:
                 # the lock is inherited: it is held until the last of them has ended, even where this process is killed
                 process = subprocess.Popen(
                     command,
+                    cwd=space.folder,
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **environment},
@@ -147,6 +155,14 @@ class Runner:
             raise
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+class _Shared:
+    """What the workers share."""
+
+    def __init__(self, todo: queue.SimpleQueue[Run], progress: _Progress) -> None:
+        self.todo, self.progress = todo, progress
+        self.failed, self.errors = list[Run](), list[BaseException]()
 
 
 class _Progress:

@@ -44,6 +44,7 @@ def test_a_study_that_is_killed_goes_on_and_ends_with_a_verdict(tmp_path: Path) 
     assert started.wait(timeout=60) != 0
     there = experiments(folder)
     assert 1 <= len(there) < 8
+    assert run(folder, "git", "status", "--porcelain") == " M study.yaml\n", "the workspace is as it was"
 
     told = run(folder, *COMMAND)
     names = experiments(folder)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from project import ROOT
@@ -13,31 +14,49 @@ from studies import STUDY
 
 from rlhf_lib.study import runner
 from rlhf_lib.study.runner import Runner
+from rlhf_lib.study.workspaces import Workspace
 
 DVC = """\
     #!/bin/sh
-    if [ "$2" = list ]; then cat there 2>/dev/null; exit 0; fi
-    name=$5
-    echo "start $name $CUDA_VISIBLE_DEVICES" >> events
-    if [ -e "busy-$name" ]; then rm "busy-$name"; echo "ERROR: Unable to acquire lock. Most likely"; exit 255; fi
-    if [ -e "fail-$name" ]; then echo "ERROR: something failed"; exit 255; fi
-    sleep "$(cat takes 2>/dev/null || echo 0)"
-    echo "$name" >> there
-    echo "end $name" >> events
+    case "$1 $2" in
+    "exp list") git for-each-ref --format='%(refname:lstrip=4)' refs/exps; exit 0;;
+    "cache dir") echo .dvc/cache; exit 0;;
+    "exp run") ;;
+    *) exit 0;;
+    esac
+    name=$4
+    echo "start $name $CUDA_VISIBLE_DEVICES $PWD" >> "$TOLD/events"
+    if [ -e "$TOLD/fail-$name" ]; then echo "ERROR: something failed"; exit 255; fi
+    echo changed > params.yaml
+    sleep "$(cat "$TOLD/takes" 2>/dev/null || echo 0)"
+    git update-ref "refs/exps/ab/cdef/$name" HEAD
+    echo "end $name" >> "$TOLD/events"
 """
 NAMES = [run.name for run in STUDY.runs("test")]
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    """A project of git, and beside it the stand-in's command, what it tells and what it is told."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/dvc").write_text(textwrap.dedent(DVC))
     (tmp_path / "bin/dvc").chmod(0o755)
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(runner, "PAUSE", 0.01)
+    monkeypatch.setenv("TOLD", str(tmp_path))
+    (tmp_path / "project/params.yaml").write_text("whole\n")
+    (tmp_path / "project/.gitignore").write_text("/.dvc\n/checkpoints\n")
+    person = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    for words in (["init", "-q"], ["add", "-A"], [*person, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *words], check=True)
     return tmp_path
+
+
+def there():
+    """The experiments that the project has."""
+    return sorted(runner.finished())
 
 
 def events(project):
@@ -46,6 +65,7 @@ def events(project):
 
 def test_every_run_is_an_experiment_and_what_is_there_is_not_run_again(project, capsys):
     Runner(2, 1.0).run(list(STUDY.runs("test")))
+    assert there() == sorted(NAMES)
     assert sorted(name for what, name in (line[:2] for line in events(project)) if what == "end") == sorted(NAMES)
     assert f"[{len(NAMES)}/{len(NAMES)}]" in capsys.readouterr().out
     (project / "events").unlink()
@@ -68,13 +88,37 @@ def test_each_job_has_a_gpu_where_there_are_several(project, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     (project / "takes").write_text("0.1")
     Runner(2, 1.0).run(list(STUDY.runs("test")))
-    assert {gpu for what, _, *gpus in events(project) if what == "start" for gpu in gpus} == {"4", "7"}
+    assert {line[2] for line in events(project) if line[0] == "start"} == {"4", "7"}
 
 
-def test_where_dvc_is_busy_it_is_tried_again(project):
-    (project / f"busy-{NAMES[0]}").touch()
-    Runner(1, 1.0).run(list(STUDY.runs("test")))
-    assert [line[1] for line in events(project)[:3]] == [NAMES[0]] * 3
+def test_the_workspace_is_left_alone(project):
+    """What an experiment does to the workspace in which it begins, it does to a clone."""
+    Runner(2, 1.0).run(list(STUDY.runs("test")))
+    assert Path("params.yaml").read_text() == "whole\n"
+    assert subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True).stdout == ""
+    assert {line[-1] for line in events(project) if line[0] == "start"} == {
+        str(project / f"project/.dvc/tmp/study/worker-{i}") for i in (0, 1)
+    }
+    assert not list(Path(".dvc/tmp/study").glob("worker-*"))
+
+
+def test_the_clones_share_the_checkpoints(project):
+    space = Workspace(Path(".dvc/tmp/study/worker-0").resolve())
+    space.make()
+    (space.folder / "checkpoints/kept").write_text("x")
+    assert Path("checkpoints/kept").read_text() == "x"
+    (space.folder / "params.yaml").write_text("changed")
+    space.clean()
+    assert (space.folder / "params.yaml").read_text() == "whole\n"
+    space.make()
+    space.remove()
+    assert Path("checkpoints/kept").exists() and not space.folder.exists()
+
+
+def test_what_goes_wrong_in_a_worker_is_said(project, monkeypatch):
+    monkeypatch.setattr(Workspace, "clean", lambda space: sys.exit("git failed: no space left"))
+    with pytest.raises(SystemExit, match="git failed: no space left"):
+        Runner(2, 1.0).run(list(STUDY.runs("test")))
 
 
 def test_a_failure_is_told_after_the_others_have_ended(project, capsys):
@@ -82,7 +126,7 @@ def test_a_failure_is_told_after_the_others_have_ended(project, capsys):
     with pytest.raises(SystemExit, match=r"1 of 12 experiments failed \(PPO kl_coef 0.05, seed 0, test\)"):
         Runner(1, 1.0).run(list(STUDY.runs("test")))
     assert "PPO kl_coef 0.05, seed 0, test: failed: ERROR: something failed" in capsys.readouterr().out
-    assert len((project / "there").read_text().splitlines()) == len(NAMES) - 1
+    assert there() == sorted(NAMES[1:])
 
 
 SCRIPT = """
@@ -115,7 +159,7 @@ def test_who_ends_a_study_ends_its_experiments(project, number):
     process.send_signal(number)
     _, told = process.communicate(timeout=30)
     assert process.returncode != 0 and "stopped; the same command goes on" in told
-    assert not (project / "there").exists()
+    assert there() == []
     (project / "takes").write_text("0")
     Runner(2, 1.0).run(list(STUDY.runs("test")))  # nothing holds the lock any more
 
