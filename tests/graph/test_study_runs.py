@@ -30,11 +30,13 @@ def experiments(folder: Path) -> set[str]:
 @pytest.mark.slow
 def test_a_study_that_is_killed_goes_on_and_ends_with_a_verdict(tmp_path: Path) -> None:
     folder = copy_of_project(tmp_path)
+    (folder / "study.yaml").write_text(STUDY)  # which needs no commit
     told = run(folder, *COMMAND, check=False)
     assert "the pipeline has not run here" in told
     run(folder, "dvc", "repro", "measure@sft", "measure@best_of_n")
     commit(folder)
-    (folder / "study.yaml").write_text(STUDY)  # which needs no commit
+    with (folder / "study.yaml").open("a") as file:
+        file.write("# a remark\n")
 
     started = subprocess.Popen(COMMAND, cwd=folder, env=ENV, start_new_session=True)
     while len(experiments(folder)) < 1:
