@@ -35,8 +35,9 @@ KEYS = {
 
 
 def params(**changes):
-    defaults = {"seed": 0, "sources": [], "max_prompts": None, "samples_per_prompt": 2, "temperatures": [1.0]}
+    defaults = {"split": "test", "seed": 0, "sources": [], "max_prompts": None, "samples_per_prompt": 2}
     defaults |= {
+        "temperatures": [1.0],
         "min_new_tokens": 0,
         "top_k": 0,
         "top_p": 1.0,
