@@ -46,7 +46,7 @@ def tell(study: Study, validation: Results, test: Results, mode: str, out: Path)
     with replacing(out / "study.md") as file:
         file.write(f"# Study\n\n{text}")
     write_json(out / "study.json", tables.as_json(study, found))
-    tables.draw(study, test, mode, out / "study.png")
+    tables.draw(study, found, test, mode, out / "study.png")
     print(text)
     print(f"The same: {out / 'study.md'}; its numbers: {out / 'study.json'}; the picture: {out / 'study.png'}")
 

@@ -13,6 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
+from rlhf_lib.common.policies import METHODS
 from rlhf_lib.study.design import Setting, Study
 from rlhf_lib.study.intervals import Array
 from rlhf_lib.study.results import Results
@@ -29,9 +30,13 @@ def best(study: Study, validation: Results) -> dict[str, Setting]:
 
 
 def common_kl(study: Study, validation: Results) -> float:
-    """The KL that every method's settings reach: the least of the methods' greatest. An estimate may be below 0."""
-    kl = {setting: numbers["kl"].mean() for setting, numbers in validation.settings.items()}
-    return max(0.0, min(max(float(kl[s]) for s in settings) for settings in study.settings.values()))
+    """The KL that every method's settings reach: the least of the methods' greatest. An estimate may be below 0.
+
+    Controls do not count: they are there because they do not go far.
+    """
+    kl = {setting: float(numbers["kl"].mean()) for setting, numbers in validation.settings.items()}
+    methods = [method for method in study.settings if not METHODS[method].section] or [*study.settings]
+    return max(0.0, min(max(kl[setting] for setting in study.settings[method]) for method in methods))
 
 
 def mixtures(study: Study, validation: Results, most: float) -> dict[str, Mixture]:

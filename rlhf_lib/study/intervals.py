@@ -136,14 +136,15 @@ def rest(values: Array) -> float:
     return float((left**2).sum() / ((prompts - 1) * (seeds - 1)))
 
 
-def more_seeds(one: Array, other: Array) -> int | None:
-    """How many more seeds of either method would tell a difference of the size that was seen from 0; 0: none more.
+def more_seeds(one: Array, other: Array, p: float) -> int | None:
+    """How many more seeds of either method would tell a difference of the size that was seen from 0, at a p-value of
+    `p`; 0: none more.
 
     None where more than `MOST_SEEDS` would not: only other or more prompts can.
     """
     prompts, seeds = one.shape
     found, parts = difference(one, other).value, Variances.of(one, other)
-    enough = (s for s in range(seeds, MOST_SEEDS + 1) if parts.estimate(found, prompts, s).half < abs(found))
+    enough = (s for s in range(seeds, MOST_SEEDS + 1) if parts.estimate(found, prompts, s).half_at(p) < abs(found))
     return next((s - seeds for s in enough), None)
 
 

@@ -32,13 +32,14 @@ def told(study: Study, found: Verdict, validation: Results, test: Results) -> st
         _methods(found.chosen, found, test),
         *_pairs(found.chosen_pairs, found.criterion),
         f"## {EQUAL}",
-        f"Each method within {found.most_kl:.2f} nats of the SFT model, which all of them reach on the validation "
+        f"Each method within {found.most_kl:.2f} nats of the SFT model, which all but controls reach on the validation "
         "prompts: the best mixture of two of its settings, or of one and SFT, answered by one or the other as a coin "
         "falls.",
         _methods(found.equal, found, test),
         *_pairs(found.equal_pairs, found.criterion),
         "## Every setting",
         _settings(study, test),
+        f"Here ± is the standard deviation over the seeds. The picture has no setting past {beyond(found):.1f} nats.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -63,7 +64,8 @@ def interval(estimate: Estimate, digits: int = 3, signed: bool = False) -> str:
 def _pairs(pairs: Sequence[Pair], criterion: str) -> Iterator[str]:
     """Who is better than whom, a line for each two."""
     if pairs:
-        yield "\n".join(f"- {_compared(pair, criterion)}" for pair in pairs)
+        called_first = sorted(pairs, key=lambda pair: not pair.called)
+        yield "\n".join(f"- {_compared(pair, criterion)}" for pair in called_first)
 
 
 def _compared(pair: Pair, criterion: str) -> str:
@@ -80,14 +82,14 @@ def _more(seeds: int | None) -> str:
     """What would decide a pair, if the difference is as large as it looks."""
     if seeds is None:
         return f"{intervals.MOST_SEEDS} seeds would not decide it, only more prompts"
-    if seeds == 0:
-        return "alone it would be called, among so many pairs it is not"
     return f"about {seeds} more seed{'s' * (seeds > 1)} would decide it"
 
 
 def confidence(p: float) -> str:
     """1 - p as percent, not rounded up to certainty."""
-    return f"{min(100 * (1 - p), 99.9):.1f} %" if p > 1e-3 else "above 99.9 %"
+    if p > 0.5:
+        return "below 50 %"
+    return f"{100 * (1 - p):.1f} %" if p > 1e-3 else "above 99.9 %"
 
 
 def _settings(study: Study, test: Results) -> str:
@@ -101,7 +103,7 @@ def _settings(study: Study, test: Results) -> str:
             for numbers in (test.settings[setting][key] for key in keys)
         ]
         lines.append([LABELS[setting.method], params(setting), *cells])
-    return markdown_table(header, lines) + "\n\nHere ± is the standard deviation over the seeds."
+    return markdown_table(header, lines)
 
 
 def as_json(study: Study, found: Verdict) -> dict[str, Any]:
@@ -138,11 +140,17 @@ def _numbers(estimate: Estimate) -> dict[str, float]:
     return {"value": estimate.value, "se": estimate.se, "half": estimate.half}
 
 
-def draw(study: Study, test: Results, mode: str, path: Path) -> None:
+def beyond(found: Verdict) -> float:
+    """The KL past which a setting is not drawn: the others would all lie on one line."""
+    return 2 * max(method.kl.value for method in found.chosen.values())
+
+
+def draw(study: Study, found: Verdict, test: Results, mode: str, path: Path) -> None:
     """Every setting's scores against KL, with what any policy could reach if it is known; bars are standard errors over
     the seeds."""
-    found = [_point(setting, test) for settings in study.settings.values() for setting in _by_kl(settings, test)]
-    frontier.draw([*found, *frontier.landmarks(mode)], path)
+    settings = [setting for settings in study.settings.values() for setting in _by_kl(settings, test)]
+    near = [setting for setting in settings if test.settings[setting]["kl"].mean() <= beyond(found)]
+    frontier.draw([*(_point(setting, test) for setting in near), *frontier.landmarks(mode)], path)
 
 
 def _by_kl(settings: Sequence[Setting], test: Results) -> list[Setting]:

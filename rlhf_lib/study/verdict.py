@@ -82,8 +82,9 @@ def pairs(scores: Mapping[str, Array]) -> Iterator[Pair]:
     compared = [_ordered(scores, *two) for two in combinations(scores, 2)]
     estimates = [intervals.difference(scores[better], scores[worse]) for better, worse in compared]
     adjusted = intervals.holm([estimate.p for estimate in estimates])
+    level = (1 - intervals.LEVEL) / max(1, len(compared))  # among so many pairs
     for (better, worse), estimate, p in zip(compared, estimates, adjusted, strict=True):
-        yield Pair(better, worse, estimate, p, intervals.more_seeds(scores[better], scores[worse]))
+        yield Pair(better, worse, estimate, p, intervals.more_seeds(scores[better], scores[worse], level))
 
 
 def _ordered(scores: Mapping[str, Array], one: str, other: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ import pytest
 from studies import DPO, PPO, STUDY, results
 
 from rlhf_lib.study import choice
+from rlhf_lib.study.design import Study
 from rlhf_lib.study.results import collect, numbers
 
 
@@ -20,6 +21,12 @@ def test_the_setting_with_the_highest_mean_of_the_criterion_is_chosen():
 
 def test_the_common_kl_is_one_that_every_method_reaches():
     assert choice.common_kl(STUDY, results([0.1] * 4, [2.0, 0.5, 0.9, 0.3])) == pytest.approx(0.9)
+
+
+def test_a_control_does_not_set_the_common_kl():
+    settings = {"ppo": PPO, "rft_random": DPO}
+    found = results([0.1] * 4, [2.0, 0.5, 0.9, 0.3])
+    assert choice.common_kl(Study("judge", (0, 1, 2), settings), found) == pytest.approx(2.0)
 
 
 def test_settings_that_went_nowhere_leave_sft():

@@ -83,13 +83,15 @@ def test_more_seeds_until_the_interval_is_narrower_than_the_difference():
     spread = np.array([-1.0, 1.0]) / 2  # the means of the seeds vary by 0.5 in either method
     one, other = np.ones((100, 1)) + spread, np.zeros((100, 1)) + spread
     # t(2 (S - 1)) / sqrt(S) is 1.22 at 4 seeds, 1.03 at 5, 0.91 at 6
-    assert intervals.more_seeds(one, other) == 4
-    assert intervals.more_seeds(one + 10, other) == 0
+    assert intervals.more_seeds(one, other, 0.05) == 4
+    assert intervals.more_seeds(one + 10, other, 0.05) == 0
+    # at a third of the p-value t(2 (S - 1)) / sqrt(S) is 1.05 at 7 seeds, and 0.96 at 8
+    assert intervals.more_seeds(one, other, 0.05 / 3) == 6
 
 
 def test_where_prompts_alone_are_too_few_no_seeds_help():
     prompts = np.linspace(-10, 10, 8)[:, None]
-    assert intervals.more_seeds(np.tile(prompts + 0.1, 2), np.zeros((8, 2))) is None
+    assert intervals.more_seeds(np.tile(prompts + 0.1, 2), np.zeros((8, 2)), 0.05) is None
 
 
 def test_holm_by_hand():
