@@ -93,7 +93,7 @@ bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and o
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
 	rm -rf $(VENV) models report checkpoints dvc_plots
 	rm -rf data/inputs data/raw data/rejected.jsonl data/splits data/negatives data/reference data/samples
-	rm -rf data/scores data/llm_judge.jsonl
+	rm -rf data/scores data/llm_judge.jsonl data/candidates data/rft data/rft_random
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from project import DEMO, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.inputs.graph import Graph, lies_in
+
 LEFTOVERS = ["x.py~", ".x.py.swp", ".x.py.swo", ".#x.py", "#x.py#", ".DS_Store", ".ipynb_checkpoints/x.py", ".idea/x"]
 LEFTOVERS += [".vscode/x", "__pycache__/x.cpython-311.pyc", "x.py.orig"]
 
@@ -51,3 +54,12 @@ def test_dvc_ignores_what_an_editor_leaves_behind(folder):
     names = [f"{folder}/{name}" for name in LEFTOVERS]
     command = [sys.executable, "-m", "dvc", "check-ignore", *names, f"{folder}/x.py"]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split() == names
+
+
+def test_clean_deletes_what_stages_make():
+    """But metrics, which git has; and nothing else of data/, where the user's own files may lie."""
+    recipe = (ROOT / "Makefile").read_text().partition("\nclean:")[2].partition("\n\n")[0]
+    named = {word for line in recipe.splitlines() if "rm -rf" in line for word in line.split()}
+    made = {out for out, _ in Graph.read(load_yaml(DEMO), ROOT / "dvc.yaml").makers() if not out.startswith("metrics/")}
+    assert {out for out in made if not any(lies_in(out, word) for word in named)} == set()
+    assert "data" not in named
