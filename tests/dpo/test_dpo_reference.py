@@ -90,4 +90,4 @@ def test_the_reference_is_held_in_the_bits_of_dpo(tiny, tmp_path, bits):
 
 def test_only_the_bits_of_dpo_run_the_reference_again():
     declared = load_yaml(ROOT / "dvc.yaml")["stages"]["reference"]["params"]
-    assert declared == ["compute", "dpo.load_in_4bit", "dpo.load_in_8bit", "reference"]
+    assert declared == ["compute", "dpo.load_in_4bit", "dpo.load_in_8bit", "methods.dpo", "reference"]
