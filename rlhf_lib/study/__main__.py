@@ -19,24 +19,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.files import replacing, write_json
 from rlhf_lib.common.schema import read as read_params
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.experiments.sweep import check_workspace
+from rlhf_lib.report.inputs import load_evaluations
 from rlhf_lib.study import design, tables
 from rlhf_lib.study.design import Study
-from rlhf_lib.study.results import Results, collect, from_experiment
+from rlhf_lib.study.results import SCORES, Results, collect, from_experiment
 from rlhf_lib.study.runner import Runner, finished
 from rlhf_lib.study.verdict import verdict
 
 
-def checked(study: Study, validation: Results) -> Results:
-    """The results, if they have the criterion; a `SystemExit` of one line otherwise."""
-    if study.criterion not in validation.known:
-        known = ", ".join(validation.known) or "none"
-        raise SystemExit(f"{design.FILE}: criterion: the answers have no {study.criterion}; they have: {known}")
-    return validation
+def check_criterion(study: Study, mode: str) -> None:
+    """A `SystemExit` of one line unless the SFT model's answers have the score by which the study chooses."""
+    measured = load_evaluations([mode]).get("sft", {}).get(mode, {})
+    if study.criterion not in measured:
+        known = ", ".join(key for key in SCORES if key in measured) or "none of them"
+        file = paths.evaluation("sft")
+        raise SystemExit(f"{design.FILE}: criterion: {file} has no {study.criterion}; it has: {known}")
 
 
 def tell(study: Study, validation: Results, test: Results, mode: str, out: Path) -> None:
@@ -74,11 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     check_workspace((), free=str(design.FILE))
     runner, mode = Runner(given.jobs, temperature), mode_name(temperature)
+    check_criterion(study, mode)
     results = {}
     for split, runs in stages.items():
         print(f"{split}: {len(runs)} experiments", flush=True)
         runner.run(runs)
-        results[split] = checked(study, collect(study, split, mode, from_experiment))
+        results[split] = collect(study, split, mode, from_experiment)
     tell(study, **results, mode=mode, out=given.out)
 
 

@@ -7,8 +7,10 @@ import pytest
 from dvc.utils.hydra import to_hydra_overrides
 from project import DEMO, ROOT
 
+from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.study import design
+from rlhf_lib.study.__main__ import check_criterion
 
 HEAD = "criterion: judge\nseeds: [0, 1]\n"
 
@@ -59,6 +61,15 @@ def test_methods_take_turns_so_that_a_part_of_a_study_compares(project):
     text = f"{HEAD}methods: {{ppo: [{{kl_coef: 0.1}}, {{kl_coef: 0.2}}], dpo: [{{beta: 0.1}}, {{beta: 0.2}}]}}"
     runs = list(read(project, text).runs("test"))
     assert [(run.setting.method, run.seed) for run in runs[:5]] == [*[("ppo", 0), ("dpo", 0)] * 2, ("ppo", 1)]
+
+
+def test_a_criterion_that_the_answers_lack_is_told_before_anything_runs(project):
+    study = read(project, f"{HEAD}methods: {{ppo: [{{kl_coef: 0.1}}]}}")
+    write_json("metrics/eval/sft.json", {"t1": {"reward": 1.0, "gold": 0.5}})
+    with pytest.raises(SystemExit, match="study.yaml: criterion: metrics/eval/sft.json has no judge; it has: gold, re"):
+        check_criterion(study, "t1")
+    write_json("metrics/eval/sft.json", {"t1": {"judge": 1.0}})
+    check_criterion(study, "t1")
 
 
 @pytest.mark.parametrize(
