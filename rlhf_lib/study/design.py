@@ -117,8 +117,8 @@ def _settings(method: str, of: Any, params: Mapping[str, Any], path: Path) -> It
     if method not in METHODS:
         raise ParamsError(f"{where}: no such method; there are: {', '.join(METHODS)}")
     if not isinstance(of, list) or not of:
-        raise ParamsError(f"{where}: must be a list of settings, such as [{{seed: 0}}], got {shown(of)}")
-    seen = set[str]()
+        raise ParamsError(f"{where}: must be a list of settings, such as [{{learning_rate: 1.0e-4}}], got {shown(of)}")
+    seen = list[Mapping[str, Any]]()
     for i, values in enumerate(of):
         if not isinstance(values, Mapping) or not values:
             raise ParamsError(f"{where}[{i}]: must be a mapping of params to values, got {shown(values)}")
@@ -129,7 +129,7 @@ def _settings(method: str, of: Any, params: Mapping[str, Any], path: Path) -> It
         tried[section(method)] |= values
         check_all(tried, path)
         setting = Setting(method, tuple((str(key), hydra(value)) for key, value in values.items()))
-        if setting.name in seen:
+        if values in seen:  # 1 and 1.0 are one
             raise ParamsError(f"{where}[{i}]: the same setting twice: {setting.told}")
-        seen.add(setting.name)
+        seen.append(values)
         yield setting

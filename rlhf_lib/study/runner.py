@@ -195,5 +195,7 @@ def held(path: Path) -> Iterator[int]:
 
 
 def _last_line(log: Path) -> str:
+    """The last line of a log but for that in which DVC says which stage failed, for what the stage said itself."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it printed nothing"
+    own = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
+    return (own or lines or ["it printed nothing"])[-1][:300]

@@ -39,7 +39,7 @@ def told(study: Study, found: Verdict, validation: Results, test: Results) -> st
         *_pairs(found.equal_pairs, found.criterion),
         "## Every setting",
         _settings(study, test),
-        f"Here ± is the standard deviation over the seeds. The picture has no setting past {beyond(found):.1f} nats.",
+        f"Here ± is the standard deviation over the seeds.{_not_drawn(found, test)}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -140,16 +140,23 @@ def _numbers(estimate: Estimate) -> dict[str, float]:
     return {"value": estimate.value, "se": estimate.se, "half": estimate.half}
 
 
-def beyond(found: Verdict) -> float:
-    """The KL past which a setting is not drawn: the others would all lie on one line."""
-    return 2 * max(method.kl.value for method in found.chosen.values())
+def _not_drawn(found: Verdict, test: Results) -> str:
+    names = ", ".join(setting.told for setting in far(found, test))
+    return f" Not in the picture, as it went too far: {names}." if names else ""
+
+
+def far(found: Verdict, test: Results) -> list[Setting]:
+    """The settings that went more than twice as far as those that were chosen: beside them, the others would all lie on
+    one line of the picture."""
+    limit = 2 * max(method.kl.value for method in found.chosen.values())
+    return [setting for setting, numbers in test.settings.items() if numbers["kl"].mean() > limit > 0]
 
 
 def draw(study: Study, found: Verdict, test: Results, mode: str, path: Path) -> None:
     """Every setting's scores against KL, with what any policy could reach if it is known; bars are standard errors over
     the seeds."""
     settings = [setting for settings in study.settings.values() for setting in _by_kl(settings, test)]
-    near = [setting for setting in settings if test.settings[setting]["kl"].mean() <= beyond(found)]
+    near = [setting for setting in settings if setting not in far(found, test)]
     frontier.draw([*(_point(setting, test) for setting in near), *frontier.landmarks(mode)], path)
 
 

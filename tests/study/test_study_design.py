@@ -89,7 +89,7 @@ def test_a_criterion_that_the_answers_lack_is_told_before_anything_runs(project)
         (f"{HEAD}methods: {{ppo: [{{seed: 1}}]}}", r"methods.ppo\[0\].seed: the study sets it"),
         (f"{HEAD}methods: {{ppo: [{{kl_coef: -1}}]}}", "study.yaml: ppo.kl_coef: must be at least 0, got -1"),
         (f"{HEAD}methods: {{ppo: [{{kl_coeff: 1}}]}}", "ppo.kl_coeff: unknown key; did you mean ppo.kl_coef"),
-        (f"{HEAD}methods: {{ppo: [{{kl_coef: 1}}, {{kl_coef: 1}}]}}", r"methods.ppo\[1\]: the same setting twice"),
+        (f"{HEAD}methods: {{ppo: [{{kl_coef: 1}}, {{kl_coef: 1.0}}]}}", r"methods.ppo\[1\]: the same setting twice"),
         (f"{HEAD}methods: {{ppo: [{{kl_coef: 1}}], dpo: [{{beta: 1}}, {{beta: 2}}]}}", "got ppo 1, dpo 2"),
     ],
 )

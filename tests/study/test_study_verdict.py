@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from studies import STUDY, results
+from studies import DPO, STUDY, results
 
 from rlhf_lib.study import tables
 from rlhf_lib.study.intervals import Estimate
@@ -73,6 +73,20 @@ def test_the_numbers_are_plain_json():
     plain = json.loads(json.dumps(tables.as_json(STUDY, verdict(STUDY, validation, test))))
     assert set(plain["chosen"]["ppo"]) == {"setting", "kl", "gold", "judge", "gold_gain", "judge_gain"}
     assert plain["pairs"][0]["called"] is True and plain["seeds"] == [0, 1, 2]
+
+
+def test_a_setting_that_went_too_far_is_not_drawn_but_said():
+    kls = [1.0, 0.5, 70.0, 0.4]
+    validation, test = results([0.6, 0.2, 0.1, 0.5], kls), results([0.6, 0.2, 0.1, 0.5], kls, seed=1)
+    found = verdict(STUDY, validation, test)
+    assert tables.far(found, test) == [DPO[0]]
+    assert "Not in the picture, as it went too far: DPO beta 0.1." in tables.told(STUDY, found, validation, test)
+
+
+def test_where_nothing_moved_every_setting_is_drawn():
+    kls = [-0.02, -0.01, -0.01, 0.0]
+    test = results([0.6, 0.2, 0.1, 0.5], kls)
+    assert tables.far(verdict(STUDY, test, test), test) == []
 
 
 def test_one_method_alone_has_no_pairs():
