@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rlhf_lib.check import inputs, rows, surroundings
@@ -50,7 +50,15 @@ def check(params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         with environment.importing():
             from rlhf_lib.check import models
         more += models.faults(sections, texts)
-    return found + [f"{PARAMS_FILE}: {fault}" for fault in more], notes
+    return found + [f"{PARAMS_FILE}: {fault}" for fault in more], [*notes, *unwanted_policy(params, sections)]
+
+
+def unwanted_policy(params: Mapping[str, Any], sections: Mapping[str, Any]) -> Iterator[str]:
+    """A note where `select` will have no numbers, as the policy that it reports is not trained."""
+    policy = params.get("policy")
+    if getattr(sections.get("methods"), str(policy), True) is False:
+        none = f"methods.{policy} is false, so that metrics/policy.json will have no numbers"
+        yield f"policy: {none}; set it to a policy that is trained"
 
 
 def names_models(sections: Mapping[str, Any]) -> bool:

@@ -143,6 +143,12 @@ def test_batches_of_stages_that_are_left_out_are_no_note():
     assert not [note for note in notes if "batch_size" in note]
 
 
+def test_a_policy_that_is_not_trained_is_a_note():
+    found, notes = command.check(with_values({"methods.ppo": False}))
+    assert found == [] and [note for note in notes if note.startswith("policy: methods.ppo is false")]
+    assert not [note for note in command.check({**with_values({}), "policy": "sft"})[1] if note.startswith("policy")]
+
+
 def test_a_broken_file_is_one_line():
     Path("rows.jsonl").write_text('{"prompt": 1\n')
     (fault,) = told({"load.sources": [{"reader": "file", "path": "rows.jsonl"}]})
