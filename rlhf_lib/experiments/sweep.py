@@ -53,16 +53,27 @@ def points(coefficients: Mapping[str, Sequence[float]], seeds: Sequence[int]) ->
     params = load_yaml(PARAMS_FILE)
     wanted, swept = params["methods"], []
     for policy, values in coefficients.items():
-        off = tuple(name for name in dict.fromkeys((section(policy), policy)) if not wanted[name])
+        off = tuple(name for name in needed(policy) if not wanted[name])
         swept += [Point(policy, value, seed, off) for value in values for seed in seeds]
     for point in swept:
-        name = section(point.policy)
-        changed = {
-            name: {**params[name], **point.params},
-            "methods": {**wanted, **dict.fromkeys(point.turned_on, True)},
-        }
-        check_all({**params, **changed}, PARAMS_FILE)
+        check_all(with_setting(params, point.policy, point.params), PARAMS_FILE)
     return list(dict.fromkeys(swept))
+
+
+def needed(policy: str) -> tuple[str, ...]:
+    """The methods that must be on for a policy: itself and, of a control, that whose section it has."""
+    return tuple(dict.fromkeys((section(policy), policy)))
+
+
+def with_setting(params: Mapping[str, Any], policy: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of an experiment that trains a policy with other values in its section."""
+    methods, name = {**params["methods"], **dict.fromkeys(needed(policy), True)}, section(policy)
+    return {**params, "methods": methods, name: {**params[name], **values}}
+
+
+def finished() -> set[str]:
+    """The names of the commit's experiments."""
+    return set(output("dvc", "exp", "list", "--name-only").split())
 
 
 def check_workspace(policies: Sequence[str], free: str = "") -> None:
@@ -90,7 +101,7 @@ def existing() -> set[str]:
     if running and "Worker status: 0 active" in queue:
         names = " ".join(sorted(running))
         raise SystemExit(f"DVC's worker was killed while it ran {names}: dvc queue kill {names}, and try again")
-    return set(output("dvc", "exp", "list", "--name-only").split()) | waiting | running
+    return finished() | waiting | running
 
 
 def _numbers(kind: type) -> Callable[[str], list[Any]]:

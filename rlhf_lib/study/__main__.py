@@ -24,12 +24,12 @@ from rlhf_lib.common.files import replacing, write_json
 from rlhf_lib.common.schema import read as read_params
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import mode_name
-from rlhf_lib.experiments.sweep import check_workspace
+from rlhf_lib.experiments.sweep import check_workspace, finished
 from rlhf_lib.report.inputs import load_evaluations
 from rlhf_lib.study import design, tables
 from rlhf_lib.study.design import Study
 from rlhf_lib.study.results import SCORES, Results, collect, from_experiment
-from rlhf_lib.study.runner import Runner, finished
+from rlhf_lib.study.runner import Runner
 from rlhf_lib.study.verdict import verdict
 
 

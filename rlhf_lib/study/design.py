@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from rlhf_lib.check.sections import check_all
 from rlhf_lib.common.policies import LABELS, METHODS, section
 from rlhf_lib.common.schema import PARAMS_FILE, NotEmpty, Seed, check, shown
 from rlhf_lib.common.yaml import ParamsError, load_yaml
+from rlhf_lib.experiments.sweep import needed, with_setting
 from rlhf_lib.preset.overlay import hydra
 
 FILE = Path("study.yaml")
@@ -67,8 +67,7 @@ class Run:
         of_method = [f"{section(method)}.{key}={value}" for key, value in self.setting.params]
         return [
             f"policy={method}",
-            # a control needs what its method does
-            *(f"methods.{name}=true" for name in dict.fromkeys((section(method), method))),
+            *(f"methods.{name}=true" for name in needed(method)),
             *of_method,
             f"{section(method)}.seed={self.seed}",
             f"evaluate.split={SPLITS[self.split]}",
@@ -124,10 +123,7 @@ def _settings(method: str, of: Any, params: Mapping[str, Any], path: Path) -> It
             raise ParamsError(f"{where}[{i}]: must be a mapping of params to values, got {shown(values)}")
         if "seed" in values:
             raise ParamsError(f"{where}[{i}].seed: the study sets it; see seeds")
-        tried = copy.deepcopy(dict(params))
-        tried["methods"] |= {method: True, section(method): True}
-        tried[section(method)] |= values
-        check_all(tried, path)
+        check_all(with_setting(params, method, values), path)
         setting = Setting(method, tuple((str(key), hydra(value)) for key, value in values.items()))
         if values in seen:  # 1 and 1.0 are one
             raise ParamsError(f"{where}[{i}]: the same setting twice: {setting.told}")

@@ -18,18 +18,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rlhf_lib.experiments.__main__ import output
+from rlhf_lib.experiments.sweep import finished
 from rlhf_lib.plan.__main__ import duration
 from rlhf_lib.study.design import Run
 from rlhf_lib.study.workspaces import Workspace
 
 LOGS = Path(".dvc/tmp/study")  # DVC's folder, which git does not see
 LOCK = LOGS / "lock"
-
-
-def finished() -> set[str]:
-    """The names of the commit's experiments."""
-    return set(output("dvc", "exp", "list", "--name-only").split())
 
 
 def devices() -> list[str]:

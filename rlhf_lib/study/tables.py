@@ -156,7 +156,8 @@ def draw(study: Study, found: Verdict, test: Results, mode: str, path: Path) -> 
     """Every setting's scores against KL, with what any policy could reach if it is known; bars are standard errors over
     the seeds."""
     settings = [setting for settings in study.settings.values() for setting in _by_kl(settings, test)]
-    near = [setting for setting in settings if setting not in far(found, test)]
+    too_far = far(found, test)
+    near = [setting for setting in settings if setting not in too_far]
     frontier.draw([*(_point(setting, test) for setting in near), *frontier.landmarks(mode)], path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from project import ROOT
 from studies import STUDY
 
-from rlhf_lib.study import runner
+from rlhf_lib.experiments.sweep import finished
 from rlhf_lib.study.runner import Runner
 from rlhf_lib.study.workspaces import Workspace
 
@@ -56,7 +56,7 @@ def project(tmp_path, monkeypatch):
 
 def there():
     """The experiments that the project has."""
-    return sorted(runner.finished())
+    return sorted(finished())
 
 
 def events(project):
