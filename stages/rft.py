@@ -26,6 +26,12 @@ def fine_tune(stage: str, compute: ComputeParams, params: RFTParams, seed: int |
     if not chosen[paths.chosen(stage, "train")]:
         raise ParamsError("params.yaml: candidates.max_new_tokens: no candidate ends within it; raise it")
     if processes.is_main():
+        learnt, without = len(chosen[paths.chosen(stage, "train")]), int(more["train_prompts_without"] or 0)
+        if without > learnt:
+            print(
+                f"{stage}: {without:,} of {learnt + without:,} prompts have no candidate that ends, and teach nothing; "
+                "raise candidates.max_new_tokens"
+            )
         for file, rows in chosen.items():
             write_jsonl(file, rows)
     fine_tune.train(stage, params, paths.SFT, chosen, more)

@@ -115,14 +115,15 @@ def notes(sections: Mapping[str, Any], rows: Sample) -> Iterator[str]:
     if not rows.whole:
         return
     of_reward = "groups_train" if sections["reward"].kind in GROUPS else "reward_train"
-    files = {"sft": "sft_train", "reward": of_reward, "judge": "judge_train", "dpo": "preference_train"}
+    files = {"sft": "sft_train", "reward": of_reward, "judge": "judge_train"}
+    files |= {"dpo": "preference_train"} if sections["methods"].dpo else {}
     files |= {"kto": "thumbs_train"} if sections["methods"].kto else {}
     for name, file in files.items():
         size = sections[name].per_device_train_batch_size
         if size > (found := len(rows.splits[file])) > 0:  # of none, the stage leaves itself out
             yield f"{name}.per_device_train_batch_size: {size}, but there are {found} rows to train on"
     prompts = sections["ppo"].rollout_batch_size // sections["ppo"].num_generations
-    if prompts > (found := len(rows.splits["prompts_train"])) > 0:
+    if sections["methods"].ppo and prompts > (found := len(rows.splits["prompts_train"])) > 0:
         yield f"ppo.rollout_batch_size: {prompts} prompts a rollout, but there are {found}: they repeat within it"
 
 
@@ -146,7 +147,8 @@ def _too_long(sections: Mapping[str, Any], splits: Mapping[str, Sequence[Any]]) 
     """Lengths with which more than half of the rows are dropped, or lose their whole answer."""
     base = sections["base"]
     of_base = _counter(base.model_name_or_path, base.model_revision)
-    files = {"sft": "sft_train", "reference": "preference_train"}
+    files = {"sft": "sft_train"}
+    files |= {"reference": "preference_train"} if sections["methods"].dpo else {}
     files |= {"kto": "thumbs_train"} if sections["methods"].kto else {}
     for name, file in files.items():
         limit, rows = sections[name].max_length, splits[file]

@@ -52,6 +52,8 @@ def reason(path: str | Path) -> str | None:
             return None  # whoever reads it says so
         return metrics.get(KEY) if isinstance(metrics, dict) else None
     if path.suffix == ".jsonl" and next(read_values(path), None) is None:
+        if path.parent.name == "samples":
+            return f"no answers of {path.stem}, which was left out"
         of_data = NOTHING_GIVES if path.parent.name in ("splits", "negatives") else {}
         return of_data.get(path.stem.partition("_")[0], f"{path} has no rows")
     return None

@@ -119,7 +119,11 @@ def limits(sections: Mapping[str, Any]) -> Iterator[Limit]:
     ppo, reward, negatives = sections["ppo"], sections["reward"], sections["negatives"]
     cut_off = "would be cut off"
     penalised = "" if ppo.missing_eos_penalty is None else PENALISED
-    yield Limit("ppo.response_length", ppo.response_length, "sft_train", ANSWERS, cut_off + penalised)
+    if sections["methods"].ppo:
+        yield Limit("ppo.response_length", ppo.response_length, "sft_train", ANSWERS, cut_off + penalised)
+    if sections["methods"].rft:
+        candidates = sections["candidates"].max_new_tokens
+        yield Limit("candidates.max_new_tokens", candidates, "sft_train", ANSWERS, f"{cut_off}, and so not learnt from")
     evaluated, in_both = sections["evaluate"].max_new_tokens, f"{cut_off}, in best_of_n too"
     yield Limit("evaluate.max_new_tokens", evaluated, "sft_train", ANSWERS, in_both)
     if negatives.model_name_or_path is not None:

@@ -46,7 +46,9 @@ def test_every_out_of_a_stage_is_written_and_recognised(stage, capsys):
             assert header.count("\n") == 1 and header.count("\t") == 1
         else:
             no_rows = path.endswith(".jsonl") and stage != "negatives"
-            assert left_out.reason(path) == (f"{path} has no rows" if no_rows else WHY)
+            of_samples = f"no answers of {Path(path).stem}, which was left out"
+            told = of_samples if Path(path).parent.name == "samples" else f"{path} has no rows"
+            assert left_out.reason(path) == (told if no_rows else WHY)
 
 
 def test_the_header_of_a_curve_has_what_dvc_plots():

@@ -132,11 +132,31 @@ def test_what_no_preference_can_be_made_of(record, reason, text):
     assert (rejected.reason, rejected.text[: len(text)]) == (reason, text)
 
 
-@pytest.mark.parametrize("label", ["spam", 0.5, None])
-def test_a_label_is_a_thumb(label):
+@pytest.mark.parametrize(
+    ("label", "given"),
+    [
+        ("spam", ["unknown_label"]),
+        (0.5, ["label_is_a_grade"]),
+        ("4/5", ["label_is_a_grade"]),
+        (None, ["response_no_score", "no_usable_response"]),
+        ("", ["response_no_score", "no_usable_response"]),
+    ],
+)
+def test_a_label_is_a_thumb(label, given):
     reasons, _ = parse("file", {"prompt": "Q?", "completion": "A", "label": label})
-    assert reasons == ["response_no_score", "no_usable_response"]
+    assert reasons == given
     assert of({"prompt": "Q?", "completion": "A", "label": label}, columns={"label": None}) == ("Q?", [("A", None)])
+
+
+def test_grades_as_labels_stop_the_stage(tmp_path, capsys):
+    """Of such a file each 1, the worst grade, would be a thumb up."""
+    records = [{"prompt": f"{n}?", "completion": "A", "stars": 1 + n} for n in range(5)]
+    assert said(tmp_path, records, capsys, columns={"label": "stars"}) == (
+        "params.yaml: load.sources[0]: a.jsonl: line 2: label_is_a_grade: label 2: a thumb is true or false, 1 or 0, "
+        "yes or no, up or down, good or bad; if these are grades, set load.sources[...].columns to {score: the column}"
+        "; columns: {label: null} leaves the column alone"
+    )
+    assert said(tmp_path, records, capsys, columns={"score": "stars"}) == "mine: 5 rows\n"
 
 
 def test_numbers_from_1_stop_the_stage(tmp_path, capsys):

@@ -191,7 +191,7 @@ def test_rows_of_one_prompt_are_merged_where_the_source_says_so():
     done = run(rows, PARAMS, source(merges=True, score_range=(1.0, 5.0)))
     (record,) = done.files["test"] + done.files["groups_train"] + done.files["groups_validation"]
     merged = {response["content"]: (response["score"], response["target"]) for response in record["responses"]}
-    assert merged == {"a": (5.0, 1.0), "b": (1.0, 0.0), "c": (2.0, 0.25)}
+    assert merged == {"a": (5.0, 1.0), "b": (5.0, 1.0), "c": (2.5, 0.375)}  # means of 1 and 9, and of 2 and 3
     assert done.tally.dropped_rows == {"merged": {"s": 2}}
     assert done.log == []
 

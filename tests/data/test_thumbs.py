@@ -1,6 +1,7 @@
 """Answers with thumbs, from the file to the splits."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -63,12 +64,28 @@ def test_a_thumb_down_is_no_demonstration(tmp_path, sft_responses):
     [
         *(
             (value, 1.0)
-            for value in (True, 1, 1.0, "true", "1", "yes", "up", "Thumbs up", "thumbs_up", "👍", "👍🏽", "+1")
+            for value in (
+                True,
+                1,
+                1.0,
+                "true",
+                "1",
+                "yes",
+                "up",
+                "Thumbs up",
+                "thumbs_up",
+                "👍",
+                "👍🏽",
+                "+1",
+                "Y",
+                "t",
+                "OK",
+            )
         ),
         *((value, 1.0) for value in ("like", "good", ":thumbsup:", "positive", "desirable", "upvote")),
         *(
             (value, 0.0)
-            for value in (False, 0, -1, "false", "0", "no", "down", "thumbs-down", "THUMBS_DOWN", "👎", "-1")
+            for value in (False, 0, -1, "false", "0", "no", "down", "thumbs-down", "THUMBS_DOWN", "👎", "-1", "n", "F")
         ),
         *((value, 0.0) for value in ("dislike", "bad", "negative", "undesirable", "downvote")),
         *((value, None) for value in (None, "", "spam", 0.5, 2, "up and down", [], {"up": 1})),
@@ -104,7 +121,11 @@ def test_the_forms_of_an_answer_with_a_thumb(record, columns):
 @pytest.mark.parametrize(
     ("record", "reason", "text"),
     [
-        ({"prompt": "Q?", "completion": "A", "label": "spam"}, "response_no_score", "'spam' is not a score: A"),
+        (
+            {"prompt": "Q?", "completion": "A", "label": "spam"},
+            "unknown_label",
+            "label 'spam': a thumb is true or false, 1",
+        ),
         ({"prompt": "Q?", "completion": "A", "label": None}, "response_no_score", "A"),
         ({"prompt": "Q?", "completion": " ", "label": True}, "response_empty", " "),
         ({"prompt": "Q?", "completion": 7, "label": True}, "malformed", ""),
@@ -202,3 +223,65 @@ def test_of_thumbs_alone_prepare_says_who_leaves_itself_out(tmp_path):
     assert report["sources"]["file"]["roles"] == "sft kto prompts"
     (first, *_) = sizes.remarks(report)
     assert first == ("left out: reward, judge, dpo: only thumbs: no pairs; kto learns from them (methods.kto=true)")
+
+
+# ---- votes, and bad answers
+
+
+def votes(*thumbs, prompt="Is it so?"):
+    """A row for each vote: an answer with its thumb."""
+    return [row(prompt, (answer, score)) for answer, score in thumbs]
+
+
+def test_of_several_votes_on_an_answer_most_count():
+    given = votes(("a", 0.0), ("b", 1.0), ("a", 1.0), ("a", 1.0), ("b", 0.0), ("b", 0.0), ("c", 1.0), ("d", 0.0))
+    done = run(given, LOCAL, source(labels=True, merges=True))
+    assert thumbs_of(done) == [("a", True), ("b", False), ("c", True), ("d", False)]
+    assert done.tally.dropped_rows == {"merged": {"s": 7}} and done.tally.dropped_responses == {}
+
+
+def test_an_answer_with_as_many_thumbs_up_as_down_is_left_out_and_told():
+    done = run(votes(("a", 0.0), ("b", 1.0), ("a", 1.0)), LOCAL, source(labels=True, merges=True))
+    assert thumbs_of(done) == [("b", True)]
+    assert done.tally.dropped_responses == {"votes_tied": {"s": 1}}
+    assert [(line["reason"], line["text"]) for line in done.log] == [("votes_tied", "a")]
+
+
+def test_votes_that_differ_on_one_answer_compare_nothing():
+    """An up and a down for the same answer make no pair, so that the source is one of thumbs."""
+    given = [one for n in range(200) for one in votes((f"a{n}", 1.0), (f"a{n}", 0.0), prompt=f"question {n}?")]
+    extra = votes(*[("good", 1.0)] * 2, prompt="last")
+    done = run([*given, *extra], PARAMS, source(labels=True, merges=True))
+    assert not done.files["reward_train"]
+    assert done.tally.no_pair == {}
+    assert done.tally.dropped_responses == {"votes_tied": {"s": 200}}
+
+
+def test_prompts_of_bad_answers_alone_are_none_of_sfts():
+    done = run(alone(600), replace(PARAMS, test_share=0.0, preference_share=0.55), source(labels=True))
+    assert set(done.tally.dropped_rows) == set()
+    places = Counter(name.partition("_")[0] for name in done.files for record in done.files[name] if of_bad(record))
+    assert set(places) == {"thumbs"} and places["thumbs"] == 300  # all of them
+
+
+def of_bad(record):
+    return record.get("completion", [{"content": ""}])[0]["content"].startswith("bad")
+
+
+def test_bad_answers_alone_are_told_as_what_they_are(tmp_path):
+    records = [{"prompt": f"Question {n}?", "completion": f"A{n}", "label": False} for n in range(50)]
+    path = write(tmp_path, "thumbs.jsonl", jsonl(records))
+    load(tmp_path / "raw", LoadParams([SourceParams("file", path=path)], 5, 1, seed=0))
+    with pytest.raises(SystemExit) as told:
+        prepare(tmp_path / "raw", tmp_path / "splits", tmp_path / "rejected.jsonl", PARAMS)
+    assert str(told.value) == (
+        "params.yaml: load.sources: none of 50 rows has a good answer for SFT: all labels are 0; load good answers "
+        "too, from this source or another"
+    )
+    assert not (tmp_path / "splits" / "sft_train.jsonl").exists()
+
+
+def test_bad_answers_of_a_source_for_sft_alone_are_counted():
+    mixed = replace(PARAMS, mixture={"s": MixtureParams(roles=["sft"])})
+    done = run(alone(100), mixed, source(labels=True))
+    assert done.tally.dropped_rows == {"no_good_answer": {"s": 50}}

@@ -26,17 +26,17 @@ LEFT_OUT = [
     ("rft", "methods.rft is false"),
     ("rft_random", "methods.rft_random is false"),
     ("evaluate@rft", "methods.rft is false"),
-    ("measure@rft", "data/samples/rft.jsonl has no rows"),
+    ("measure@rft", "no answers of rft, which was left out"),
     ("evaluate@dpo", "no source gives preferences"),
     ("evaluate@ppo", "no source gives prompts for PPO"),
     ("best_of_n", "no source gives preferences"),
     ("attainable", "no source gives preferences"),
-    ("attained", "data/samples/attainable.jsonl has no rows"),
-    ("measure@dpo", "data/samples/dpo.jsonl has no rows"),
-    ("measure@ppo", "data/samples/ppo.jsonl has no rows"),
-    ("measure@best_of_n", "data/samples/best_of_n.jsonl has no rows"),
-    ("overoptimisation", "data/samples/ppo_training.jsonl has no rows"),
-    ("select", "data/samples/ppo.jsonl has no rows"),
+    ("attained", "no answers of attainable, which was left out"),
+    ("measure@dpo", "no answers of dpo, which was left out"),
+    ("measure@ppo", "no answers of ppo, which was left out"),
+    ("measure@best_of_n", "no answers of best_of_n, which was left out"),
+    ("overoptimisation", "no answers of ppo_training, which was left out"),
+    ("select", "no answers of ppo, which was left out"),
 ]
 
 
@@ -118,7 +118,7 @@ def test_a_comparison_by_a_language_model_needs_both_policies(tmp_path, monkeypa
         write_jsonl(paths.samples(policy), rows)
     assert [llm_judge.can_be_made(name) for name in ("ppo-sft", "dpo-sft", "ppo-dpo")] == [False, True, False]
     assert capsys.readouterr().out == "".join(
-        f"llm_judge: {name}: left out: data/samples/ppo.jsonl has no rows\n" for name in ("ppo-sft", "ppo-dpo")
+        f"llm_judge: {name}: left out: no answers of ppo, which was left out\n" for name in ("ppo-sft", "ppo-dpo")
     )
 
 

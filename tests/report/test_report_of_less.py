@@ -20,7 +20,7 @@ def leave_out(root, *stages):
             write_curve(root / f"metrics/{stage}/{part}.tsv", [], ["step", "loss"])
         if stage in ("ppo", "dpo"):
             write_jsonl(root / f"data/samples/{stage}.jsonl", [])
-            write_json(root / f"metrics/eval/{stage}.json", {"left_out": f"data/samples/{stage}.jsonl has no rows"})
+            write_json(root / f"metrics/eval/{stage}.json", {"left_out": f"no answers of {stage}, which was left out"})
         else:
             write_jsonl(root / f"data/scores/{stage}.jsonl", [])
 
@@ -30,7 +30,7 @@ def sft_alone(tmp_path, monkeypatch):
     """SFT's samples, which nothing scored; all else was left out."""
     root = make_project(tmp_path, prompts=7, gold=False, policies=("sft",))
     leave_out(root, "ppo", "dpo", "reward", "judge")
-    write_json(root / "metrics/eval/best_of_n.json", {"left_out": "data/samples/best_of_n.jsonl has no rows"})
+    write_json(root / "metrics/eval/best_of_n.json", {"left_out": "no answers of best_of_n, which was left out"})
     write_curve(root / "metrics/overoptimisation.tsv", [], ["rollout", "judge"])
     samples = read_jsonl(root / "data/samples/sft.jsonl")
     for sample in samples:

@@ -70,6 +70,20 @@ def test_candidates_that_are_all_cut_off_are_told(project):
     assert not Path("models/rft").exists() and not Path("data/rft").exists()
 
 
+def test_it_is_told_where_most_prompts_lose_all_their_candidates(project, capsys):
+    one = {"draw": 0, "response": "a", "length": 1, "reward": 0.0}
+    for part in ("train", "validation"):
+        of_all = [
+            {**row, **one, "draw": draw, "finished": number < 3} for number, row in enumerate(ROWS) for draw in range(4)
+        ]
+        write_jsonl(paths.candidates(part), of_all)
+    rft.main()
+    assert (
+        f"rft: {len(ROWS) - 3} of {len(ROWS)} prompts have no candidate that ends, and teach nothing; raise "
+        "candidates.max_new_tokens\n"
+    ) in capsys.readouterr().out
+
+
 def test_a_context_that_the_model_has_not_is_told_of_the_section(project):
     candidates.main()
     set_params(rft={"max_length": 65})

@@ -12,7 +12,7 @@ from rlhf_lib.data.load.messages import PROMPT_RULE, answer, last_answer, pair_r
 from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.reader import Rejected
 from rlhf_lib.data.load.roles import Fault, read_messages
-from rlhf_lib.data.load.scores import chosen, preferred, read_label, read_rank, read_score
+from rlhf_lib.data.load.scores import chosen, label_fault, preferred, read_label, read_rank, read_score
 from rlhf_lib.data.load.split_names import is_held_out
 
 SET_COLUMNS = "set load.sources[...].columns"
@@ -162,6 +162,9 @@ def _one(source: SourceParams, fields: Fields, name: str) -> Iterator[Row | Reje
     scored = [column for column in READ if column in fields]
     column = _first(scored, source.columns) if scored else ""
     given = [fields[column]] if scored else []
+    if column == "label" and (fault := label_fault(given[0])):
+        yield Rejected(fault.reason, source.name, fault.text)
+        return
     scores = [READ[column](given[0])] if scored else [None]
     yield from pair_row(source.name, fields.get("prompt"), [fields[name]], scores, bool(scored), given)
 

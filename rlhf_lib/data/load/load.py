@@ -30,7 +30,7 @@ from rlhf_lib.data.parallel import chunks, ordered_map
 
 CHUNK = 64  # records that go to a worker process at once
 MAX_LAYOUTS = 1000  # of a source: objects may have any keys
-MISREAD = {"choice_beyond_last"}  # reasons that put other rows in doubt too
+MISREAD = {"choice_beyond_last", "label_is_a_grade"}  # reasons that put other rows in doubt too
 
 Layout = tuple[str, ...]  # the columns of a record
 

@@ -12,9 +12,13 @@ from rlhf_lib.data.load.roles import Fault
 
 LABELS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 # A thumb in the exports of chat tools, without case, space, hyphens and the colour of the skin.
-UP = {"up", "thumbsup", "thumbup", "upvote", "👍", "like", "liked", "good", "positive", "desirable"}
+UP = {"up", "thumbsup", "thumbup", "upvote", "👍", "like", "liked", "good", "positive", "desirable", "y", "t", "ok"}
 DOWN = {"down", "thumbsdown", "thumbdown", "downvote", "👎", "dislike", "disliked", "bad", "negative", "undesirable"}
+DOWN |= {"n", "f"}
 SKIN = re.compile(r"[\s_:-]|[\U0001f3fb-\U0001f3ff\ufe0f]")
+LABEL_RULE = "a thumb is true or false, 1 or 0, yes or no, up or down, good or bad"
+NO_LABEL = "columns: {label: null} leaves the column alone"
+GRADES_RULE = f"if these are grades, set load.sources[...].columns to {{score: the column}}; {NO_LABEL}"
 CHOICES_RULE = "set load.sources[...].choices to the values in the order of the responses"
 
 
@@ -46,6 +50,18 @@ def read_label(value: Any) -> float | None:
         return float(word in UP)
     score = read_score(value)
     return max(score, 0.0) if score in (1, 0, -1) else None
+
+
+def label_fault(value: Any) -> Fault | None:
+    """Why a label is no thumb; None where it is one, or there is none.
+
+    A number beyond 1, 0 and -1 tells that the column has grades, of which 1 would be a thumb up.
+    """
+    if value in (None, "") or read_label(value) is not None:
+        return None
+    if read_score(value) is None:
+        return Fault("unknown_label", f"label {value!r}: {LABEL_RULE}; {NO_LABEL}")
+    return Fault("label_is_a_grade", f"label {value!r}: {LABEL_RULE}; {GRADES_RULE}")
 
 
 def read_rank(value: Any) -> float | None:

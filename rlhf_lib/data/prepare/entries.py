@@ -35,6 +35,7 @@ class Entry:
     test: bool  # whether upstream has it in a test split
     key: bytes
     scores: tuple[float, float] | None  # the least and the greatest
+    answer: bytes = b""  # equal for equal answers, of a row that has one
     answers: bool = False  # whether it has any
     unscored: bool = False  # whether it has one without a score
     columns: bytes = b""  # equal for rows of which reward functions get the same; empty where that is nothing

@@ -25,10 +25,11 @@ from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.parallel import chunks, ordered_map
 from rlhf_lib.data.prepare import thumbs
-from rlhf_lib.data.prepare.clean import Dropped, clean_lines, has_columns, question
+from rlhf_lib.data.prepare.clean import Dropped, clean_lines, question
 from rlhf_lib.data.prepare.derive import why_no_pair
 from rlhf_lib.data.prepare.entries import Entry, SourceInfo
 from rlhf_lib.data.prepare.length import tokenizer_file
+from rlhf_lib.data.prepare.merge import merged
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES, Recipe, recipes, records
 from rlhf_lib.data.prepare.roles import PREFERENCES, check_mixture, settle, uses
@@ -64,7 +65,8 @@ def prepare(raw: Path, splits: Path, rejected: Path, params: PrepareParams) -> d
         recipe = recipes(sources, entries, params)
         files = {name: stack.enter_context(replacing(splits / f"{name}.jsonl")) for name in FILES}
         write_records(entries, scratch, files, recipe, tally, log)
-        if fault := tally.fault(params, {use for source in sources for use in uses(source.roles)}):
+        wanted = {use for source in sources for use in uses(source.roles)}
+        if fault := thumbs.fault(sources, entries) or tally.fault(params, wanted):
             raise ParamsError(f"{PARAMS_FILE}: {fault}")
         for name in FILES:
             if not tally.files[name].prompts:
@@ -116,6 +118,7 @@ def clean_rows(
             test=item.test,
             key=item.key,
             scores=item.scores,
+            answer=item.answer,
             answers=item.answers,
             unscored=item.unscored,
             columns=item.columns,
@@ -148,8 +151,12 @@ def write_records(
             if entry.dropped not in ("merged", "not_in_mixture"):
                 _log(log, row["source"], row["id"], Dropped(entry.dropped, question(row["prompt"])[:EXCERPT]))
         elif entry.split:
-            for other in entry.merged:
-                _merge(row, _read(scratch, other))
+            if entry.merged:
+                others = [_read(scratch, other) for other in entry.merged]
+                row, tied = merged(row, others, recipe[entry.source.name].labels)
+                for text in tied:
+                    count(tally.dropped_responses, "votes_tied", row["source"])
+                    _log(log, row["source"], row["id"], Dropped("votes_tied", text[:EXCERPT]))
             tally.kept(row, entry.split)
             given = list(records(row, entry.split, entry.roles, recipe[entry.source.name]))
             for name, record in given:
@@ -169,14 +176,6 @@ def _read(scratch: IO[bytes], entry: Entry) -> Row:
     scratch.seek(entry.offset)
     row: Row = json.loads(scratch.readline())  # as it was checked and written here
     return row
-
-
-def _merge(row: Row, other: Row) -> None:
-    """Add what `other` has and `row` has not: responses, and the columns for reward functions."""
-    if has_columns(other):  # those of `row` are the same, or it has none
-        row["columns"] = other["columns"]
-    known = {response["content"] for response in row["responses"]}
-    row["responses"].extend(response for response in other["responses"] if response["content"] not in known)
 
 
 def _log(file: TextIO, source: str, row_id: str, dropped: Dropped) -> None:

@@ -45,7 +45,7 @@ def minhash(normalised_prompt: str) -> NDArray[uint32]:
 
 def assign(entries: Sequence[Entry], params: PrepareParams) -> None:
     """Give each entry its split, or the reason why it has none. The sources have their roles by `roles.settle`."""
-    kept = _drop_duplicates(entries)
+    kept = _without_bad(_drop_duplicates(entries))
     clusters = [Cluster(_cluster_key(found), found) for found in _clusters(kept, params.minhash_threshold)]
     _mix(kept, params.mixture)
     for cluster in clusters:
@@ -109,6 +109,16 @@ def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
             leader.unscored |= entry.unscored
             leader.scores = spread(leader.scores, entry.scores)
     return [entry for of_prompt in first.values() for entry in of_prompt]
+
+
+def _without_bad(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, those whose answers are all bad without the role sft; not those that are for nothing else."""
+    for entry in entries:
+        is_bad = entry.source.labels and not entry.unscored and entry.scores is not None and entry.scores[1] == 0
+        if is_bad and "sft" in entry.roles:
+            entry.roles = [role for role in entry.roles if role != "sft"]
+            entry.dropped = None if {*entry.roles} - {"test"} else "no_good_answer"
+    return [entry for entry in entries if entry.dropped is None]
 
 
 def _asks_another(entry: Entry, other: Entry) -> bool:
