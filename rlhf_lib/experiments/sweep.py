@@ -87,8 +87,8 @@ def check_workspace(policies: Sequence[str], free: str = "") -> None:
     status = json.loads(output("dvc", "status", "--json", "--with-deps", *stages))
     if set(status) - {"inputs"}:  # which always runs
         raise SystemExit(
-            "the pipeline has not run here as params.yaml and the code are now; dvc repro (dvc pull where it ran on "
-            "another machine), commit, and try again"
+            "the pipeline has not run here as params.yaml and the code are now; dvc checkout where only its files are "
+            "gone, dvc pull where it ran on another machine, else dvc repro; commit, and try again"
         )
 
 

@@ -74,8 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         there = finished()
         for run in (run for runs in stages.values() for run in runs):
             print(f"{run.name}: {'there' if run.name in there else 'to run'}")
-        return
     check_workspace((), free=str(design.FILE))
+    if given.list:
+        return
     runner, mode = Runner(given.jobs, temperature), mode_name(temperature)
     check_criterion(study, mode)
     results = {}
