@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data plan report sweep study experiments chat compare test test-slow test-faults lint format bench clean
+.PHONY: help repro data plan report sweep study experiments prune chat compare test test-slow test-faults lint format bench clean
 
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
@@ -22,6 +22,12 @@ JOBS := 1
 MODEL := models/dpo
 A := models/ppo
 B := models/dpo
+# `make prune` frees the models of these experiments (none named: of all) but for those of KEEP, and only where APPLY is 1.
+APPLY :=
+EXPERIMENTS :=
+KEEP :=
+PRUNE = $(foreach name,$(EXPERIMENTS),--experiments "$(name)") $(foreach name,$(KEEP),--keep "$(name)") \
+  $(if $(filter 1,$(APPLY)),--apply)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +60,9 @@ study: $(VENV)/run.stamp ## compare the methods of study.yaml: tuned alike, with
 
 experiments: $(VENV)/run.stamp ## list the experiments with their coefficients, seeds and headline numbers
 	@python -m rlhf_lib.experiments
+
+prune: $(VENV)/run.stamp ## what takes how much disk; APPLY=1 frees the models of experiments and keeps their numbers
+	@python -m rlhf_lib.prune $(PRUNE)
 
 chat: $(VENV)/run.stamp ## talk to a model: make chat MODEL=models/ppo
 	@python -m rlhf_lib.talk chat "$(MODEL)"

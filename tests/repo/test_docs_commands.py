@@ -69,6 +69,8 @@ AFTER_A_RUN = {
     "make compare A=models/sft B=models/ppo PROMPT='Tell me the capital of France. End with a kind wish.'",
     "make compare A=models/sft B=models/ppo PROMPT='What is the plural of mouse? Answer in a full sentence.'",
     "make experiments",
+    "make prune",
+    "make prune APPLY=1",
     "make report",
     "python -m examples.encoder_reward",
 }
@@ -140,6 +142,9 @@ NOT_RUN = {
     "dvc exp apply sweep-ppo-kl0.2-seed0": SWEEP,
     "dvc metrics diff sweep-ppo-kl0.2-seed0 sweep-dpo-beta0.2-seed0": SWEEP,
     "dvc exp remove -A": SWEEP,
+    'make prune KEEP="sweep-ppo-*" APPLY=1': SWEEP,
+    'make prune EXPERIMENTS="sweep-dpo-*" APPLY=1': SWEEP,
+    "python -m rlhf_lib.prune --older-than 30 --apply": SWEEP,
     'dvc remote add --default store "$SHARED/store"': MACHINES,
     "git push -u origin main && dvc push": MACHINES,
     'git clone "$SHARED/pipeline.git" && cd pipeline': MACHINES,
