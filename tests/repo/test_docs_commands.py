@@ -39,6 +39,8 @@ ON_A_FRESH_COPY = {
 AFTER_A_RUN = {
     "cp -r models/judge rewards/quality",
     "dvc exp apply gentle",
+    "dvc exp run --temp -n cool -S ppo.temperature=0.2 -S ppo.top_k=50 -S ppo.min_new_tokens=1 "
+    "-S 'evaluate.temperatures=[0.2,0.0]' -S evaluate.top_k=50 -S evaluate.min_new_tokens=1",
     "dvc exp run --temp -n encoder -S reward.model_name_or_path=models/encoder",
     "dvc exp run --temp -n quality -S 'ppo.reward_funcs=[rewards/quality]'",
     "dvc exp run --temp -n bounded -S reward.loss_type=mse -S reward.bounded=true",
