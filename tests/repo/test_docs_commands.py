@@ -71,8 +71,13 @@ AFTER_A_RUN = {
     "make compare A=models/sft B=models/ppo PROMPT='Tell me the capital of France. End with a kind wish.'",
     "make compare A=models/sft B=models/ppo PROMPT='What is the plural of mouse? Answer in a full sentence.'",
     "make experiments",
+    'make generate MODEL=models/ppo OUT=answers-ppo.csv OPTIONS="--num_beams 4 --no_repeat_ngram_size 3"',
+    'make generate PROMPTS=answers.csv OUT=answers-2.csv OPTIONS="--prompt_column Question --reference_column Answer"',
+    "make generate SCORES=models/reward,models/judge",
     "make report",
     "python -m examples.encoder_reward",
+    "python -m rlhf_lib.answering --help",
+    "python -m rlhf_lib.answering models/sft data/splits/test.jsonl --top_k 50 --num_return_sequences 2",
 }
 # `git add -A && git commit` is for both, and so are lines that only set a shell variable
 EITHER = {'git add -A && git commit -m "first run"'}
