@@ -41,13 +41,11 @@ def answered(
         (one, number, answer) for one, of_one in zip(asked, made, strict=True) for number, answer in enumerate(of_one)
     ]
     given = scores.score(functions, [one for one, _, _ in said], [answer for _, _, answer in said])
-    rows, counts = [], []
+    rows, counts, has_ids = [], [], any("id" in one.columns for one in asked)
     for place, (one, number, answer) in enumerate(said):
         measured, found = scores.beside(answer.text, one.reference)
         named = {name: values[place] for name, values in given.items()}
-        rows.append(
-            {**_head(command, one, number, any("id" in a.columns for a in asked)), **_said(answer), **named, **measured}
-        )
+        rows.append({**_head(command, one, number, has_ids), **_said(answer), **named, **measured})
         counts.append(found)
     return rows, scores.summary(rows, counts)
 
