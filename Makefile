@@ -11,14 +11,14 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data plan report sweep study experiments prune chat compare test test-slow test-faults lint format bench clean
+.PHONY: help repro data plan report sweep study experiments prune chat compare generate test test-slow test-faults lint format bench clean
 
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
 DPO_BETAS := 0.05,0.2,0.8
 SEEDS := 0,1
 JOBS := 1
-# The models that `make chat` and `make compare` use.
+# The models that `make chat`, `make generate` and `make compare` use.
 MODEL := models/dpo
 A := models/ppo
 B := models/dpo
@@ -28,6 +28,12 @@ EXPERIMENTS :=
 KEEP :=
 PRUNE = $(foreach name,$(EXPERIMENTS),--experiments "$(name)") $(foreach name,$(KEEP),--keep "$(name)") \
   $(if $(filter 1,$(APPLY)),--apply)
+# What `make generate` answers, and writes (.jsonl or .csv). SCORES: reward models and functions, a,b. OPTIONS: more of the
+# command's options, such as those of decoding; python -m rlhf_lib.answering --help lists them.
+PROMPTS := data/splits/test.jsonl
+OUT := answers.jsonl
+SCORES :=
+OPTIONS :=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +75,9 @@ chat: $(VENV)/run.stamp ## talk to a model: make chat MODEL=models/ppo
 
 compare: $(VENV)/run.stamp ## two models' answers side by side: make compare A=models/sft B=models/ppo PROMPT='...'
 	@python -m rlhf_lib.talk compare "$(A)" "$(B)" $(if $(filter command,$(origin PROMPT)),"$$PROMPT")
+
+generate: $(VENV)/run.stamp ## a model's answers to a file, with scores: make generate MODEL=models/ppo PROMPTS=mine.csv OUT=a.csv
+	@python -m rlhf_lib.answering "$(MODEL)" "$(PROMPTS)" --out "$(OUT)" --scores "$(SCORES)" $(OPTIONS)
 
 test: $(VENV)/dev.stamp ## run the tests, less the slow ones
 	python -m pytest -n auto --dist loadfile

@@ -1,7 +1,6 @@
 """Answers of the SFT model, to estimate from what any policy could reach -> data/samples/attainable.jsonl."""
 
 from dataclasses import replace
-from functools import partial
 
 from rlhf_lib.attainable.params import AttainableParams, RewardWeights
 from rlhf_lib.common import environment, left_out, paths, running
@@ -19,13 +18,14 @@ def main() -> None:
         return
     compute, reward_funcs = read("compute", ComputeParams), read("ppo.reward_funcs", list[str])
     # how PPO samples and rewards; its other params, such as kl_coef, may change without another draw
-    temperature, stop_strings = read("ppo.temperature", Positive), read("ppo.stop_strings", list[str])
+    temperature = read("ppo.temperature", Positive)
     sampling = replace(
         evaluate,
         seed=params.seed,
         max_new_tokens=read("ppo.response_length", NewTokens),
         min_new_tokens=read("ppo.min_new_tokens", int),
         no_repeat_ngram_size=0,
+        stop_strings=read("ppo.stop_strings", list[str]),
         top_k=read("ppo.top_k", int),
         top_p=read("ppo.top_p", float),
         per_device_eval_batch_size=params.per_device_eval_batch_size,
@@ -52,8 +52,8 @@ def main() -> None:
     scorers = load_scorers(pairs, dtype)
     check_file(paths.split(evaluate.split), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own, as best_of_n has with 1
-    draw = partial(evaluation.draw, stop_strings=stop_strings, length_param="ppo.response_length")
-    said = draw(sft, tokenizer, rows, sampling, temperature, params.n, "attainable", 2)
+    drawn = (sft, tokenizer, rows, sampling, temperature, params.n, "attainable", 2)
+    said = evaluation.draw(*drawn, length_param="ppo.response_length")
     samples = [response.sample for response in said]
     evaluation.score(samples, scorers)
     rewards.put(samples, rows, tokenizer, reward_funcs, *of_rewards, RewardModel.ANSWERS * pairs["reward"])

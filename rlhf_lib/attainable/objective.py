@@ -58,8 +58,9 @@ def mode(evaluate: EvaluateParams, params: PPOParams) -> str:
             raise ValueError(f"evaluate.{name} is {value:g}, ppo.{of_ppo} {wanted:g}; make them equal")
     if evaluate.no_repeat_ngram_size:
         raise ValueError("evaluate.no_repeat_ngram_size is not 0, and PPO has no such bound")
-    if params.stop_strings:
-        raise ValueError("ppo.stop_strings end its answers, and not those of evaluate")
+    if set(evaluate.stop_strings) != set(params.stop_strings):
+        both = f"evaluate.stop_strings are {evaluate.stop_strings}, ppo.stop_strings {params.stop_strings}"
+        raise ValueError(f"{both}; make them equal")
     if params.temperature not in evaluate.temperatures:
         raise ValueError(f"ppo.temperature, {params.temperature:g}, is none of evaluate.temperatures; add it")
     return mode_name(params.temperature)

@@ -25,6 +25,7 @@ class EvaluateParams:
     top_p: Annotated[float, Above(0), AtMost(1)]
     no_repeat_ngram_size: Annotated[int, AtLeast(0)]
     num_beams: Annotated[int, AtLeast(1), AtMost(1000)]
+    stop_strings: list[str]
     per_device_eval_batch_size: BatchSize
     bf16_full_eval: bool
 

@@ -54,12 +54,12 @@ def _source_names(row: JsonObject) -> set[str]:
     return {row["source"], row["source"].partition("/")[0]}
 
 
-def decoding(params: EvaluateParams, temperature: float, stop_strings: Sequence[str] = ()) -> Sampling:
+def decoding(params: EvaluateParams, temperature: float) -> Sampling:
     """How answers are made at one of the temperatures."""
     return Sampling(
         params.max_new_tokens,
         temperature,
-        stop_strings=tuple(stop_strings),
+        stop_strings=tuple(params.stop_strings),
         top_k=params.top_k,
         top_p=params.top_p,
         min_new_tokens=params.min_new_tokens,
@@ -77,7 +77,6 @@ def draw(
     draws: int,
     mode: str,
     *purpose: int,
-    stop_strings: Sequence[str] = (),
     length_param: str = "evaluate.max_new_tokens",
 ) -> list[Said]:
     """`draws` responses of a model to each row's prompt; one where it is greedy.
@@ -89,7 +88,7 @@ def draw(
     length, context = params.max_new_tokens, context_length(model)
     messages = [row["prompt"] for row, _ in drawn]
     prompts = encode_prompts(tokenizer, messages, length, context, length_param)
-    sampling = decoding(params, temperature, stop_strings)
+    sampling = decoding(params, temperature)
     # greedy answers are measured at temperature 1
     distribution = Distribution(temperature or 1.0, params.min_new_tokens, stop_ids(model))
     noise = random_numbers(len(prompts), sampling, params.seed, *purpose)

@@ -46,7 +46,7 @@ def generate(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     responses: dict[int, Response] = {}
-    batches = _batches(model, [len(prompt) for prompt in prompts], batch_size)
+    batches = batches_of(model, [len(prompt) for prompt in prompts], batch_size)
     for rows in tqdm(batches, desc=progress, disable=progress is None):
         of_rows = [prompts[i] for i in rows]
         if sampling.is_beam_search:
@@ -59,15 +59,13 @@ def generate(
     return [responses[i] for i in range(len(prompts))]
 
 
-def _batches(model: PreTrainedModel, lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Rows that are sampled together."""
-    batches = by_length(lengths, batch_size)
-    if len(set(lengths)) > 1 and not takes_left_padding(model):
-        of_one_length = (
-            [row for row, length in enumerate(lengths) if length == wanted] for wanted in sorted(set(lengths))
-        )
-        return [rows[k : k + batch_size] for rows in of_one_length for k in range(0, len(rows), batch_size)]
-    return list(batches)
+def batches_of(model: PreTrainedModel, lengths: Sequence[int], batch_size: int, pads: bool = True) -> list[list[int]]:
+    """Rows that are sampled together: of similar length or, where the model cannot read padding or `pads` is false, of
+    one."""
+    if pads and (len(set(lengths)) <= 1 or takes_left_padding(model)):
+        return list(by_length(lengths, batch_size))
+    of_one_length = ([row for row, length in enumerate(lengths) if length == wanted] for wanted in sorted(set(lengths)))
+    return [rows[k : k + batch_size] for rows in of_one_length for k in range(0, len(rows), batch_size)]
 
 
 class _Decoding:

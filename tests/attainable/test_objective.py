@@ -69,7 +69,7 @@ def test_policies_are_compared_where_they_were_sampled_as_in_ppo():
         ({}, {"top_k": 5}, "evaluate.top_k is 0, ppo.top_k 5; make them equal"),
         ({}, {"top_p": 0.9}, "evaluate.top_p is 1, ppo.top_p 0.9; make them equal"),
         ({"no_repeat_ngram_size": 3}, {}, "evaluate.no_repeat_ngram_size is not 0"),
-        ({}, {"stop_strings": ["\n"]}, "ppo.stop_strings end its answers"),
+        ({}, {"stop_strings": ["\n"]}, "evaluate.stop_strings are [], ppo.stop_strings ['\\n']; make them"),
         ({}, {"temperature": 0.5}, "ppo.temperature, 0.5, is none of evaluate.temperatures; add it"),
     ],
 )

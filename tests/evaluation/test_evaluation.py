@@ -43,6 +43,7 @@ def params(**changes):
         "top_p": 1.0,
         "no_repeat_ngram_size": 0,
         "num_beams": 1,
+        "stop_strings": [],
         "bf16_full_eval": False,
     }
     return EvaluateParams(**{**defaults, "max_new_tokens": 6, "per_device_eval_batch_size": 4, **changes})

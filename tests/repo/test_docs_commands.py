@@ -39,6 +39,8 @@ ON_A_FRESH_COPY = {
 AFTER_A_RUN = {
     "cp -r models/judge rewards/quality",
     "dvc exp apply gentle",
+    "dvc exp run --temp -n cool -S ppo.temperature=0.2 -S ppo.top_k=50 -S ppo.min_new_tokens=1 "
+    "-S 'evaluate.temperatures=[0.2,0.0]' -S evaluate.top_k=50 -S evaluate.min_new_tokens=1",
     "dvc exp run --temp -n encoder -S reward.model_name_or_path=models/encoder",
     "dvc exp run --temp -n quality -S 'ppo.reward_funcs=[rewards/quality]'",
     "dvc exp run --temp -n bounded -S reward.loss_type=mse -S reward.bounded=true",
@@ -71,8 +73,13 @@ AFTER_A_RUN = {
     "make experiments",
     "make prune",
     "make prune APPLY=1",
+    'make generate MODEL=models/ppo OUT=answers-ppo.csv OPTIONS="--num_beams 4 --no_repeat_ngram_size 3"',
+    'make generate PROMPTS=answers.csv OUT=answers-2.csv OPTIONS="--prompt_column Question --reference_column Answer"',
+    "make generate SCORES=models/reward,models/judge",
     "make report",
     "python -m examples.encoder_reward",
+    "python -m rlhf_lib.answering --help",
+    "python -m rlhf_lib.answering models/sft data/splits/test.jsonl --top_k 50 --num_return_sequences 2",
 }
 # `git add -A && git commit` is for both, and so are lines that only set a shell variable
 EITHER = {'git add -A && git commit -m "first run"'}

@@ -1,0 +1,1 @@
+"""`make generate`: a model's answers to a file of prompts."""

@@ -1,0 +1,52 @@
+"""Answers by transformers' own `generate()`, for what the loop of `decoding` does not do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation import StopStringCriteria
+
+from rlhf_lib.models.logprobs import Response
+from rlhf_lib.models.stops import stop_ids, up_to_stop
+
+
+def by_library(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    stop_strings: Sequence[str] = (),
+    **options: Any,
+) -> list[Response]:
+    """Responses to each prompt, one after the other where `num_return_sequences` asks for several.
+
+    `options` are those of GenerationConfig, which the model's own does not add to.
+    """
+    batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt").to(model.device)
+    own, stops, texts = model.generation_config, stop_ids(model), list(stop_strings)
+    # in the model's place, not beside it: what it sets itself, such as a penalty, would be used where ours sets nothing
+    model.generation_config = GenerationConfig(
+        **options, stop_strings=texts or None, pad_token_id=tokenizer.pad_token_id, eos_token_id=list(stops) or None
+    )
+    try:
+        # the mask gives each row the positions that it has without its padding
+        sequences = model.generate(
+            batch["input_ids"], attention_mask=batch["attention_mask"], tokenizer=tokenizer if texts else None
+        )
+    finally:
+        model.generation_config = own
+    answers = sequences[:, batch["input_ids"].size(1) :].tolist()
+    if not texts:
+        return [Response(ids, stopped, stopped=stopped) for ids, stopped in (up_to_stop(ids, stops) for ids in answers)]
+    text_ends = StopStringCriteria(tokenizer, texts)
+    return [_ended_by_text(ids, stops, tokenizer.pad_token_id, text_ends) for ids in answers]
+
+
+def _ended_by_text(ids: list[int], stops: tuple[int, ...], pad_id: int, text_ends: StopStringCriteria) -> Response:
+    """A response that a text may have ended, behind which `generate()` fills up with padding."""
+    said, stopped = up_to_stop(ids, stops)
+    while not stopped and len(said) > 1 and said[-1] == pad_id:
+        said.pop()
+    return Response(said, stopped or bool(text_ends(torch.tensor([said]), None)[0]), stopped=stopped)
