@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data plan report sweep study experiments prune chat compare generate test test-slow test-faults lint format bench clean
+.PHONY: help repro data plan report sweep study experiments prune chat compare generate lm-eval test test-slow test-faults lint format bench clean
 
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
@@ -34,6 +34,11 @@ PROMPTS := data/splits/test.jsonl
 OUT := answers.jsonl
 SCORES :=
 OPTIONS :=
+
+# The tasks of `make lm-eval`: names, tags, groups, patterns or YAML files, with commas; demo is a tag of the examples.
+TASKS := demo
+# More of its options, such as LM_EVAL_ARGS="--limit 100 --num_fewshot 5"; ONLINE=1 lets tasks download their data.
+LM_EVAL_ARGS :=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +84,10 @@ compare: $(VENV)/run.stamp ## two models' answers side by side: make compare A=m
 generate: $(VENV)/run.stamp ## a model's answers to a file, with scores: make generate MODEL=models/ppo PROMPTS=mine.csv OUT=a.csv
 	@python -m rlhf_lib.answering "$(MODEL)" "$(PROMPTS)" --out "$(OUT)" --scores "$(SCORES)" $(OPTIONS)
 
+lm-eval: $(VENV)/lm-eval.stamp ## did alignment cost capability? lm-evaluation-harness: make lm-eval MODEL=models/sft,models/dpo TASKS=demo
+	@python -m rlhf_lib.capability $(if $(filter command,$(origin MODEL)),"$(MODEL)") --tasks="$(TASKS)" \
+		$(if $(ONLINE),--online) $(LM_EVAL_ARGS)
+
 test: $(VENV)/dev.stamp ## run the tests, less the slow ones
 	python -m pytest -n auto --dist loadfile
 
@@ -111,7 +120,7 @@ bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and o
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
 	rm -rf $(VENV) models report checkpoints dvc_plots
 	rm -rf data/inputs data/raw data/rejected.jsonl data/splits data/negatives data/reference data/samples
-	rm -rf data/scores data/llm_judge.jsonl data/candidates data/rft data/rft_random
+	rm -rf data/scores data/llm_judge.jsonl data/candidates data/rft data/rft_random data/lm_eval
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -126,4 +135,9 @@ $(VENV)/run.stamp: requirements.txt | $(VENV)/pyvenv.cfg
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	@echo "Installing requirements-dev.txt into $(VENV), once"
 	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/lm-eval.stamp: requirements-lm-eval.txt $(VENV)/run.stamp
+	@echo "Installing requirements-lm-eval.txt into $(VENV), once"
+	@$(PIP) -r requirements-lm-eval.txt
 	@touch $@

@@ -28,7 +28,7 @@ def replacing(path: Path | str) -> Iterator[TextIO]:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as JSON: sorted keys, floats to 6 significant digits, NaN and infinities as null."""
-    text = json.dumps(_rounded(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(rounded(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with replacing(path) as file:
         file.write(text + "\n")
 
@@ -44,14 +44,14 @@ def write_curve(path: Path | str, rows: Iterable[Mapping[str, Any]], columns: It
         writer.writerows([_cell(row.get(column)) for column in header] for row in rows)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """`value` with every float in it rounded; JSON has no NaN, so one becomes null."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return value
 
 

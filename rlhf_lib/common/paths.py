@@ -16,6 +16,7 @@ LLM_JUDGE_ROWS, LLM_JUDGE_METRICS = "data/llm_judge.jsonl", "metrics/llm_judge.j
 ATTAINABLE, ATTAINABLE_CURVE = "metrics/attainable.json", "metrics/attainable.tsv"
 OVEROPTIMISATION = "metrics/overoptimisation.tsv"
 POLICY_METRICS, FRONTIER = "metrics/policy.json", "metrics/frontier.tsv"
+LM_EVAL, LM_EVAL_ROWS = "metrics/lm_eval.json", "data/lm_eval"  # of make lm-eval; no stage writes them
 REPORT, COMPARISON = "report", "metrics/comparison.json"
 
 

@@ -1,4 +1,4 @@
-"""Which local files params.yaml names, for each stage that reads them."""
+"""Which local files each stage reads that dvc.yaml cannot name: those of params.yaml, and what may not be there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlhf_lib.scoring.source import parse
 REWARDED = ("ppo", "attainable", "attained")  # which call PPO's reward functions
 LAUNCHED = (*TRAINERS, "reference", "candidates", *REWARDED[1:], "evaluate", "best_of_n", "overoptimisation")
 READERS = ("load", "prepare", "base", "negatives", "llm_judge")
-STAGES = (*READERS, *LAUNCHED)
+STAGES = (*READERS, *LAUNCHED, "report")
 OUTS = (paths.BASE, *map(paths.model, TRAINERS))  # DVC watches those that are deps
 # The param of each of these stages that names a model, or a tokenizer.
 MODELS = {
@@ -53,6 +53,8 @@ def by_stage(params: Mapping[str, Any], root: Path) -> dict[str, list[Named]]:
         **{stage: model(stage, key) for stage, key in MODELS.items()},
         **{stage: [n for entry in params["ppo"]["reward_funcs"] for n in _reward(entry, root)] for stage in REWARDED},
         "llm_judge": [Named("llm_judge.rubric", judge["rubric"], "files")] if judge["base_url"] else [],
+        # no param names it, and no stage makes it; of the copies that `dvc exp run` makes, each has its commit's
+        "report": [Named("", paths.LM_EVAL, "files")] if os.path.isfile(paths.LM_EVAL) else [],
     }
     return {stage: [*(launch if stage in LAUNCHED else []), *read.get(stage, [])] for stage in STAGES}
 

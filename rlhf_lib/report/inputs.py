@@ -38,6 +38,7 @@ class Inputs:
     reward_models, scores: metrics/<stage>/summary.json and data/scores/<stage>.jsonl of the reward model and the judge.
     hashes: (stage, path, md5) of every out in dvc.lock.
     attainable, attainable_curve: metrics/attainable.json and .tsv.
+    lm_eval: metrics/lm_eval.json, by model and task; make lm-eval writes it.
     left_out: why stages that train, best_of_n or attained left themselves out, by stage.
     model: what stage base found out about the model, part by part, in words.
     """
@@ -58,6 +59,7 @@ class Inputs:
     model: list[tuple[str, str]] = field(default_factory=list)
     attainable: Metrics = field(default_factory=dict)
     attainable_curve: Curve = field(default_factory=list)
+    lm_eval: Metrics = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -120,6 +122,7 @@ def load() -> Inputs:
         model=list(known.told()) if (known := contract.read(paths.BASE)) else [],
         attainable=_json(paths.ATTAINABLE).get("attainable", {}),
         attainable_curve=read_curve(paths.ATTAINABLE_CURVE),
+        lm_eval=_json(paths.LM_EVAL),
     )
 
 

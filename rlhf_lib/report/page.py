@@ -17,7 +17,7 @@ from rlhf_lib.common.files import replacing
 from rlhf_lib.common.policies import LABELS
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.measure.comparison import order_accuracy
-from rlhf_lib.report import attainable, figures, samples, scorer_figures, tables
+from rlhf_lib.report import attainable, capability, figures, samples, scorer_figures, tables
 from rlhf_lib.report.columns import QUALITY, TEXT
 from rlhf_lib.report.drawing import MARKERS, PALETTE, SIGNS, Panel, png, svg
 from rlhf_lib.report.inputs import SCORERS, Inputs, is_number
@@ -33,6 +33,7 @@ SECTIONS = {
     "scorers": "Reward model",
     "distributions": "Distributions",
     "llm": "LLM judge",
+    "capability": "Capability",
     "samples": "Samples",
     "data": "Data",
     "provenance": "How made",
@@ -70,6 +71,7 @@ def render(inputs: Inputs, max_prompts: int) -> str:
 
 def _frame(inputs: Inputs) -> dict[str, Any]:
     left_out = set() if tables.llm_judge_table(inputs).rows else {"llm"}
+    left_out |= set() if capability.by_model(inputs) or capability.stale(inputs) else {"capability"}
     return {
         "palette": PALETTE,
         "shapes": {kind: SIGNS[marker] for kind, marker in MARKERS.items()} | {"attainable": "╌"},
@@ -113,6 +115,10 @@ def _comparison(inputs: Inputs) -> dict[str, Any]:
         "distribution_figures": _drawn(figures.distributions(inputs)),
         "llm_judge": tables.llm_judge_table(inputs),
         "llm_cost": _llm_cost(inputs.llm_judge),
+        "capability": capability.sentences(inputs),
+        "capability_tables": capability.task_tables(inputs),
+        "capability_basis": capability.basis(inputs),
+        "capability_stale": capability.stale(inputs),
     }
 
 

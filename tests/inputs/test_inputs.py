@@ -250,3 +250,9 @@ def test_a_copy_of_the_project_gets_links_to_what_git_does_not_track(project, mo
     }
     assert (copy / "d/mine.csv").read_text() == "c" and (copy / "m/config.json").read_text() == "d"
     assert not (copy / "d/dropped.csv").exists()
+
+
+def test_the_report_reads_what_make_lm_eval_wrote_where_that_is_there(project):
+    assert "report" not in written()
+    lay(project, {"metrics/lm_eval.json": "{}\n"})
+    assert written()["report"] == {"metrics/lm_eval.json": md5("{}\n")}

@@ -92,6 +92,7 @@ MONITOR = (
     "monitor=\"-S ppo.reward_funcs=[models/reward,'rewards.examples:demo_gold'] "
     '-S ppo.reward_weights=[1,0] -S ppo.eval_rollouts=4"'
 )
+HARNESS = "installs lm-evaluation-harness; tests/capability runs it where it is there"
 NODES = "accelerate launch --config_file launch/nodes.yaml"
 NOT_RUN = {
     "make repro": "installs, and trains for minutes",
@@ -165,6 +166,11 @@ NOT_RUN = {
     "transformers serve /models/my-judge --host 127.0.0.1 --port 8000": "needs a model; tests/llm_judge runs a server",
     "dvc exp run --temp -n judged -S llm_judge.base_url=http://127.0.0.1:8000/v1 "
     "-S llm_judge.model=/models/my-judge": "needs the server above; tests/llm_judge runs one",
+    "make lm-eval": HARNESS,
+    "make lm-eval MODEL=models/sft,models/dpo TASKS=demo_facts": HARNESS,
+    'make lm-eval LM_EVAL_ARGS="--limit 20 --num_fewshot 1 --batch_size 8"': HARNESS,
+    'make lm-eval TASKS=my_task LM_EVAL_ARGS="--include_path my_tasks"': HARNESS,
+    "make lm-eval TASKS=arc_easy,hellaswag ONLINE=1": NETWORK,
     "python -m benchmarks.gpu train": GPU,
     "python -m benchmarks.gpu train --size tiny --peak-tflops 400": GPU,
     "python -m benchmarks.gpu ppo": GPU,

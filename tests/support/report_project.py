@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lm_eval_entries import entry
 from project import DEMO, ROOT
 
 from rlhf_lib.common.files import write_curve, write_json
@@ -62,6 +63,7 @@ def make_project(
         write_jsonl(root / f"data/scores/{stage}.jsonl", scores(stage, prompts))
     write_training(root)
     write_json(root / "metrics/llm_judge.json", {"llm_judge": LLM_JUDGE})
+    write_json(root / "metrics/lm_eval.json", {"models/ppo": {"facts": entry(0.6, diff=-0.1, model_md5=PPO_MD5)}})
     write_json(root / "metrics/data.json", DATA)
     (root / "models/base").mkdir(parents=True)
     CONTRACT.write(root / "models/base")
@@ -232,7 +234,8 @@ def write_training(root: Path) -> None:
         write_curve(root / f"metrics/{stage}/eval.tsv", [row(step, "eval_", 0.01) for step in range(100, 401, 100)])
 
 
-LOCK = """schema: '2.0'
+PPO_MD5 = "fedcba9876543210fedcba9876543210.dir"
+LOCK = f"""schema: '2.0'
 stages:
   prepare:
     cmd: python -m stages.prepare
@@ -246,7 +249,7 @@ stages:
     outs:
     - path: models/ppo
       hash: md5
-      md5: fedcba9876543210fedcba9876543210.dir
+      md5: {PPO_MD5}
       size: 10
     - path: metrics/ppo/summary.json
       hash: md5

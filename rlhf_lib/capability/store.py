@@ -1,0 +1,77 @@
+"""Where the numbers are kept: metrics/lm_eval.json by model and task, and what was said of each document beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhf_lib.capability.numbers import Row, about, compared
+from rlhf_lib.common import paths
+from rlhf_lib.common.files import rounded, write_json
+from rlhf_lib.common.rows import read_jsonl, write_jsonl
+
+BASELINE = paths.SFT
+
+
+def model_md5(folder: str | Path) -> str:
+    """The hash by which dvc.lock knows a folder: of the names and MD5 sums of its files."""
+    files = {file.relative_to(folder).as_posix(): file for file in Path(folder).rglob("*") if file.is_file()}
+    listed = [{"md5": _md5(file), "relpath": name} for name, file in sorted(files.items())]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _md5(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def key_of(model: str) -> str:
+    """A model's name in the file: its path from here."""
+    return os.path.relpath(os.path.expanduser(model))
+
+
+def read() -> dict[str, Any]:
+    """The numbers by model and task; none where there is no file. A `SystemExit` of one line for a broken one."""
+    path = Path(paths.LM_EVAL)
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not all("higher_is_better" in about(entry) for tasks in found.values() for entry in tasks.values()):
+            raise ValueError
+    except (ValueError, AttributeError, TypeError, LookupError):
+        raise SystemExit(f"{path}: not as make lm-eval writes it; delete it, and run make lm-eval again") from None
+    return found
+
+
+def keep(model: str, found: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+    """Put a model's numbers, and what was said of each document, in the place of those of the same tasks; all there is.
+
+    What the file has of other models and tasks stays; all differences are computed again.
+    """
+    for task, of_task in rows.items():
+        path = _rows_file(model, task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(path, of_task)
+        found = {**found, task: {**found[task], "about": [{**about(found[task]), "rows_md5": _md5(path)}]}}
+    known = read()
+    known[model] = {**known.get(model, {}), **rounded(found)}  # as they are read, so that a second run gives the same
+    known = compared(known, BASELINE, lambda name, task: _rows(name, task, about(known[name][task]).get("rows_md5")))
+    write_json(paths.LM_EVAL, known)
+    return known
+
+
+def _rows_file(model: str, task: str) -> Path:
+    names = (re.sub(r"[^\w.-]+", "_", name) for name in (model, task))
+    return Path(paths.LM_EVAL_ROWS).joinpath(*names).with_suffix(".jsonl")
+
+
+def _rows(model: str, task: str, md5: str | None) -> list[dict[str, Any]]:
+    """What was said of each document, if it is still there as it was when the numbers were written."""
+    path = _rows_file(model, task)
+    return read_jsonl(path) if md5 and path.is_file() and _md5(path) == md5 else []

@@ -1,0 +1,76 @@
+"""The file of the numbers, and that of each document."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from lm_eval_entries import entry, rows
+
+from rlhf_lib.capability import store
+from rlhf_lib.common.files import write_json
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+RIGHT, LESS = rows(1, 1, 1, 0), rows(1, 0, 0, 0)
+
+
+def keep_both():
+    store.keep("models/sft", {"task": entry(0.75)}, {"task": RIGHT})
+    return store.keep("models/ppo", {"task": entry(0.25)}, {"task": LESS})
+
+
+def test_a_folder_has_the_hash_that_dvc_gives_it(tmp_path):
+    from dvc.repo import Repo
+
+    for name, text in {"b.txt": "two", "a/c.txt": "three", "a-b.txt": "four", "a.txt": ""}.items():
+        file = tmp_path / "model" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    repo = Repo.init(no_scm=True)
+    (added,) = repo.add("model")
+    assert store.model_md5("model") == added.outs[0].hash_info.value
+
+
+def test_what_the_file_has_of_others_stays_and_a_second_run_gives_the_same_bytes():
+    keep_both()
+    store.keep("models/ppo", {"other": entry(0.1)}, {"other": LESS})
+    before = Path("metrics/lm_eval.json").read_bytes()
+    found = json.loads(before)
+    assert found["models/ppo"].keys() == {"task", "other"} and found["models/ppo"]["task"]["acc_diff"] == -0.5
+    keep_both()
+    assert Path("metrics/lm_eval.json").read_bytes() == before
+
+
+def test_numbers_of_a_baseline_that_come_later_are_compared_too():
+    store.keep("models/ppo", {"task": entry(0.25)}, {"task": LESS})
+    found = store.keep("models/sft", {"task": entry(0.75)}, {"task": RIGHT})
+    assert found["models/ppo"]["task"]["acc_diff"] == -0.5
+    assert found["models/ppo"]["task"]["about"][0]["paired"] is True
+
+
+def test_documents_of_another_run_pair_nothing():
+    keep_both()
+    file = Path("data/lm_eval/models_sft/task.jsonl")
+    file.write_text(file.read_text().replace("1", "0", 1))
+    found = store.keep("models/ppo", {"task": entry(0.25)}, {"task": LESS})
+    assert found["models/ppo"]["task"]["about"][0]["paired"] is False
+    shutil.rmtree("data/lm_eval")  # as in a fresh clone
+    assert store.read()["models/sft"]["task"]["acc"] == 0.75
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '{"models/sft": 1}', '{"models/sft": {"task": {"acc": 1}}}'])
+def test_a_broken_file_is_told_in_one_line(broken):
+    Path("metrics").mkdir()
+    Path("metrics/lm_eval.json").write_text(broken)
+    with pytest.raises(SystemExit, match="metrics/lm_eval.json: not as make lm-eval writes it; delete it"):
+        store.read()
+
+
+def test_an_empty_file_is_a_start():
+    write_json("metrics/lm_eval.json", {})
+    assert store.read() == {}
