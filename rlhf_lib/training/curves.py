@@ -112,6 +112,7 @@ class _Grow(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         self.status.count(logs or {})
+        self.status.look(args, state, "training")
         self._look(state)
 
     def _look(self, state: TrainerState) -> None:

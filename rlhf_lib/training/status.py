@@ -22,10 +22,10 @@ SHARE = 0.02  # of the time, at most, that goes into writing: a file that grows 
 
 
 class Pace:
-    """When to write again: `PAUSE` later, or later still where writing would take more than `SHARE` of the time."""
+    """When to write again: `PAUSE` later, or later still where writing would take more than a share of the time."""
 
-    def __init__(self) -> None:
-        self.next = 0.0
+    def __init__(self, share: float = SHARE) -> None:
+        self.share, self.next = share, 0.0
 
     def is_due(self) -> bool:
         """Whether it is time to."""
@@ -38,14 +38,14 @@ class Pace:
         with suppress(OSError):
             yield
         end = time.monotonic()
-        self.next = end + max(PAUSE, (end - start) / SHARE)
+        self.next = end + max(PAUSE, (end - start) / self.share)
 
 
 class Status:
     """The status of one run of a trainer; nothing is written outside a DVC project."""
 
     def __init__(self, trainer: Trainer, stage: str) -> None:
-        self.trainer, self.pace = trainer, Pace()
+        self.trainer, self.pace = trainer, Pace(share=1.0)  # the file does not grow
         self.file = running.LOCKS / f"{stage}.json"
         self.start = 0  # steps or rollouts of earlier processes
         self.first: tuple[float, int] | None = None  # after the first of this one's: the time, and how many were done

@@ -19,8 +19,9 @@ def spark(values: Sequence[float], width: int, signs: str = BLOCKS) -> str:
 
 
 def chart(values: Sequence[float], width: int, height: int, signs: str = BLOCKS) -> list[str]:
-    """`height` lines with a column for each value, each from the lowest value's line upwards."""
-    levels = [1 + round(share * (height * len(signs) - 1)) for share in _shares(condensed(values, width))]
+    """`height` lines of `width` columns, filled up to a line through the values, which are spread over the columns."""
+    shares = _shares(_stretched(condensed(values, width), width))
+    levels = [1 + round(share * (height * len(signs) - 1)) for share in shares]
     lines = []
     for row in reversed(range(height)):
         filled = (min(max(level - row * len(signs), 0), len(signs)) for level in levels)
@@ -35,6 +36,19 @@ def condensed(values: Sequence[float], width: int) -> list[float]:
     edges = [round(i * len(finite) / count) for i in range(count + 1)] if count else []
     runs = [finite[start:end] for start, end in itertools.pairwise(edges)]
     return [sum(run) / len(run) for run in runs]
+
+
+def _stretched(values: Sequence[float], width: int) -> list[float]:
+    """`width` points of the line through the values."""
+    if not values:
+        return []
+    points = []
+    for column in range(width):
+        place = column * (len(values) - 1) / max(width - 1, 1)
+        left = min(int(place), len(values) - 1)
+        right = min(left + 1, len(values) - 1)
+        points.append(values[left] + (place - left) * (values[right] - values[left]))
+    return points
 
 
 def _shares(values: Sequence[float]) -> list[float]:

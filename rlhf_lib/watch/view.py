@@ -48,11 +48,13 @@ def _ended(stage: Stage) -> str:
 
 
 def _block(stage: Stage, root: Path, width: int, signs: str) -> Iterator[str]:
-    status, where = stage.status(), stage.experiment()
-    copy = "" if stage.folder == root else f" in {stage.folder.relative_to(root)}"
+    status, place = stage.status(), ""
+    if name := stage.experiment():
+        place = f" of experiment {name}"
+    elif stage.folder != root:
+        place = f" in {stage.folder.relative_to(root)}"
     phase = PHASES.get(status.get("phase", ""), "at work")
-    title = [f"{stage.name}{f' of experiment {where}' if where else ''}{copy}", phase]
-    yield " · ".join([*title, duration(time.time() - stage.at), size(stage.memory())])
+    yield " · ".join([f"{stage.name}{place}", phase, duration(time.time() - stage.at), size(stage.memory())])
     if not status:
         return
     yield from _progress(status, width, signs)
@@ -101,11 +103,8 @@ def _chart(curve: Curve, width: int, signs: str) -> Iterator[str]:
     values = [value for value in curve.get(name or "", ()) if math.isfinite(value)]
     if len(values) < 3:
         return
-    columns = width - 12
-    spread = max(1, columns // len(values))  # a point as wide as there is room for
-    drawn = [value for value in values for _ in range(spread)]
     labels = [number(max(values)), *[""] * (HEIGHT - 2), number(min(values))]
     yield ""
     yield f"{name} by step"
-    for label, line in zip(labels, chart(drawn, columns, HEIGHT, signs), strict=True):
+    for label, line in zip(labels, chart(values, max(width - 11, 1), HEIGHT, signs), strict=True):
         yield f"{label:>10} {line}"

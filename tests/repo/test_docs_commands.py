@@ -70,7 +70,10 @@ AFTER_A_RUN = {
     "make compare A=models/sft B=models/ppo PROMPT='What is the plural of mouse? Answer in a full sentence.'",
     "make experiments",
     "make report",
+    "dvc plots diff HEAD --targets metrics/sft/train.tsv",
+    "dvc plots show",
     "python -m examples.encoder_reward",
+    "python -m rlhf_lib.watch --once",
 }
 # `git add -A && git commit` is for both, and so are lines that only set a shell variable
 EITHER = {'git add -A && git commit -m "first run"'}
@@ -89,6 +92,7 @@ NOT_RUN = {
     'make repro PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu '
     '--extra-index-url https://pypi.org/simple"': NETWORK,
     "make test": "this is it",
+    "make watch": "runs until Ctrl-C",
     "make plan": "reads what the line before it downloads",
     "hf download openai-community/gpt2 config.json --revision 607a30d783dfa663caf39e06633721c8d4cfcd7e": NETWORK,
     "less data/rejected.jsonl": PAGER,
