@@ -5,7 +5,7 @@ DVC, editors and `make watch` read them at any moment: each file is replaced as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -62,9 +62,10 @@ def _tracked(entry: dict[str, float]) -> dict[str, float]:
 def growing(trainer: Trainer, stage: str) -> Iterator[None]:
     """A context that trains: the curves of the stage grow meanwhile, and are up to date at its end, whatever ends it.
 
-    A training that fails leaves them, to see why; no other out is there, so DVC takes them for nothing.
+    A training that fails leaves them, to see why; no other out is there, so DVC takes them for nothing. stage: "" where
+    it is of none, which writes nothing.
     """
-    if not trainer.is_world_process_zero():
+    if not stage or not trainer.is_world_process_zero():
         yield
         return
     status = Status(trainer, stage)
@@ -104,12 +105,7 @@ class _Grow(TrainerCallback):
         self._look(state)
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
         self.status.count(logs or {})
         self.status.look(args, state, "training")

@@ -130,6 +130,12 @@ def test_only_the_first_of_several_processes_writes(tiny, checkpoints, at_once):
     assert not Path("metrics").exists()
 
 
+def test_a_training_of_no_stage_writes_nothing(tiny, checkpoints, at_once):
+    checkpoints.stage = ""
+    training.run(sft_trainer(tiny, checkpoints, **RUN), checkpoints)
+    assert not Path("metrics").exists()
+
+
 def test_an_evaluation_before_the_first_row_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     curves._write_what_there_is("ppo", [{"step": 0, "eval_reward": 1.0}])
