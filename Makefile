@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data plan report sweep study experiments prune chat compare generate lm-eval test test-slow test-faults lint format bench clean
+.PHONY: help repro data plan watch report sweep study experiments prune chat compare generate lm-eval test test-slow test-faults lint format bench clean
 
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
@@ -57,6 +57,9 @@ data: $(VENV)/run.stamp ## read, filter and split the data, and show what there 
 
 plan: $(VENV)/run.stamp ## what each stage will need: parameters, memory, FLOPs and time on this machine
 	@python -m rlhf_lib.plan
+
+watch: $(VENV)/run.stamp ## the stage that runs, from a second terminal: progress, curves, speed, memory, time left
+	@python -m rlhf_lib.watch
 
 report: $(VENV)/run.stamp ## write the page of the last run and open it in a browser
 	@python -m stages.report --open

@@ -36,7 +36,6 @@ def main() -> None:
     load = partial(models.load_policy, paths.SFT)
     if weights.export(trainer, "dpo", params, "CAUSAL_LM", paths.DPO, load) is None:
         return
-    training.write_curves("dpo", log)
     summary = {
         key: training.last_or_none(log, f"eval_{key}") for key in ("loss", "rewards/accuracies", "rewards/margins")
     }

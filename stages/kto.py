@@ -36,7 +36,6 @@ def main() -> None:
     load = partial(models.load_policy, paths.SFT)
     if weights.export(trainer, "kto", params, "CAUSAL_LM", paths.KTO, load) is None:
         return
-    training.write_curves("kto", log)
     keys = ("loss", "rewards/margins", "kl")
     summary = {f"validation_{key.replace('/', '_')}": training.last_or_none(log, f"eval_{key}") for key in keys}
     summary |= {"loss": training.last(log, "loss"), "good": good, "bad": bad}

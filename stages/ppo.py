@@ -35,7 +35,6 @@ def main() -> None:
     load = partial(models.load_policy, paths.SFT)
     if weights.export(trainer, "ppo", params, "CAUSAL_LM", paths.PPO, load, part="policy") is None:
         return
-    training.write_curves("ppo", log)
     write_jsonl(paths.samples("ppo_training"), trainer.ppo_state.completions)
     of_critic = ["explained_variance"] if params.has_critic else []
     keys = ("reward", "kl", "entropy", *of_critic, "clip_fraction", "approx_kl")

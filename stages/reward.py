@@ -45,7 +45,6 @@ def train(
     measured = scores.measure(model, params.kind, pairs, groups, test, target_range)
     write_json(Path(path) / STATISTICS_FILE, measured.statistics)
     write_jsonl(paths.scores(section), measured.scores)
-    training.write_curves(section, log)
     write_json(paths.summary(section), {section: measured.summary | reward.of_training(params.kind, trainer, log)})
     print(f"{section}: accuracy {measured.summary['accuracy'] or 0:.3f} on {measured.summary['pairs']:,} test pairs")
     few.tell(section, test=test)

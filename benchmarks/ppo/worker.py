@@ -139,10 +139,11 @@ class PhasedTurns(Turns):
 
 
 class Nowhere(CheckpointDir):
-    """A stage's checkpoints where nothing is saved, so that nothing is fingerprinted or locked."""
+    """A stage's checkpoints where nothing is saved, so that nothing is fingerprinted or locked; of no stage, whose
+    curves would be overwritten."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "checkpoints"
+        self.path, self.stage = folder / "checkpoints", ""
 
 
 def train(run: Callable[[], Any]) -> None:

@@ -19,7 +19,7 @@ import psutil
 
 from rlhf_lib.common.start import FULL, barred
 
-LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are
+LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are; a lock holds the id of the process
 PATIENCE = 5.0  # seconds: an orphan needs one to see that its DVC is gone
 LOOK = 0.5  # seconds between two looks at DVC
 GO_ON = "dvc repro goes on where it stopped"
@@ -42,7 +42,7 @@ def run(main: Callable[[], None]) -> None:
     Exit code 130 after Ctrl-C, 143 after SIGTERM, 1 where the disk is full or may not be written, each with one line.
     Only one process at a time runs a stage in a workspace; where DVC is killed, the stages that it started end too.
     """
-    name, lock = _name(), None
+    name, lock, start = _name(), None, time.monotonic()
     try:
         signal.signal(signal.SIGTERM, _terminate)
         if "DVC_STAGE" in os.environ:
@@ -59,6 +59,7 @@ def run(main: Callable[[], None]) -> None:
         _end(f"{name}: {told}", 1)
     finally:
         if lock is not None:
+            _note_end(lock, time.monotonic() - start, sys.exception())
             lock.close()
 
 
@@ -114,6 +115,15 @@ def _alone(name: str) -> IO[str] | None:
     lock.write(f"{os.getpid()}\n")
     lock.flush()
     return lock
+
+
+def _note_end(lock: IO[str], seconds: float, error: BaseException | None) -> None:
+    """Write into the lock, behind the process's id, how the stage ended and after how long, for `make watch`."""
+    code = error.code if isinstance(error, SystemExit) else error and 1
+    how = "stopped" if code in (130, 143) else "failed" if code else "done"
+    with suppress(OSError):
+        lock.write(f"{how} {seconds:.1f}\n")
+        lock.flush()
 
 
 def _up_to_dvc() -> list[psutil.Process]:

@@ -44,7 +44,6 @@ def train(
         sft.token_loss(loaded(), trainer.processing_class, held_out, *limits)  # one after the other: both take memory
         for loaded in (load, partial(models.load_policy, path))
     )
-    training.write_curves(stage, log)
     summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": perplexity(after)}
     summary |= {"loss": training.last(log, "loss"), "rows": len(learnt), **more}
     write_json(paths.summary(stage), {stage: summary})

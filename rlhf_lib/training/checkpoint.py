@@ -75,7 +75,7 @@ class CheckpointDir:
 
     def __init__(self, stage: str, any_processes: bool = False) -> None:
         # not in the temporary workspaces of `dvc exp run --queue`, which vanish on failure
-        base = environment.project() / "checkpoints" / stage
+        self.stage, base = stage, environment.project() / "checkpoints" / stage
         self.path = base / fingerprint(stage, any_processes)
         self.path.mkdir(parents=True, exist_ok=True)
         sweep(base)

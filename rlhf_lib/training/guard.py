@@ -40,7 +40,7 @@ class Diverged(ParamsError):
             advice += ", look at kto.beta and the weights"
         if precision != "fp32":
             advice += f", or set compute.precision to fp32 (it is {precision})"
-        super().__init__(f"{stage}: {what}: the training diverged, and nothing was written; {advice} in params.yaml")
+        super().__init__(f"{stage}: {what}: the training diverged, and no model was written; {advice} in params.yaml")
 
 
 class Divergence(TrainerCallback):

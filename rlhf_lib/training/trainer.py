@@ -1,4 +1,4 @@
-"""What the stages that train share: arguments, resume, curves."""
+"""What the stages that train share: arguments, batches, resume."""
 
 from __future__ import annotations
 
@@ -11,37 +11,19 @@ from datasets import Dataset, disable_progress_bars
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rlhf_lib.common import paths
-from rlhf_lib.common.files import write_curve
 from rlhf_lib.common.policies import section
 from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.models import hardware, machines
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
-from rlhf_lib.training import guard, memory, optimizer_check, sharding
+from rlhf_lib.training import curves, guard, memory, optimizer_check, sharding
 from rlhf_lib.training.checkpoint import CheckpointDir
+from rlhf_lib.training.curves import Log
 from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.sealing import SealedCheckpoints
 from rlhf_lib.training.weights import Model, base_model
 
-Log = list[dict[str, float]]
 FEW_ROWS = 10_000  # which TRL encodes in seconds
-
-# The columns of eval.tsv that other files read, by stage.
-_EVALUATED = {
-    "sft": ("eval_loss",),
-    "reward": ("eval_loss", "eval_accuracy"),
-    "judge": ("eval_loss", "eval_accuracy"),
-    "dpo": ("eval_loss", "eval_rewards/accuracies"),
-    "ppo": ("eval_reward", "eval_kl"),
-    "rft": ("eval_loss",),
-    "rft_random": ("eval_loss",),
-    "kto": ("eval_loss", "eval_rewards/margins"),
-}
-
-# Logged values that differ from run to run, or after a resume (TRL counts tokens from the restart): kept out of what
-# DVC hashes.
-_UNTRACKED = ("epoch", "total_flos", "train_runtime", "eval_runtime", "num_tokens", "eval_num_tokens")
 
 
 def trainer_kwargs(checkpoints: CheckpointDir) -> dict[str, Any]:
@@ -169,37 +151,25 @@ class _LogOfAShortRun(TrainerCallback):
 
 
 def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") -> Log:
-    """Train from the newest checkpoint of the same inputs, if any, and return the whole log.
+    """Train from the newest checkpoint of the same inputs, if any, write the curves, and return the whole log.
 
     What there are validation rows for is evaluated at least once, also in a run of fewer steps than `eval_steps`. A
     training that diverges ends in a `ParamsError`, and leaves no checkpoint.
     """
     sharding.check(trainer)
-    optimizer_check.check(section(checkpoints.path.parent.name), trainer.args, trainer.model)
+    optimizer_check.check(section(checkpoints.stage), trainer.args, trainer.model)
     machines.check_folder(checkpoints.path)
     latest = checkpoints.latest()
     if latest:
         print(f"resuming from {latest}")
     trainer.add_callback(_LogOfAShortRun())
     trainer.add_callback(guard.Divergence(stage, trainer))
-    with guard.leaving_no_checkpoint(trainer, checkpoints):
+    with curves.growing(trainer, checkpoints.stage), guard.leaving_no_checkpoint(trainer, checkpoints):
         trainer.train(resume_from_checkpoint=latest)
         log = trainer.state.log_history
         if trainer.args.eval_strategy != "no" and not any(key.startswith("eval_") for entry in log for key in entry):
             trainer.evaluate()
     return log
-
-
-def write_curves(stage: str, log: Log) -> None:
-    """metrics/<stage>/train.tsv and eval.tsv: the log's training and evaluation rows by optimizer step.
-
-    Without evaluations there is the header that the plots in dvc.yaml look for.
-    """
-    train = [entry for entry in log if "loss" in entry]
-    evaluations = [entry for entry in log if any(key.startswith("eval_") for key in entry)]
-    write_curve(paths.curve(stage, "train"), [_tracked(entry) for entry in train])
-    header = () if evaluations else ("step", *_EVALUATED.get(stage, ()))
-    write_curve(paths.curve(stage, "eval"), [_tracked(entry) for entry in evaluations], header)
 
 
 def last(log: Log, key: str) -> float:
@@ -213,9 +183,3 @@ def last(log: Log, key: str) -> float:
 def last_or_none(log: Log, key: str) -> float | None:
     """The last value logged under `key`; None where nothing was, as of a validation without rows."""
     return next((entry[key] for entry in reversed(log) if key in entry), None)
-
-
-def _tracked(entry: dict[str, float]) -> dict[str, float]:
-    kept = {k: v for k, v in entry.items() if k not in _UNTRACKED and not k.endswith("_per_second")}
-    # Sorted, because a checkpoint's log comes back with its keys sorted: a resumed run writes the same bytes.
-    return {"step": kept.pop("step"), **dict(sorted(kept.items()))}

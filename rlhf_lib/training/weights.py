@@ -244,7 +244,7 @@ def save(
         shutil.rmtree(path)
         raise ParamsError(
             f"params.yaml: {section}.lora_target_modules: the model with its adapters merged is not the trained one: "
-            f"{told}; nothing was written; name other layers, or null for those that peft takes for this architecture"
+            f"{told}; no model was written; name other layers, or null for those that peft takes for this architecture"
         )
     return merged
 

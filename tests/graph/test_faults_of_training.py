@@ -83,7 +83,7 @@ def test_base_tells_the_row_that_the_models_template_refuses(own):
     assert not (own / "models/base").exists()
 
 
-def test_a_stage_that_diverges_exits_with_1_and_writes_nothing(own, tiny):
+def test_a_stage_that_diverges_exits_with_1_and_leaves_its_curve_alone(own, tiny):
     (own / "models").mkdir()
     shutil.copytree(tiny.policy, own / "models/base")
     question, answer = [{"role": "user", "content": "Hi?"}], [{"role": "assistant", "content": "Yes."}]
@@ -93,6 +93,9 @@ def test_a_stage_that_diverges_exits_with_1_and_writes_nothing(own, tiny):
     changes = {"learning_rate": 1000.0, "max_length": 64, "max_steps": 4, "logging_steps": 1, "save_steps": 1}
     code, last, everything = alone(own, "sft", sft={**changes, "max_grad_norm": 0.0})
     assert code == 1 and "Traceback" not in everything
-    assert "sft: " in everything and "the training diverged, and nothing was written; lower sft.learning_rate" in last
-    assert not (own / "models/sft").exists() and not (own / "metrics").exists()
+    assert "sft: " in everything and "the training diverged, and no model was written; lower sft.learning_rate" in last
+    assert not (own / "models/sft").exists()
+    # the curve stays, to see how it diverged
+    assert [path.name for path in (own / "metrics/sft").iterdir() if path.suffix != ".tsv"] == []
+    assert (own / "metrics/sft/train.tsv").read_text().split("\n")[1].startswith("1\t")
     assert [*(own / "checkpoints/sft").iterdir()] == []

@@ -12,6 +12,7 @@ from trl_trainers import CountSteps, KillAfterSave, Killed, batch_of, dataset, m
 from rlhf_lib.kto.data import COLUMNS
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
+from rlhf_lib.training import curves
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training.checkpoint import CheckpointDir
 
@@ -132,7 +133,7 @@ def test_answers_of_one_kind_and_no_validation_are_trained_on(tiny, checkpoints,
 def test_a_killed_run_goes_on_to_the_same_weights_and_curves(tiny, checkpoints, order):
     changes = {"train_sampling_strategy": order, "max_steps": 6, "save_steps": 4}  # in the second pass over 13 rows
     whole = kto_trainer(tiny, checkpoints, **changes)
-    training.write_curves("whole", training.run(whole, checkpoints))
+    curves.write("whole", training.run(whole, checkpoints))
     checkpoints.remove()
     checkpoints = CheckpointDir("ppo")
     killed = kto_trainer(tiny, checkpoints, **changes)
@@ -141,7 +142,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_curves(tiny, checkpoints, 
         training.run(killed, checkpoints)
     resumed, counter = kto_trainer(tiny, checkpoints, **changes), CountSteps()
     resumed.add_callback(counter)
-    training.write_curves("resumed", training.run(resumed, checkpoints))
+    curves.write("resumed", training.run(resumed, checkpoints))
     assert counter.steps == 2
     for curve in ("train.tsv", "eval.tsv"):
         assert Path(f"metrics/whole/{curve}").read_bytes() == Path(f"metrics/resumed/{curve}").read_bytes()

@@ -55,7 +55,6 @@ def test_ppo_goes_on_without_validation(tiny, ending, checkpoints, capsys):
     trainer = build_of(tiny, ending, checkpoints, held_out=[])
     assert "ppo: no validation: data/splits/prompts_validation.jsonl: no rows" in capsys.readouterr().out
     log = training.run(trainer, checkpoints, "ppo")
-    training.write_curves("ppo", log)
     assert Path("metrics/ppo/eval.tsv").read_text() == "step\teval_reward\teval_kl\n"
     assert trainer.ppo_state.rollouts_done == 2 and trainer.ppo_state.completions == []
     assert curve(trainer.ppo_state.completions, lambda prompts, texts: []) == []

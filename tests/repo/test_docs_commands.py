@@ -77,9 +77,12 @@ AFTER_A_RUN = {
     'make generate PROMPTS=answers.csv OUT=answers-2.csv OPTIONS="--prompt_column Question --reference_column Answer"',
     "make generate SCORES=models/reward,models/judge",
     "make report",
+    "dvc plots diff HEAD --targets metrics/sft/train.tsv",
+    "dvc plots show",
     "python -m examples.encoder_reward",
     "python -m rlhf_lib.answering --help",
     "python -m rlhf_lib.answering models/sft data/splits/test.jsonl --top_k 50 --num_return_sequences 2",
+    "python -m rlhf_lib.watch --once",
 }
 # `git add -A && git commit` is for both, and so are lines that only set a shell variable
 EITHER = {'git add -A && git commit -m "first run"'}
@@ -99,6 +102,7 @@ NOT_RUN = {
     'make repro PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu '
     '--extra-index-url https://pypi.org/simple"': NETWORK,
     "make test": "this is it",
+    "make watch": "runs until Ctrl-C",
     "make plan": "reads what the line before it downloads",
     "hf download openai-community/gpt2 config.json --revision 607a30d783dfa663caf39e06633721c8d4cfcd7e": NETWORK,
     "less data/rejected.jsonl": PAGER,

@@ -5,7 +5,7 @@ import sys
 
 from project import ROOT
 
-LIGHT = [f"tests/{folder}" for folder in ("common", "data", "demo", "experiments", "prune", "report")]
+LIGHT = [f"tests/{folder}" for folder in ("common", "data", "demo", "experiments", "prune", "report", "watch")]
 HEAVY = {"torch", "transformers", "trl", "datasets"}
 # collects the tests, plans their fixtures, and then tells what was imported
 CODE = f"""

@@ -13,6 +13,7 @@ from rlhf_lib.common.rows import read_jsonl, write_jsonl
 from rlhf_lib.models.params import AUTO
 from rlhf_lib.reward.params import JudgeParams
 from rlhf_lib.scoring.reward_model import STATISTICS_FILE, RewardModel
+from rlhf_lib.training import curves
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training.checkpoint import CheckpointDir
 from stages.reward import train
@@ -46,7 +47,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_curves(tiny, tmp_path, che
     assert counter.steps == 2
 
     for run, rows in (("whole", log), ("resumed", resumed_log)):
-        training.write_curves(run, rows)
+        curves.write(run, rows)
     columns = {"train.tsv": {"step", "loss", "accuracy"}, "eval.tsv": {"step", "eval_loss", "eval_accuracy"}}
     for curve in columns:
         assert Path(f"metrics/whole/{curve}").read_bytes() == Path(f"metrics/resumed/{curve}").read_bytes()

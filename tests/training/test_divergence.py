@@ -40,7 +40,7 @@ def test_a_learning_rate_far_too_high_stops_the_stage(tiny, checkpoints, stage):
     trainer = BUILD[stage](tiny, checkpoints, learning_rate=1000.0, lr_scheduler_type="constant", **RUN)
     said = told(training.run, trainer, checkpoints, stage)
     assert said.startswith(f"{stage}: ") and f"lower {stage}.learning_rate" in said
-    assert "the training diverged, and nothing was written" in said
+    assert "the training diverged, and no model was written" in said
     assert not checkpoints.path.exists()
 
 
@@ -124,5 +124,5 @@ def test_weights_that_are_not_finite_are_not_exported(tiny, checkpoints, lora):
     with torch.no_grad():
         next(p for p in trainer.model.parameters() if p.requires_grad).view(-1)[0] = math.inf
     said = told(weights.export, trainer, "sft", None, "CAUSAL_LM", "exported", None)
-    assert said.startswith("sft: ") and "holds NaN or infinity: the training diverged, and nothing was written" in said
+    assert said.startswith("sft: ") and "holds NaN or infinity: the training diverged, and no model was written" in said
     assert not Path("exported").exists()

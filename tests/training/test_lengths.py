@@ -28,6 +28,7 @@ from rlhf_lib.reward import scores
 from rlhf_lib.reward import trainer as reward
 from rlhf_lib.sft import trainer as sft
 from rlhf_lib.sft.params import SFTParams
+from rlhf_lib.training import curves
 from rlhf_lib.training import trainer as training
 
 KINDS = ("bradley_terry", "margin", "ranking", "mse", "mae")
@@ -134,7 +135,7 @@ def test_equal_scores_are_not_called_too_long(capsys):
 
 
 def curves_without_validation(trainer, checkpoints, stage):
-    training.write_curves(stage, training.run(trainer, checkpoints, stage))
+    curves.write(stage, training.run(trainer, checkpoints, stage))
     assert len(read_tsv(f"metrics/{stage}/train.tsv")) > 0
     return Path(f"metrics/{stage}/eval.tsv").read_text()
 

@@ -19,6 +19,7 @@ from trl_trainers import (
 
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.dpo.reference import COLUMNS
+from rlhf_lib.training import curves
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training.checkpoint import CheckpointDir
 
@@ -46,7 +47,7 @@ def test_last_is_the_newest_value_of_the_key():
 
 def test_curves_are_the_log_by_step_without_times(tiny, checkpoints):
     trainer = sft_trainer(tiny, checkpoints, max_steps=2, eval_steps=1)
-    training.write_curves("sft", training.run(trainer, checkpoints))
+    curves.write("sft", training.run(trainer, checkpoints))
     train, evaluation = read_tsv("metrics/sft/train.tsv"), read_tsv("metrics/sft/eval.tsv")
     assert [row["step"] for row in train] == [row["step"] for row in evaluation] == ["1", "2"]
     assert all(float(row["loss"]) > 0 for row in train) and all(float(row["eval_loss"]) > 0 for row in evaluation)
@@ -75,7 +76,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_curves(tiny, checkpoints, 
     assert counter.steps == 2
 
     for name, rows in (("whole", log), ("resumed", resumed_log)):
-        training.write_curves(name, rows)
+        curves.write(name, rows)
     for curve in ("train.tsv", "eval.tsv"):
         assert Path(f"metrics/whole/{curve}").read_bytes() == Path(f"metrics/resumed/{curve}").read_bytes()
     assert len(read_tsv("metrics/resumed/train.tsv")) == 4

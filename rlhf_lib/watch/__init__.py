@@ -1,0 +1,1 @@
+"""`python -m rlhf_lib.watch`: the stage that runs, in a terminal."""
