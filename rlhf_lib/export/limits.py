@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.few import few
 from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.rows import read_values
+from rlhf_lib.export.facts import Facts, Model
 from rlhf_lib.export.provenance import Run, md5
 from rlhf_lib.report.columns import EOS
 from rlhf_lib.report.verdict import mode_label
-
-if TYPE_CHECKING:
-    from rlhf_lib.export.card import Facts, Model
 
 
 def sentences(known: Facts, model: Model) -> Iterator[str]:

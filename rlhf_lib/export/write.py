@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_lib import talk
-from rlhf_lib.export import card, gguf, ollama
+from rlhf_lib.export import card, facts, gguf, ollama
 from rlhf_lib.export.directory import MANIFEST, generation_config, replacing, write_model
 from rlhf_lib.export.options import License
 
@@ -25,14 +25,14 @@ def write(path: str, out: Path, dtype: str, license: License, llama_cpp: str | N
     """
     converter = gguf.converter(llama_cpp)
     policy = talk.load(path)
-    known = card.facts(path)
+    known = facts.of(path)
     name = Path(path).resolve().name
     sampling, stop_strings = known.run.evaluated(known.stage), known.run.stop_strings(known.stage)
     config = generation_config(policy.model.generation_config, policy.tokenizer, sampling, stop_strings)
     parameters = sum(weight.numel() for weight in policy.model.parameters())
     with replacing(out / name) as folder:
         write_model(policy.model, policy.tokenizer, config, dtype, folder)
-        model = card.Model(name, dtype, parameters, _stops(policy, config), _shown(config), _context(policy))
+        model = facts.Model(name, dtype, parameters, _stops(policy, config), _shown(config), _context(policy))
         note = _write_modelfile(policy, model, folder)
         fault = gguf.convert(converter, folder, name, dtype) if converter else gguf.told(out / name, name, dtype)
         text = card.render(known, model, license, note, None if fault else gguf.file_name(name, dtype))
@@ -43,7 +43,7 @@ def write(path: str, out: Path, dtype: str, license: License, llama_cpp: str | N
     return out / name
 
 
-def _write_modelfile(policy: talk.Policy, model: card.Model, folder: Path) -> str | None:
+def _write_modelfile(policy: talk.Policy, model: facts.Model, folder: Path) -> str | None:
     """Write it; or give the reason why there is none."""
     weights = gguf.file_name(model.name, model.dtype)
     try:

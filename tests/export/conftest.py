@@ -2,9 +2,9 @@
 
 import pytest
 from locked_run import make_run
-from tiny_models import ending, in_fp32, tiny
+from tiny_models import in_fp32, tiny
 
-__all__ = ["ending", "in_fp32", "tiny"]
+__all__ = ["in_fp32", "tiny"]
 
 
 @pytest.fixture

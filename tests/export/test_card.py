@@ -8,8 +8,9 @@ import pytest
 from locked_run import write_lock
 
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.export import card
+from rlhf_lib.export import card, facts
 from rlhf_lib.export.options import License
+from rlhf_lib.export.provenance import md5
 
 SAMPLING = {"do_sample": True, "temperature": 1.0, "max_new_tokens": 48}
 NUMBERS = ("## Numbers", "±")
@@ -17,11 +18,11 @@ NUMBERS = ("## Numbers", "±")
 
 def model(name="dpo", dtype="fp32", **more):
     fields = {"parameters": 337536, "stops": ["<|end|>", "</s>\n"], "sampling": SAMPLING, "context": 160}
-    return card.Model(name, dtype, **fields | more)
+    return facts.Model(name, dtype, **fields | more)
 
 
 def text(path="models/dpo", license=License(), **more):  # noqa: B008 -- it is frozen
-    return card.render(card.facts(path), model(**more), license, None, None)
+    return card.render(facts.of(path), model(**more), license, None, None)
 
 
 def loaded(content, tmp_path):
@@ -88,7 +89,7 @@ def retrain_alone(root):
     stages = load_yaml(root / "dvc.lock")["stages"]
     (old,) = (out["md5"] for out in stages["dpo"]["outs"])
     before, dpo, after = lock.partition("  dpo:\n")
-    (root / "dvc.lock").write_text(before + dpo + after.replace(old, str(card.md5("models/dpo")), 1))
+    (root / "dvc.lock").write_text(before + dpo + after.replace(old, str(md5("models/dpo")), 1))
 
 
 def other_temperatures(root):

@@ -1,5 +1,7 @@
 """Exports and models of the run behind `transformers serve`, beside the project's own sampler."""
 
+import shutil
+
 import pytest
 from locked_run import make_run, write_lock
 from served import serving
@@ -11,17 +13,35 @@ QUESTIONS = [[{"role": "user", "content": f"{text} {number}"}] for text in TEXTS
 TOKENS = 24
 
 
-@pytest.fixture(scope="module")
-def project(ending, tmp_path_factory):
-    """A run whose dpo model is a real one: its context is 64 tokens."""
-    import shutil
+def teach(source, folder):
+    """A model that has learnt to answer each question with its words from behind; its context is 64 tokens."""
+    import torch
 
+    from rlhf_lib.models import loading
+    from rlhf_lib.models.chat import dialogue_ids
+
+    model, tokenizer = loading.load_policy(source), loading.load_tokenizer(source)
+    answers = [question[0]["content"].split(" ", 1)[1][::-1] for question in QUESTIONS]
+    rows = [dialogue_ids(tokenizer, q, a) for q, a in zip(QUESTIONS, answers, strict=True)]
+    batch = tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        model(**batch, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    loading.save(model, tokenizer, folder)
+
+
+@pytest.fixture(scope="module")
+def project(tiny, tmp_path_factory):
+    """A run whose dpo model is a real one."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         make_run(folder)
         shutil.rmtree(folder / "models/dpo")
-        shutil.copytree(ending, folder / "models/dpo")
+        teach(tiny.policy, folder / "models/dpo")
         params = load_yaml(folder / "params.yaml")
         params["evaluate"] |= {"max_new_tokens": TOKENS}
         write_lock(params)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from copied_project import ENV, commit, copy_of_project, executed, run
-from doc_pages import COMMAND_PAGES, blocks, commands
+from doc_pages import COMMAND_PAGES, TAKEN_AWAY, blocks, commands
 
 # ---- what is run: in a copy of the project, on the preset smoke
 
@@ -69,6 +69,8 @@ AFTER_A_RUN = {
     "make compare A=models/sft B=models/ppo PROMPT='Tell me the capital of France. End with a kind wish.'",
     "make compare A=models/sft B=models/ppo PROMPT='What is the plural of mouse? Answer in a full sentence.'",
     "make experiments",
+    "make export MODEL=models/dpo",
+    "make export MODEL=models/dpo DTYPE=fp32",
     "make report",
     "python -m examples.encoder_reward",
 }
@@ -153,6 +155,7 @@ NOT_RUN = {
     "transformers serve /models/my-judge --host 127.0.0.1 --port 8000": "needs a model; tests/llm_judge runs a server",
     "dvc exp run --temp -n judged -S llm_judge.base_url=http://127.0.0.1:8000/v1 "
     "-S llm_judge.model=/models/my-judge": "needs the server above; tests/llm_judge runs one",
+    **TAKEN_AWAY,
     "python -m benchmarks.gpu train": GPU,
     "python -m benchmarks.gpu train --size tiny --peak-tflops 400": GPU,
     "python -m benchmarks.gpu ppo": GPU,
