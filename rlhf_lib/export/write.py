@@ -39,7 +39,10 @@ def write(path: str, out: Path, dtype: str, license: License, llama_cpp: str | N
         (folder / "README.md").write_text(text, encoding="utf-8")
         manifest = {"model": name, "dtype": dtype, "stage": known.stage, "source_md5": known.hashed}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    _tell(out / name, {"README.md": known.doubt, "Modelfile": note, "GGUF": fault})
+    _tell(out / name)
+    for line in (known.doubt and f"no numbers in the card: {known.doubt}", note and f"no Modelfile: {note}", fault):
+        if line:
+            print(line)
     return out / name
 
 
@@ -74,10 +77,8 @@ def _context(policy: talk.Policy) -> int | None:
     return context_length(policy.model)
 
 
-def _tell(folder: Path, lacks: Mapping[str, str | None]) -> None:
-    """What was written, and a line for what is not in it."""
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))} ({size / 1e6:,.1f} MB)")
-    for what, why in lacks.items():
-        if why:
-            print(f"{what}: {why}")
+def _tell(folder: Path) -> None:
+    """What was written."""
+    files = sorted(folder.iterdir())
+    size = sum(file.stat().st_size for file in files)
+    print(f"{folder}: {', '.join(file.name for file in files)} ({size / 1e6:,.1f} MB)")
