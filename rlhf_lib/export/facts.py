@@ -67,6 +67,8 @@ def of(source: str | Path) -> Facts:
         found = report.load()
     except (SystemExit, KeyError) as fault:
         return Facts(run, hashed, stage, f"the run's files cannot be read ({fault})", None)
+    if stage not in found.policies:
+        return Facts(run, hashed, stage, f"{paths.evaluation(stage)} is not here", None)
     if found.headline != (used := mode_name(run.evaluated(stage)["temperatures"][0])):
         return Facts(run, hashed, stage, f"params.yaml now has {found.headline} first, and the run had {used}", None)
     kept = [name for name in found.policies if not run.stale(name) and run.alike(stage, name)]

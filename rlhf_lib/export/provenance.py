@@ -114,15 +114,15 @@ class Run:
         return None
 
     def stale(self, name: str) -> str | None:
-        """Why metrics/eval/<name>.json here are not of the recorded model; None where they are. name: of a policy, or
-        best_of_n."""
-        file = paths.evaluation(name)
-        recorded = self.out(file)
-        if recorded is None:
-            return f"dvc.lock has no {file}"
-        if md5(file) != recorded:
-            return f"{file} is not what dvc.lock records"
-        return self.broken(f"measure@{name}")
+        """Why metrics/eval/<name>.json and the samples here are not of the recorded model; None where they are, or are
+        not here. name: of a policy, or best_of_n."""
+        numbers, samples = paths.evaluation(name), paths.samples(name)
+        if self.out(numbers) is None:
+            return f"dvc.lock has no {numbers}"
+        if why := self.broken(f"measure@{name}"):
+            return why
+        edited = (file for file in (numbers, samples) if Path(file).exists() and md5(file) != self.out(file))
+        return next((f"{file} is not what dvc.lock records" for file in edited), None)
 
     def alike(self, one: str, other: str) -> bool:
         """Whether two policies answered the same prompts with the same sampling, and were scored by the same models."""

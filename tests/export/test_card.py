@@ -97,6 +97,10 @@ def other_temperatures(root):
     (root / "params.yaml").write_text(params.replace("temperatures:\n  - 1.0", "temperatures:\n  - 0.3"))
 
 
+def no_metrics(root):
+    (root / "metrics/eval/dpo.json").unlink()
+
+
 def no_lock(root):
     (root / "dvc.lock").unlink()
 
@@ -107,7 +111,8 @@ def no_lock(root):
         (edit_model, "its files are not those that dvc.lock records"),
         (edit_metrics, "metrics/eval/dpo.json is not what dvc.lock records"),
         (retrain_alone, "models/dpo is not the one that stage evaluate@dpo read"),
-        (other_temperatures, "metrics/eval/sft.json: measured with other temperatures"),
+        (other_temperatures, "the run's files cannot be read (metrics/eval/sft.json: measured with other temperatures"),
+        (no_metrics, "metrics/eval/dpo.json is not here"),
         (no_lock, "dvc.lock knows no model with these files"),
     ],
 )

@@ -74,6 +74,9 @@ def test_an_edited_metric_is_stale_and_so_is_one_that_is_not_recorded(run):
     root = run()
     (root / "metrics/eval/dpo.json").write_text("{}")
     assert Run.read().stale("dpo") == "metrics/eval/dpo.json is not what dvc.lock records"
+    with open("data/samples/ppo.jsonl", "a") as file:
+        file.write("{}\n")
+    assert Run.read().stale("ppo") == "data/samples/ppo.jsonl is not what dvc.lock records"
     assert Run.read().stale("kto") == "dvc.lock has no metrics/eval/kto.json"
     assert Run.read(Path("nowhere")).stale("sft") == "dvc.lock has no metrics/eval/sft.json"
 

@@ -50,7 +50,7 @@ def write_lock(params: dict[str, Any]) -> None:
         "judge": stage(params, ["judge"], ["models/base"], ["models/judge"]),
         "ppo": stage(params, ["ppo"], ["models/sft", "models/reward"], ["models/ppo"]),
         "dpo": stage(params, ["dpo"], ["models/sft", "data/splits/preference_train.jsonl"], ["models/dpo"]),
-        "best_of_n": stage(params, ["best_of_n"], ["models/sft", *SAMPLED.values()], []),
+        "best_of_n": stage(params, ["best_of_n"], ["models/sft", *SAMPLED.values()], ["data/samples/best_of_n.jsonl"]),
         "measure@best_of_n": stage(params, [], [], ["metrics/eval/best_of_n.json"]),
     }
     for policy in ("sft", "ppo", "dpo"):
