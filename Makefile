@@ -11,14 +11,14 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro data plan watch report sweep study experiments prune chat compare generate lm-eval test test-slow test-faults lint format bench clean
+.PHONY: help repro data plan watch report sweep study experiments prune chat compare generate export push serve lm-eval test test-slow test-faults lint format bench clean
 
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
 DPO_BETAS := 0.05,0.2,0.8
 SEEDS := 0,1
 JOBS := 1
-# The models that `make chat`, `make generate` and `make compare` use.
+# The models that `make chat`, `make generate`, `make export`, `make push`, `make serve` and `make compare` use.
 MODEL := models/dpo
 A := models/ppo
 B := models/dpo
@@ -34,11 +34,20 @@ PROMPTS := data/splits/test.jsonl
 OUT := answers.jsonl
 SCORES :=
 OPTIONS :=
-
 # The tasks of `make lm-eval`: names, tags, groups, patterns or YAML files, with commas; demo is a tag of the examples.
 TASKS := demo
 # More of its options, such as LM_EVAL_ARGS="--limit 100 --num_fewshot 5"; ONLINE=1 lets tasks download their data.
 LM_EVAL_ARGS :=
+# Of `make export`: what the weights are written in (bf16, fp32, fp16), the licence in the card (an identifier of the
+# hub), and a checkout of llama.cpp, whose converter writes the GGUF.
+DTYPE := bf16
+LICENSE := unknown
+LLAMA_CPP ?=
+# Where `make push` puts dist/<name of MODEL>: owner/name, privately unless PUBLIC=1; the token is in HF_TOKEN.
+REPO :=
+PUBLIC :=
+# Of `make serve`, on 127.0.0.1.
+PORT := 8000
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +90,15 @@ prune: $(VENV)/run.stamp ## what takes how much disk; APPLY=1 frees the models o
 chat: $(VENV)/run.stamp ## talk to a model: make chat MODEL=models/ppo
 	@python -m rlhf_lib.talk chat "$(MODEL)"
 
+export: $(VENV)/run.stamp ## write a model with its card into dist/, to take away: make export MODEL=models/ppo DTYPE=fp32
+	@python -m rlhf_lib.export write "$(MODEL)" --dtype "$(DTYPE)" --license "$(LICENSE)" --llama-cpp "$(LLAMA_CPP)"
+
+push: $(VENV)/run.stamp ## upload such an export to the hub: HF_TOKEN=... make push MODEL=models/ppo REPO=owner/name
+	@python -m rlhf_lib.export push "dist/$(notdir $(patsubst %/,%,$(MODEL)))" "$(REPO)" $(if $(PUBLIC),--public)
+
+serve: $(VENV)/serve.stamp ## answer requests in OpenAI's form on 127.0.0.1: make serve MODEL=models/ppo PORT=8001
+	@python -m rlhf_lib.export serve "$(MODEL)" --port "$(PORT)"
+
 compare: $(VENV)/run.stamp ## two models' answers side by side: make compare A=models/sft B=models/ppo PROMPT='...'
 	@python -m rlhf_lib.talk compare "$(A)" "$(B)" $(if $(filter command,$(origin PROMPT)),"$$PROMPT")
 
@@ -121,7 +139,7 @@ bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and o
 	python -m benchmarks.grpo
 
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
-	rm -rf $(VENV) models report checkpoints dvc_plots
+	rm -rf $(VENV) models report checkpoints dvc_plots dist
 	rm -rf data/inputs data/raw data/rejected.jsonl data/splits data/negatives data/reference data/samples
 	rm -rf data/scores data/llm_judge.jsonl data/candidates data/rft data/rft_random data/lm_eval
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench build *.egg-info
@@ -135,7 +153,12 @@ $(VENV)/run.stamp: requirements.txt | $(VENV)/pyvenv.cfg
 	@$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+$(VENV)/serve.stamp: requirements-serve.txt $(VENV)/run.stamp
+	@echo "Installing requirements-serve.txt into $(VENV), once"
+	@$(PIP) -r requirements-serve.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt requirements-serve.txt $(VENV)/run.stamp
 	@echo "Installing requirements-dev.txt into $(VENV), once"
 	@$(PIP) -r requirements-dev.txt
 	@touch $@

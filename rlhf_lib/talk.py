@@ -62,22 +62,30 @@ class Answer(NamedTuple):
     remark: str
 
 
-def load(path: str) -> Policy:
-    """The policy in a directory; a `SystemExit` of one line where there is none."""
+def check(path: str) -> None:
+    """A `SystemExit` of one line where the files of a directory are not those of a model that answers."""
     if not Path(path).is_dir():
         raise SystemExit(f"{path}: no such directory; dvc repro makes models/sft, models/ppo and models/dpo")
     if why := left_out.reason(path):
         raise SystemExit(f"{path}: no model in it: {why}")
+    from rlhf_lib.models import directory
+
+    if told := directory.fault(path):
+        raise SystemExit(f"{path}: cannot be loaded as a language model: {told}")
+    architectures = json.loads(Path(path, "config.json").read_text("utf-8")).get("architectures") or []
+    if any("Classification" in architecture for architecture in architectures):
+        raise SystemExit(f"{path}: a reward model, which gives no answers; name a policy such as models/ppo")
+
+
+def load(path: str) -> Policy:
+    """The policy in a directory; a `SystemExit` of one line where there is none."""
+    check(path)
     from rlhf_lib.common.hub import one_line
     from rlhf_lib.models import hardware, loading
     from rlhf_lib.models.stops import set_ends
 
     hardware.attend_without_cudnn()
     try:
-        loading.check_directory(path)
-        architectures = json.loads(Path(path, "config.json").read_text("utf-8")).get("architectures") or []
-        if any("Classification" in architecture for architecture in architectures):
-            raise SystemExit(f"{path}: a reward model, which gives no answers; name a policy such as models/ppo")
         policy = Policy(path, loading.load_policy(path), loading.load_tokenizer(path))
         loading.check_tokenizer(policy.tokenizer, policy.model)
     except Exception as error:  # whatever a broken file makes the libraries raise

@@ -22,20 +22,20 @@ def explain(error: BaseException, repo_id: str, revision: str | None, kind: str,
     page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
     at = f" --revision {revision}" if revision else ""
     instead = f"run `hf download {repo_id} --repo-type {kind}{at}` where there is a network and set HF_HOME to a copy"
-    if _cause(error, errors.GatedRepoError):
+    if cause(error, errors.GatedRepoError):
         return f"{kind} {repo_id} is gated; accept its terms on {page}, and set HF_TOKEN to a token of that account"
-    if _cause(error, errors.RevisionNotFoundError):
+    if cause(error, errors.RevisionNotFoundError):
         return f"{kind} {repo_id} has no revision {revision}; take a commit from {page}/commits/main"
-    if _cause(error, errors.RepositoryNotFoundError):
+    if cause(error, errors.RepositoryNotFoundError):
         return f"no {kind} {repo_id} on the hub, or a private one; correct the id, set HF_TOKEN, or {otherwise}"
-    if constants.is_offline_mode() and _cause(error, errors.LocalEntryNotFoundError):
+    if constants.is_offline_mode() and cause(error, errors.LocalEntryNotFoundError):
         where = f"the cache{f' at {revision}' if revision else ''}, and HF_HUB_OFFLINE is set"
         return f"{kind} {repo_id} is not in {where}; unset it, {instead} of that cache, or {otherwise}"
-    if (fault := _cause(error, errors.HfHubHTTPError)) and not isinstance(fault, errors.EntryNotFoundError):
+    if (fault := cause(error, errors.HfHubHTTPError)) and not isinstance(fault, errors.EntryNotFoundError):
         status = f"HTTP {fault.response.status_code} {fault.response.reason_phrase}".rstrip()
         advice = "check HF_TOKEN" if fault.response.status_code in (401, 403) else "try again later"
         return f"the hub answers {status} for {kind} {repo_id}; {advice}, or {otherwise}"
-    if fault := _cause(error, httpx.TransportError):
+    if fault := cause(error, httpx.TransportError):
         reason = f"{constants.ENDPOINT} ({type(fault).__name__})"
         return f"cannot reach the hub at {reason}; check the connection, {instead} of that cache, or {otherwise}"
     return None
@@ -57,14 +57,14 @@ def _is_transient(error: Exception) -> bool:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from huggingface_hub.utils import httpx
 
-    if _cause(error, LocalEntryNotFoundError):  # huggingface_hub has tried again itself
+    if cause(error, LocalEntryNotFoundError):  # huggingface_hub has tried again itself
         return False
-    if fault := _cause(error, HfHubHTTPError):
+    if fault := cause(error, HfHubHTTPError):
         return fault.response.status_code in (408, 429) or fault.response.status_code >= 500
-    return _cause(error, httpx.TransportError) is not None
+    return cause(error, httpx.TransportError) is not None
 
 
-def _cause(error: BaseException | None, kind: type[BaseException]) -> Any:
+def cause(error: BaseException | None, kind: type[BaseException]) -> Any:
     """The first error of a kind among `error` and what it came from."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__

@@ -117,7 +117,7 @@ def load() -> Inputs:
         scores={s: read_jsonl(path) for s in SCORERS if (path := _file(paths.scores(s)))},
         llm_judge=_json(paths.LLM_JUDGE_METRICS).get("llm_judge", {}),
         data=_json(paths.DATA_METRICS),
-        hashes=_hashes(),
+        hashes=hashes(),
         left_out={stage: why for stage, path in summaries.items() if (why := left_out.reason(path))},
         model=list(known.told()) if (known := contract.read(paths.BASE)) else [],
         attainable=_json(paths.ATTAINABLE).get("attainable", {}),
@@ -186,7 +186,7 @@ def error(measured: Mapping[str, Any], key: str) -> float:
     return measured.get(f"{key}_se") or 0.0
 
 
-def _hashes() -> list[tuple[str, str, str]]:
+def hashes() -> list[tuple[str, str, str]]:
     """(stage, path, md5) of every out of data and models that DVC has recorded."""
     stages = load_yaml(LOCK).get("stages", {}) if LOCK.is_file() else {}
     outs = [

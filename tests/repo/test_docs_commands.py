@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from copied_project import ENV, commit, copy_of_project, executed, run
-from doc_pages import COMMAND_PAGES, blocks, commands
+from doc_pages import COMMAND_PAGES, TAKEN_AWAY, blocks, commands
 
 # ---- what is run: in a copy of the project, on the preset smoke
 
@@ -76,6 +76,8 @@ AFTER_A_RUN = {
     'make generate MODEL=models/ppo OUT=answers-ppo.csv OPTIONS="--num_beams 4 --no_repeat_ngram_size 3"',
     'make generate PROMPTS=answers.csv OUT=answers-2.csv OPTIONS="--prompt_column Question --reference_column Answer"',
     "make generate SCORES=models/reward,models/judge",
+    "make export MODEL=models/dpo",
+    "make export MODEL=models/dpo DTYPE=fp32",
     "make report",
     "dvc plots diff HEAD --targets metrics/sft/train.tsv",
     "dvc plots show",
@@ -175,6 +177,7 @@ NOT_RUN = {
     'make lm-eval LM_EVAL_ARGS="--limit 20 --num_fewshot 1 --batch_size 8"': HARNESS,
     'make lm-eval TASKS=my_task LM_EVAL_ARGS="--include_path my_tasks"': HARNESS,
     "make lm-eval TASKS=arc_easy,hellaswag ONLINE=1": NETWORK,
+    **TAKEN_AWAY,
     "python -m benchmarks.gpu train": GPU,
     "python -m benchmarks.gpu train --size tiny --peak-tflops 400": GPU,
     "python -m benchmarks.gpu ppo": GPU,
