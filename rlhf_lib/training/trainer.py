@@ -18,7 +18,7 @@ from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.models import hardware, machines
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
-from rlhf_lib.training import guard, memory, optimizer_check, sharding
+from rlhf_lib.training import guard, memory, optimizer_check, sharding, tracking
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.sealing import SealedCheckpoints
@@ -182,7 +182,7 @@ def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") ->
         print(f"resuming from {latest}")
     trainer.add_callback(_LogOfAShortRun())
     trainer.add_callback(guard.Divergence(stage, trainer))
-    with guard.leaving_no_checkpoint(trainer, checkpoints):
+    with guard.leaving_no_checkpoint(trainer, checkpoints), tracking.reporting(trainer, checkpoints):
         trainer.train(resume_from_checkpoint=latest)
         log = trainer.state.log_history
         if trainer.args.eval_strategy != "no" and not any(key.startswith("eval_") for entry in log for key in entry):
