@@ -11,7 +11,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,10 @@ class Reports(TrainerCallback):
             try:
                 self.trackers[name] = TRACKERS[name](self.run)
             except Exception as error:
-                raise ParamsError(f"{report_to.VARIABLE}: {name} does not start: {_line(error)}") from error
+                with suppress(OSError):  # a folder with nothing in it
+                    (root / self.run.name).rmdir()
+                told = f"{name} does not start: {_line(error)}; mend that, or take it out"
+                raise ParamsError(f"{report_to.VARIABLE}: {told}") from error
         self._keep()
 
     def on_train_begin(

@@ -1,6 +1,7 @@
 """What trackers are told of a training, resumed or not, and that the training is the same with them."""
 
 import json
+from pathlib import Path
 
 import pytest
 from recorded import Recorder, steps, told
@@ -135,8 +136,9 @@ def test_a_training_is_the_same_with_a_tracker_and_without(tiny, recorder, monke
 def test_a_tracker_that_does_not_start_ends_the_stage_in_a_line(tiny, recorder, monkeypatch):
     monkeypatch.setattr(Recorder, "fails", -1)
     trainer = sft_trainer(tiny, recorder)
-    with pytest.raises(ParamsError, match="^REPORT_TO: wandb does not start: OSError: the server is gone$"):
+    with pytest.raises(ParamsError, match="^REPORT_TO: wandb does not start: OSError: the server is gone; mend "):
         training.run(trainer, recorder)
+    assert not list(Path("logs/ppo").iterdir())
 
 
 def test_what_trackers_have_of_a_run_is_kept_beside_the_checkpoints(tiny, recorder):
