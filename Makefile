@@ -13,6 +13,9 @@ PIP := python -m pip install --quiet --no-compile --disable-pip-version-check $(
 .DEFAULT_GOAL := help
 .PHONY: help repro data plan watch report sweep study experiments prune chat compare generate export push serve lm-eval test test-slow test-faults lint format bench clean
 
+# Where trainings are reported to: make repro REPORT_TO=tensorboard,wandb (docs/watching.md). Stages read it from the
+# environment, to which make adds what stands on its command line.
+
 # What `make sweep` runs: ppo.kl_coef and dpo.beta, with every seed, JOBS at a time.
 PPO_KL_COEFS := 0.05,0.2,0.8
 DPO_BETAS := 0.05,0.2,0.8
@@ -138,7 +141,7 @@ bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and o
 	python -m benchmarks.ppo
 	python -m benchmarks.grpo
 
-clean: ## delete the virtual environment and everything that stages made, but not DVC's cache
+clean: ## delete the virtual environment and everything that stages made, but not DVC's cache, nor the trackers' logs/
 	rm -rf $(VENV) models report checkpoints dvc_plots dist
 	rm -rf data/inputs data/raw data/rejected.jsonl data/splits data/negatives data/reference data/samples
 	rm -rf data/scores data/llm_judge.jsonl data/candidates data/rft data/rft_random data/lm_eval

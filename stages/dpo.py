@@ -6,11 +6,13 @@ from rlhf_lib.common import environment, few, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import DPOParams, ReferenceParams
 from rlhf_lib.models.params import ComputeParams
+from rlhf_lib.training import report_to
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("dpo", DPOParams)
     reference = read("reference", ReferenceParams)
+    report_to.check()
     left_out.unless_wanted("dpo", "dpo", read("methods.dpo", bool))
     left_out.unless_there("dpo", paths.with_negatives("preference_train"))
     environment.prepare()

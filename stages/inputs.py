@@ -6,10 +6,12 @@ from rlhf_lib.common import environment, running
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.inputs import manifest
+from rlhf_lib.training import report_to
 
 
 def main() -> None:
     environment.prepare()
+    report_to.check()
     params = load_yaml(PARAMS_FILE)
     check_all(params)
     tell_once(params, manifest.write(params))

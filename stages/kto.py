@@ -6,10 +6,12 @@ from rlhf_lib.common import environment, few, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.kto.params import KTOParams
 from rlhf_lib.models.params import ComputeParams
+from rlhf_lib.training import report_to
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("kto", KTOParams)
+    report_to.check()
     left_out.unless_wanted("kto", "kto", read("methods.kto", bool))
     left_out.unless_there("kto", paths.split("thumbs_train"))
     environment.prepare()

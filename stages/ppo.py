@@ -7,10 +7,12 @@ from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.scoring.source import directories, needs_hub
+from rlhf_lib.training import report_to
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("ppo", PPOParams)
+    report_to.check()
     left_out.unless_wanted("ppo", "ppo", read("methods.ppo", bool))
     critic = [paths.REWARD] if params.has_own_critic else []
     left_out.unless_there("ppo", paths.split("prompts_train"), *directories(params.reward_funcs), *critic)

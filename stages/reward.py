@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rlhf_lib.common import environment, few, left_out, paths, running
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
+from rlhf_lib.training import report_to
 
 
 def train(
     section: str, compute: ComputeParams, params: JudgeParams, files: Sequence[str], target_range: Sequence[float]
 ) -> None:
-    """Train the model of params section `section`, reward or judge, on the files of a `Splits`, and write what the
-    stage of that name writes."""
+    """Train the model of section `section`, reward or judge, on the files of a `Splits`, and write its outs."""
     with environment.importing():
         from rlhf_lib.common.files import write_json
         from rlhf_lib.common.rows import read_jsonl, write_jsonl
@@ -43,7 +42,7 @@ def train(
     pairs, test = scores.measured_pairs(section, splits), read_jsonl(paths.split("test"))
     groups = read_jsonl(splits.groups_validation) if splits.groups_validation else None
     measured = scores.measure(model, params.kind, pairs, groups, test, target_range)
-    write_json(Path(path) / STATISTICS_FILE, measured.statistics)
+    write_json(f"{path}/{STATISTICS_FILE}", measured.statistics)
     write_jsonl(paths.scores(section), measured.scores)
     write_json(paths.summary(section), {section: measured.summary | reward.of_training(params.kind, trainer, log)})
     print(f"{section}: accuracy {measured.summary['accuracy'] or 0:.3f} on {measured.summary['pairs']:,} test pairs")
@@ -54,6 +53,7 @@ def train(
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("reward", RewardParams)
     target_range = read("prepare.target_range", list[float])
+    report_to.check()
     left_out.unless_there("reward", paths.with_negatives("reward_train"))
     environment.prepare(offline=params.source.kind != "hub")
     others = map(paths.split, ("reward_validation", "groups_train", "groups_validation"))

@@ -6,6 +6,7 @@ from rlhf_lib.common.schema import read
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.rft.params import RFTParams
+from rlhf_lib.training import report_to
 
 
 def fine_tune(stage: str, compute: ComputeParams, params: RFTParams, seed: int | None = None) -> None:
@@ -39,6 +40,7 @@ def fine_tune(stage: str, compute: ComputeParams, params: RFTParams, seed: int |
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("rft", RFTParams)
+    report_to.check()
     left_out.unless_wanted("rft", "rft", read("methods.rft", bool))
     left_out.unless_there("rft", paths.split("prompts_train"), paths.CANDIDATES)
     fine_tune("rft", compute, params)

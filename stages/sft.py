@@ -5,10 +5,12 @@ from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import read
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.sft.params import SFTParams
+from rlhf_lib.training import report_to
 
 
 def main() -> None:
     compute, params = read("compute", ComputeParams), read("sft", SFTParams)
+    report_to.check()
     left_out.unless_there("sft", paths.split("sft_train"), copies={paths.SFT: paths.BASE})
     environment.prepare()
     with environment.importing():

@@ -10,6 +10,10 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
+# Nor is anything reported to trackers of whoever runs the tests.
+for name in ("REPORT_TO", "DVC_EXP_NAME"):
+    os.environ.pop(name, None)
+
 # Where Python was told to keep no bytecode, each of the hundreds of processes here would compile the project anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

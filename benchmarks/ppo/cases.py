@@ -105,7 +105,6 @@ class Case:
             "load_best_model_at_end": False,
             "early_stopping_patience": None,
             "num_completions_to_log": 0,
-            "report_to": [],
         }
 
 

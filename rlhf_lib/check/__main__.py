@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlhf_lib.check import inputs, rows, surroundings
@@ -20,6 +20,7 @@ from rlhf_lib.common import environment
 from rlhf_lib.common.policies import TRAINERS
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.training import report_to
 
 TEXTS = 20  # of the user's rows that a tokenizer must give back
 
@@ -72,9 +73,11 @@ def names_models(sections: Mapping[str, Any]) -> bool:
     )
 
 
-def tell(params: Mapping[str, Any]) -> None:
-    """Print the faults and the notes of params.yaml; end the process with exit code 1 where there is a fault."""
+def tell(params: Mapping[str, Any], beside: Iterable[str] = ()) -> None:
+    """Print the faults and the notes of params.yaml, and faults beside it; end the process with exit code 1 where there
+    is a fault."""
     found, notes = check(params)
+    found += beside
     for note in notes:
         print(f"note: {note}")
     for fault in found:
@@ -100,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     environment.prepare(offline=True)
     if told := surroundings.fault():
         raise SystemExit(told)
-    tell(load_yaml(PARAMS_FILE))
+    tell(load_yaml(PARAMS_FILE), report_to.faults())
 
 
 if __name__ == "__main__":

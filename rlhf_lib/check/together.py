@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from typing import Any
 
 from rlhf_lib.base.params import BaseParams
@@ -24,17 +23,6 @@ from rlhf_lib.reward.params import JudgeParams, RewardParams
 from rlhf_lib.rft.params import RFTParams
 
 START = (paths.BASE, paths.SFT)  # of a reward model
-# transformers' names for the places to log to, and the packages of which each needs one
-TRACKERS = {
-    **{name: (name,) for name in ("clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "mlflow", "neptune")},
-    **{name: (name,) for name in ("swanlab", "trackio", "wandb")},
-    **{
-        "azure_ml": ("azureml",),
-        "flyte": ("flytekit",),
-        "kubeflow": (),
-        "tensorboard": ("tensorboard", "tensorboardX"),
-    },
-}
 
 Rule = Callable[..., Iterator[str]]
 
@@ -160,17 +148,6 @@ def drop_patterns(prepare: PrepareParams) -> Iterator[str]:
         )
 
 
-def trackers(ppo: PPOParams) -> Iterator[str]:
-    """Places to log to that transformers does not know, or whose package is not here."""
-    for name in ppo.report_to:
-        packages = TRACKERS.get(name, ())
-        if name not in (*TRACKERS, "all"):
-            known = ", ".join(sorted(TRACKERS))
-            yield f"ppo.report_to: {shown(name)} is none that transformers reports to; those are {known}"
-        elif packages and not any(map(find_spec, packages)):
-            yield f"ppo.report_to: {name}: the package {packages[0]} is not installed; install it, or take this out"
-
-
 RULES: dict[Rule, tuple[str, ...]] = {
     mixture: ("load", "prepare"),
     instructions: ("load",),
@@ -181,6 +158,5 @@ RULES: dict[Rule, tuple[str, ...]] = {
     memory: ("base",),
     lengths: ("methods", "base", "sft", "reward", "judge", "reference", "ppo", "candidates", "rft", "kto", "evaluate"),
     drop_patterns: ("prepare",),
-    trackers: ("ppo",),
     critic: ("reward", "ppo"),
 }

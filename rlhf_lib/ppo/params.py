@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from rlhf_lib.common.schema import (
@@ -91,7 +92,14 @@ class PPOParams(WeightsParams, OptimizerParams):
     metric_for_best_model: Literal["reward", "objective"]
     early_stopping_patience: Count | None
     num_completions_to_log: Annotated[int, AtLeast(0)] | None
-    report_to: list[str]
+
+    # options that are none here, and why
+    unserved = MappingProxyType(
+        {
+            "report_to": "trackers are named in the environment, for every stage that trains; take this out, and run "
+            "make repro REPORT_TO=tensorboard, or REPORT_TO=tensorboard dvc repro",
+        }
+    )
 
     def __post_init__(self) -> None:
         WeightsParams.__post_init__(self)
@@ -205,5 +213,4 @@ class PPOParams(WeightsParams, OptimizerParams):
             # Trainer keeps the best checkpoint in place of the last one wherever it knows which is best.
             "metric_for_best_model": self.metric_for_best_model if needs_best else None,
             "greater_is_better": True,
-            "report_to": self.report_to or "none",
         }

@@ -16,7 +16,7 @@ from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.models import hardware, machines
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
-from rlhf_lib.training import curves, guard, memory, optimizer_check, sharding
+from rlhf_lib.training import curves, guard, memory, optimizer_check, sharding, tracking
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.curves import Log
 from rlhf_lib.training.params import TrainerParams
@@ -164,7 +164,11 @@ def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") ->
         print(f"resuming from {latest}")
     trainer.add_callback(_LogOfAShortRun())
     trainer.add_callback(guard.Divergence(stage, trainer))
-    with curves.growing(trainer, checkpoints.stage), guard.leaving_no_checkpoint(trainer, checkpoints):
+    with (
+        curves.growing(trainer, checkpoints.stage),
+        guard.leaving_no_checkpoint(trainer, checkpoints),
+        tracking.reporting(trainer, checkpoints),
+    ):
         trainer.train(resume_from_checkpoint=latest)
         log = trainer.state.log_history
         if trainer.args.eval_strategy != "no" and not any(key.startswith("eval_") for entry in log for key in entry):

@@ -103,6 +103,10 @@ NOT_RUN = {
     "make repro": "installs, and trains for minutes",
     'make repro PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu '
     '--extra-index-url https://pypi.org/simple"': NETWORK,
+    "make repro REPORT_TO=tensorboard": "installs, and trains for minutes",
+    "pip install tensorboard": NETWORK,
+    "REPORT_TO=tensorboard dvc exp run --temp -n gentler -S ppo.kl_coef=0.8": "tests/training reports",
+    "tensorboard --logdir logs": PAGER,
     "make test": "this is it",
     "make watch": "runs until Ctrl-C",
     "make plan": "reads what the line before it downloads",

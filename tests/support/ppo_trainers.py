@@ -137,7 +137,6 @@ PARAMS = {
     "metric_for_best_model": "reward",
     "early_stopping_patience": None,
     "num_completions_to_log": 2,
-    "report_to": [],
 }
 
 
