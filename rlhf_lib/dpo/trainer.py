@@ -100,5 +100,5 @@ def build(
             peft_config=adapters,
         )
     weights.hold_frozen(trainer.model, tables=False)  # as stage reference does
-    best.keep(trainer, params)
+    trainer.keep_best(params)
     return trainer

@@ -128,5 +128,5 @@ def build(
             peft_config=adapters,  # on the model, it would be copied as the reference, which is not needed
         )
     weights.hold_frozen(trainer.model, tables=False)
-    best.keep(trainer, params)
+    trainer.keep_best(params)
     return trainer

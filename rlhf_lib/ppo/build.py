@@ -75,7 +75,7 @@ def build(
     size = params.per_device_train_batch_size, max(map(len, trainer.train_prompts.ids)) + params.response_length
     if any(training.wants_checkpointing(trunk, *size) for trunk in model.trunks):
         model.checkpoint_activations()
-    best.keep(trainer, params)
+    trainer.keep_best(params)
     return trainer
 
 

@@ -60,7 +60,7 @@ def build(
             eval_dataset=validation,
             processing_class=scorer.tokenizer,
         )
-    best.keep(trainer, params)
+    trainer.keep_best(params)
     return trainer
 
 

@@ -67,7 +67,7 @@ def build(
     trainer = UnpaddedSFTTrainer(
         model=chosen, args=config, train_dataset=rows, eval_dataset=evaluated, processing_class=tokenizer
     )
-    best.keep(trainer, params)
+    trainer.keep_best(params)
     return trainer
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import (
     EarlyStoppingCallback,
@@ -23,9 +23,6 @@ from transformers import (
 from rlhf_lib.common.policies import section
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.training.params import BestParams
-
-if TYPE_CHECKING:
-    from rlhf_lib.training.sealing import SealedCheckpoints
 
 Log = list[dict[str, float]]
 
@@ -41,24 +38,6 @@ def check(name: str, params: BestParams, file: str) -> None:
         f"params.yaml: {name}.{key}: no model is known to be better than another, for {file} has no rows to "
         f"validate on; set it to {off}, or load more"
     )
-
-
-def keep(trainer: SealedCheckpoints, params: BestParams) -> None:
-    """Let a trainer, which has validation rows if the params need them, look for the best model as they say.
-
-    To be called once it has all callbacks that decide when to evaluate and to save.
-    """
-    args, patience = trainer.args, params.early_stopping_patience
-    trainer.save_total_limit = params.save_total_limit
-    if not params.needs_best:
-        return  # Trainer would keep the best checkpoint in place of an older one wherever it knows which is best
-    # not handed over with the other arguments, which would be refused where save_steps is no multiple of eval_steps
-    args.load_best_model_at_end = params.load_best_model_at_end
-    args.metric_for_best_model = params.metric_for_best_model
-    args.greater_is_better = not params.metric_for_best_model.endswith("loss")
-    if patience is not None:
-        args.restore_callback_states_from_checkpoint = True  # how long it has waited
-        trainer.add_callback(EarlyStopping(patience))
 
 
 class EarlyStopping(EarlyStoppingCallback):

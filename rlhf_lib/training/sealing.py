@@ -10,6 +10,7 @@ from transformers import Trainer
 
 from rlhf_lib.models.processes import is_main
 from rlhf_lib.training import best, unlogged
+from rlhf_lib.training.params import BestParams
 from rlhf_lib.training.weights import Counts
 from rlhf_lib.training.whole import best as named_best
 from rlhf_lib.training.whole import delete, seal
@@ -26,6 +27,23 @@ class SealedCheckpoints(Trainer):
     save_total_limit: int | None = 1
     summed: tuple[str, ...] = ()
     counts: Counts  # of what was trained, before it is merged
+
+    def keep_best(self, params: BestParams) -> None:
+        """Look for the best model as the params say; where they need validation rows, there must be some.
+
+        To be called once the trainer has all callbacks that decide when to evaluate and to save.
+        """
+        args, patience = self.args, params.early_stopping_patience
+        self.save_total_limit = params.save_total_limit
+        if not params.needs_best:
+            return  # Trainer would keep the best checkpoint in place of an older one wherever it knows which is best
+        # not handed over with the other arguments: those are refused where save_steps is no multiple of eval_steps
+        args.load_best_model_at_end = params.load_best_model_at_end
+        args.metric_for_best_model = params.metric_for_best_model
+        args.greater_is_better = not params.metric_for_best_model.endswith("loss")
+        if patience is not None:
+            args.restore_callback_states_from_checkpoint = True  # how long it has waited
+            self.add_callback(best.EarlyStopping(patience))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

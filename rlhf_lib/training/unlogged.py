@@ -6,31 +6,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-if TYPE_CHECKING:
-    from rlhf_lib.training.sealing import SealedCheckpoints
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-def save(trainer: SealedCheckpoints, directory: str) -> None:
+def save(trainer: Trainer, directory: str) -> None:
     """Write this process's sums into a checkpoint's directory."""
     kept = {
         "loss": trainer._tr_loss.item(),
         "last_logged": trainer._globalstep_last_logged,
         "metrics": {name: list(map(float, values)) for name, values in _metrics(trainer).items()},
-        "sums": {name: getattr(trainer, name) for name in trainer.summed},
+        "sums": {name: getattr(trainer, name) for name in getattr(trainer, "summed", ())},
     }
     _file(trainer, directory).write_text(json.dumps(kept))
 
 
-def _file(trainer: SealedCheckpoints, directory: str) -> Path:
+def _file(trainer: Trainer, directory: str) -> Path:
     return Path(directory) / f"unlogged_{trainer.args.process_index}.json"
 
 
-def _metrics(trainer: SealedCheckpoints) -> dict[str, list[float]]:
+def _metrics(trainer: Trainer) -> dict[str, list[float]]:
     """What TRL's trainers log of their training batches."""
     by_mode: dict[str, Any] = getattr(trainer, "_metrics", {})
     return by_mode["train"] if by_mode else {}
@@ -39,7 +36,7 @@ def _metrics(trainer: SealedCheckpoints) -> dict[str, list[float]]:
 class Resume(TrainerCallback):
     """Takes up what `save` wrote into the checkpoint that a run resumes from."""
 
-    def __init__(self, trainer: SealedCheckpoints, checkpoint: str | None) -> None:
+    def __init__(self, trainer: Trainer, checkpoint: str | None) -> None:
         self.trainer, self.checkpoint = trainer, checkpoint
 
     def on_train_begin(
