@@ -23,8 +23,8 @@ def main() -> None:
         from rlhf_lib.dpo.reference import COLUMNS, PAIRS
         from rlhf_lib.models import hardware
         from rlhf_lib.models import loading as models
+        from rlhf_lib.training import best, weights
         from rlhf_lib.training import trainer as training
-        from rlhf_lib.training import weights
         from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(compute)
@@ -38,15 +38,14 @@ def main() -> None:
     load = partial(models.load_policy, paths.SFT)
     if weights.export(trainer, "dpo", params, "CAUSAL_LM", paths.DPO, load) is None:
         return
-    summary = {
-        key: training.last_or_none(log, f"eval_{key}") for key in ("loss", "rewards/accuracies", "rewards/margins")
-    }
-    summary = {f"validation_{key.replace('/', '_')}": value for key, value in summary.items()}
-    write_json(paths.summary("dpo"), {"dpo": {**summary, "loss": training.last(log, "loss"), "pairs": len(train)}})
+    exported, keys = best.until(trainer, log), ("loss", "rewards/accuracies", "rewards/margins")
+    summary = {f"validation_{key.replace('/', '_')}": training.last_or_none(exported, f"eval_{key}") for key in keys}
+    more = {"loss": training.last(log, "loss"), "pairs": len(train), **training.summary(trainer, log)}
+    write_json(paths.summary("dpo"), {"dpo": summary | more})
     accuracy = summary["validation_rewards_accuracies"]
     told = "no validation" if accuracy is None else f"validation accuracy {accuracy:.3f}"
     print(f"dpo: {len(train):,} pairs; {told}")
-    if displaced := displacement.told(log, params):
+    if displaced := displacement.told(exported, params):
         print(displaced)
     few.tell("dpo", validation=validation)
     checkpoints.remove()

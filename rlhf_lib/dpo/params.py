@@ -39,6 +39,7 @@ OF_DIFFERENCE = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust"
 class DPOParams(TrainerParams):
     """The loss of the pairs, and how far it may move the policy."""
 
+    metric_for_best_model: Literal["eval_loss", "eval_rewards/accuracies", "eval_rewards/margins"]
     beta: Annotated[float, Above(0)]
     loss_type: Loss | list[Loss]
     label_smoothing: Annotated[float, AtLeast(0), Below(0.5)]

@@ -15,8 +15,8 @@ from rlhf_lib.dpo.params import DPOParams
 from rlhf_lib.dpo.reference import PAIRS, REFERENCE_COLUMNS, SHARED_COLUMNS
 from rlhf_lib.models.lengths import no_rows
 from rlhf_lib.models.loading import load_policy, load_tokenizer
+from rlhf_lib.training import best, weights
 from rlhf_lib.training import trainer as training
-from rlhf_lib.training import weights
 from rlhf_lib.training.adapters import check_targets
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.dropout import disable_dropout
@@ -62,13 +62,15 @@ def encoded(rows: Dataset, tokenizer: PreTrainedTokenizerBase, split: str) -> Da
 
 def build(
     params: DPOParams, max_length: int, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir
-) -> DPOTrainer:
+) -> PrecomputedDPOTrainer:
     """A trainer of the model in directory `model`; `train` and `validation` come from `with_reference`.
 
     Without validation rows nothing is validated; a `ParamsError` where there is nothing to learn from.
     """
     if not len(train):
         raise no_rows(str(PAIRS["train"]))
+    if not len(validation):
+        best.check("dpo", params, str(PAIRS["validation"]))
     config = DPOConfig(
         max_length=max_length,
         precompute_ref_log_probs=True,
@@ -98,4 +100,5 @@ def build(
             peft_config=adapters,
         )
     weights.hold_frozen(trainer.model, tables=False)  # as stage reference does
+    trainer.keep_best(params)
     return trainer

@@ -14,6 +14,7 @@ from rlhf_lib.training.params import TrainerParams
 class KTOParams(TrainerParams):
     """The loss of good and of bad answers, and how far it may move the policy."""
 
+    metric_for_best_model: Literal["eval_loss", "eval_rewards/margins"]
     max_length: MaxLength
     precompute_ref_batch_size: BatchSize
     beta: Annotated[float, Above(0)]

@@ -10,14 +10,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import KTOConfig, KTOTrainer
 
 from rlhf_lib.common.rows import JsonObject
-from rlhf_lib.kto.data import BatchOrder, Thumb, encoded, evenly, in_batches, mismatched
+from rlhf_lib.kto.data import FILES, BatchOrder, Thumb, encoded, evenly, in_batches, mismatched
 from rlhf_lib.kto.params import KTOParams
 from rlhf_lib.models import hardware
 from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
 from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
 from rlhf_lib.models.processes import shared_out
+from rlhf_lib.training import best, weights
 from rlhf_lib.training import trainer as training
-from rlhf_lib.training import weights
 from rlhf_lib.training.adapters import check_targets
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.dropout import disable_dropout
@@ -90,7 +90,9 @@ def datasets(
     return learnt, validated
 
 
-def build(params: KTOParams, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir) -> KTOTrainer:
+def build(
+    params: KTOParams, model: str, train: Dataset, validation: Dataset, checkpoints: CheckpointDir
+) -> PrecomputedKTOTrainer:
     """A trainer of the model in directory `model` on rows with `data.COLUMNS`.
 
     Without validation rows nothing is validated; a `ParamsError` where there is nothing to learn from.
@@ -101,6 +103,8 @@ def build(params: KTOParams, model: str, train: Dataset, validation: Dataset, ch
     disable_dropout(policy)
     # before the policy has adapters, and TRL's forward
     rows, held_out = datasets(params, policy, tokenizer, train, validation)
+    if not len(held_out):
+        best.check("kto", params, FILES["validation"])
     config = KTOConfig(
         precompute_ref_log_probs=True,
         remove_unused_columns=False,
@@ -124,4 +128,5 @@ def build(params: KTOParams, model: str, train: Dataset, validation: Dataset, ch
             peft_config=adapters,  # on the model, it would be copied as the reference, which is not needed
         )
     weights.hold_frozen(trainer.model, tables=False)
+    trainer.keep_best(params)
     return trainer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from peft import PeftModel
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.rows import JsonObject
@@ -29,8 +29,8 @@ from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.rewards import RewardFunctions
 from rlhf_lib.ppo.trainer import PPOTrainer
 from rlhf_lib.scoring.reward_model import RewardModel
+from rlhf_lib.training import best, weights
 from rlhf_lib.training import trainer as training
-from rlhf_lib.training import weights
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.quantization import quantization
 
@@ -75,8 +75,7 @@ def build(
     size = params.per_device_train_batch_size, max(map(len, trainer.train_prompts.ids)) + params.response_length
     if any(training.wants_checkpointing(trunk, *size) for trunk in model.trunks):
         model.checkpoint_activations()
-    if params.early_stopping_patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(params.early_stopping_patience))
+    trainer.keep_best(params)
     return trainer
 
 
@@ -86,12 +85,7 @@ def has_validation(params: PPOParams, eval_rows: Sequence[JsonObject]) -> bool:
     if eval_rows:
         return True
     file = paths.split("prompts_validation")
-    needy = "load_best_model_at_end" if params.load_best_model_at_end else "early_stopping_patience"
-    if params.load_best_model_at_end or params.early_stopping_patience is not None:
-        raise ParamsError(
-            f"params.yaml: ppo.{needy}: no policy is known to be better than another, for {file} has no rows; set it "
-            f"to {'false' if params.load_best_model_at_end else 'null'}, or load more"
-        )
+    best.check("ppo", params, file)
     say(f"ppo: no validation: {file}: no rows")
     return False
 
@@ -103,10 +97,9 @@ def training_arguments(params: PPOParams, checkpoints: CheckpointDir, validates:
         config = params.trainer_config(hardware.num_processes())
     except ValueError as error:
         raise ParamsError(f"params.yaml: ppo.{error}") from None
-    # The loader knows where to go on, and early stopping how long it has waited.
-    resume = {"ignore_data_skip": True, "restore_callback_states_from_checkpoint": True}
     evaluations: dict[str, Any] = {} if validates else {"eval_strategy": "no"}
-    return TrainingArguments(**{**resume, **kwargs, **config, **evaluations})
+    # the loader knows where to go on
+    return TrainingArguments(**{"ignore_data_skip": True, **kwargs, **config, **evaluations})
 
 
 def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[ActorCritic, Reference]:

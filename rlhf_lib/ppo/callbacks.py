@@ -73,8 +73,8 @@ class RolloutProgress(TrainerCallback):
             return
         if "loss" in logs:
             self.bar.update(self.ppo_state.rollouts_done - self.bar.n)
-            shown = ("reward", "kl", "length")
-            self.bar.set_postfix({key: f"{logs[key]:.3g}" for key in shown})
+            shown = {key: f"{logs[key]:.3g}" for key in ("reward", "kl", "length")}
+            self.bar.set_postfix(shown | {"tokens/s": f"{logs['rollout_tokens_per_second']:,.0f}"})
         elif "eval_reward" in logs:
             names = ("reward", "kl", "length", "eos_rate", "greedy_reward")
             measured = ", ".join(f"{name} {logs[f'eval_{name}']:.3g}" for name in names)

@@ -21,14 +21,14 @@ from rlhf_lib.common.schema import (
 )
 from rlhf_lib.scoring import source as reward_source
 from rlhf_lib.training.optimizers import BY_LOSS
-from rlhf_lib.training.params import OptimizerParams, WeightsParams
+from rlhf_lib.training.params import BestParams, OptimizerParams, WeightsParams
 
 NotNegative = Annotated[float, AtLeast(0)]
 WholeNotNegative = Annotated[int, AtLeast(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOParams(WeightsParams, OptimizerParams):
+class PPOParams(WeightsParams, OptimizerParams, BestParams):
     # the rollouts
     """Rollouts, rewards, critic, losses, evaluation; the names are those of TRL where it had them."""
 
@@ -88,9 +88,7 @@ class PPOParams(WeightsParams, OptimizerParams):
     eval_rollouts: Count
     max_eval_prompts: Count | None
     save_rollouts: Count
-    load_best_model_at_end: bool
     metric_for_best_model: Literal["reward", "objective"]
-    early_stopping_patience: Count | None
     num_completions_to_log: Annotated[int, AtLeast(0)] | None
 
     # options that are none here, and why
@@ -201,7 +199,6 @@ class PPOParams(WeightsParams, OptimizerParams):
                 f"must divide a minibatch of {self.minibatch_size} responses"
             )
         names = OptimizerParams.__dataclass_fields__
-        needs_best = self.load_best_model_at_end or self.early_stopping_patience is not None
         return {
             **{name: getattr(self, name) for name in names},
             "num_train_epochs": 1,
@@ -209,8 +206,4 @@ class PPOParams(WeightsParams, OptimizerParams):
             "logging_strategy": "no",
             "eval_strategy": "steps",
             "eval_steps": 1,
-            "load_best_model_at_end": self.load_best_model_at_end,
-            # Trainer keeps the best checkpoint in place of the last one wherever it knows which is best.
-            "metric_for_best_model": self.metric_for_best_model if needs_best else None,
-            "greater_is_better": True,
         }

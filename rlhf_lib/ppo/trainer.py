@@ -284,12 +284,6 @@ class PPOTrainer(SealedCheckpoints):
     def _load_best_model(self) -> None:
         self._load_weights(self.state.best_model_checkpoint)
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Trainer's; the best model so far is saved as soon as it is known to be, if it is to be loaded at the end."""
-        is_best = super()._determine_best_metric(metrics, trial)
-        self.control.should_save |= is_best and self.args.load_best_model_at_end
-        return is_best
-
     def _save_rng_state(self, output_dir: str) -> None:
         """With the random numbers goes the rest of the rollouts' state; Trainer writes its own state after it."""
         super()._save_rng_state(output_dir)

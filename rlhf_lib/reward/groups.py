@@ -33,6 +33,7 @@ class GroupsTrainer(training.Unpadded):
     """
 
     loss_is_scaled_for_ga = False
+    summed = ("_right", "_pairs")
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ class JudgeParams(TrainerParams):
     model_name_or_path: str
     max_length: MaxLength
     center_rewards_coefficient: Annotated[float, Above(0)] | None
+    metric_for_best_model: Literal["eval_loss", "eval_accuracy"]
 
     def __post_init__(self) -> None:
         super().__post_init__()

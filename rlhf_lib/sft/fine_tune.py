@@ -45,7 +45,7 @@ def train(
         for loaded in (load, partial(models.load_policy, path))
     )
     summary = {"validation_loss_before": before, "validation_loss": after, "validation_perplexity": perplexity(after)}
-    summary |= {"loss": training.last(log, "loss"), "rows": len(learnt), **more}
+    summary |= {"loss": training.last(log, "loss"), "rows": len(learnt), **training.summary(trainer, log), **more}
     write_json(paths.summary(stage), {stage: summary})
     print(f"{stage}: {len(learnt):,} rows; {told(before, after)}")
     few.tell(stage, validation=held_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from rlhf_lib.common.schema import MaxLength
 from rlhf_lib.training.params import TrainerParams
@@ -13,3 +14,4 @@ class SFTParams(TrainerParams):
     """Supervised fine-tuning."""
 
     max_length: MaxLength
+    metric_for_best_model: Literal["eval_loss", "eval_mean_token_accuracy"]

@@ -16,8 +16,8 @@ from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
 from rlhf_lib.models.logprobs import Response, sequence_logprobs
 from rlhf_lib.sft.data import encode
 from rlhf_lib.sft.params import SFTParams
+from rlhf_lib.training import best, weights
 from rlhf_lib.training import trainer as training
-from rlhf_lib.training import weights
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.quantization import quantization
 
@@ -37,7 +37,7 @@ def build(
     checkpoints: CheckpointDir,
     section: str = "sft",
     files: Sequence[str] = FILES,
-) -> SFTTrainer:
+) -> UnpaddedSFTTrainer:
     """A trainer of the model in directory `model`; the loss is on the answers' tokens alone.
 
     `train` and `validation` are rows of `COLUMNS`. Of those that are too long, see `Lengths`: without validation rows
@@ -52,6 +52,8 @@ def build(
     )
     lengths.check_train()
     evaluated = or_none(held_out, of_held_out)
+    if evaluated is None:
+        best.check(section, params, files[1])
     config = SFTConfig(
         completion_only_loss=True,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -62,9 +64,11 @@ def build(
     chosen = weights.choose(section, policy, params, "CAUSAL_LM")
     weights.hold_frozen(chosen)
     training.set_checkpointing(config, chosen, params.per_device_train_batch_size, params.max_length)
-    return UnpaddedSFTTrainer(
+    trainer = UnpaddedSFTTrainer(
         model=chosen, args=config, train_dataset=rows, eval_dataset=evaluated, processing_class=tokenizer
     )
+    trainer.keep_best(params)
+    return trainer
 
 
 def token_loss(

@@ -19,6 +19,7 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models.loading import nonfinite
 from rlhf_lib.models.processes import is_main
+from rlhf_lib.training import best
 from rlhf_lib.training.checkpoint import CheckpointDir
 
 WATCHED = ("loss", "rewards/margins", "grad_norm")  # of what is logged, with eval_ before it or not
@@ -50,7 +51,7 @@ class Divergence(TrainerCallback):
     """
 
     def __init__(self, stage: str, trainer: Trainer) -> None:
-        self.stage, self.first = stage, math.nan
+        self.stage, self.trainer, self.first = stage, trainer, math.nan
         self.at_first: tuple[int, list[float]] = (0, [])
         self.growth = GROWTH_OF_PPO if stage == "ppo" else GROWTH
         # shards are not the weights: there the losses and the export must tell
@@ -67,13 +68,15 @@ class Divergence(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         step, sums = self.at_first
-        if state.global_step == step or args.learning_rate == 0 or not sums or not is_main():
+        loaded = best.step(self.trainer)  # these weights are of that step, which may be the one that a run resumed from
+        last = state.global_step if loaded is None else loaded
+        if last <= step or args.learning_rate == 0 or not sums or not is_main():
             return
         if all(abs(now - then) < UNCHANGED for now, then in zip(_sums(model), sums, strict=True)):
             keys = "learning_rate, warmup_steps, adam_epsilon, max_grad_norm" + (
                 ", beta" if self.stage in ("dpo", "kto") else ""
             )
-            print(f"\n{self.stage}: no weight changed in {state.global_step - step} steps; look at {keys}", flush=True)
+            print(f"\n{self.stage}: no weight changed in {last - step} steps; look at {keys}", flush=True)
 
     def on_log(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Below, Count, Seed
-from rlhf_lib.training.optimizers import Optimizer, Schedule, check_optim_args, check_schedule
+from rlhf_lib.training.optimizers import BY_LOSS, Optimizer, Schedule, check_optim_args, check_schedule
 
 Decay = Annotated[float, AtLeast(0), Below(1)]  # of a running mean
 Rank = Annotated[int, AtLeast(1), AtMost(65_536)]  # of adapters: no layer is wider
@@ -83,8 +83,27 @@ class WeightsParams(QuantizationParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerParams(WeightsParams, OptimizerParams):
-    """A trainer that passes over rows: sft, reward, judge, dpo and kto."""
+class BestParams:
+    """Which checkpoint a stage's model is taken from, and which are kept until then; the names are those of
+    transformers' TrainingArguments and EarlyStoppingCallback.
+
+    metric_for_best_model: of a validation; lower is better if its name ends in `loss`, else higher.
+    """
+
+    load_best_model_at_end: bool
+    metric_for_best_model: str
+    early_stopping_patience: Count | None
+    save_total_limit: Count | None
+
+    @property
+    def needs_best(self) -> bool:
+        """Whether it must be known which validation was the best."""
+        return self.load_best_model_at_end or self.early_stopping_patience is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerParams(WeightsParams, OptimizerParams, BestParams):
+    """A trainer that passes over rows: sft, reward, judge, dpo, rft and kto."""
 
     per_device_eval_batch_size: BatchSize
     num_train_epochs: Annotated[float, Above(0), AtMost(1_000_000)]
@@ -102,8 +121,13 @@ class TrainerParams(WeightsParams, OptimizerParams):
         OptimizerParams.__post_init__(self)
         if self.max_steps == 0:
             raise ValueError("max_steps: must be -1 (use num_train_epochs) or at least 1, got 0")
+        if self.needs_best and self.lr_scheduler_type in BY_LOSS and self.metric_for_best_model != "eval_loss":
+            raise ValueError(
+                f"metric_for_best_model: must be eval_loss while lr_scheduler_type is {self.lr_scheduler_type}, which "
+                f"goes by the same metric; got {self.metric_for_best_model}"
+            )
 
     def config(self) -> dict[str, Any]:
         """The fields as keyword arguments of the trainer's config class."""
-        ours = {"eval_strategy", "lora_dropout", *WeightsParams.__dataclass_fields__}
+        ours = {"eval_strategy", "lora_dropout", *WeightsParams.__dataclass_fields__, *BestParams.__dataclass_fields__}
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in ours}

@@ -8,19 +8,22 @@ from typing import Any
 
 import torch
 from datasets import Dataset, disable_progress_bars
+from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_lib.common.policies import section
 from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.models import hardware, machines
+from rlhf_lib.models.lengths import say
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
-from rlhf_lib.training import curves, guard, memory, optimizer_check, sharding, tracking
+from rlhf_lib.training import best, curves, guard, memory, optimizer_check, sharding, tracking, unlogged, weights
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.curves import Log
 from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.sealing import SealedCheckpoints
+from rlhf_lib.training.throughput import LOGGED, Throughput
 from rlhf_lib.training.weights import Model, base_model
 
 FEW_ROWS = 10_000  # which TRL encodes in seconds
@@ -109,6 +112,17 @@ class Unpadded(SealedCheckpoints):
         super().__init__(*args, **kwargs)
         # DPO weights pairs by the policy's squared probabilities
         skip_padding(base_model(self.model), squares=getattr(self, "use_weighting", False))
+        self.throughput = Throughput()
+        self.add_callback(self.throughput)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        self.throughput.count(inputs)
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and (speed := self.throughput.take(self.args.world_size)) is not None:
+            logs[LOGGED] = speed
+        super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
         args = self.args
@@ -150,7 +164,7 @@ class _LogOfAShortRun(TrainerCallback):
             control.should_log = True
 
 
-def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") -> Log:
+def run(trainer: SealedCheckpoints, checkpoints: CheckpointDir, stage: str = "trainer") -> Log:
     """Train from the newest checkpoint of the same inputs, if any, write the curves, and return the whole log.
 
     What there are validation rows for is evaluated at least once, also in a run of fewer steps than `eval_steps`. A
@@ -164,6 +178,10 @@ def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") ->
         print(f"resuming from {latest}")
     trainer.add_callback(_LogOfAShortRun())
     trainer.add_callback(guard.Divergence(stage, trainer))
+    trainer.add_callback(best.SaveAfterEvaluation())
+    trainer.add_callback(unlogged.Resume(trainer, latest))
+    trainer.counts = weights.counts(trainer.model)
+    say(f"{stage}: {trainer.counts.trained:,} of {trainer.counts.all:,} parameters are trained")
     with (
         curves.growing(trainer, checkpoints.stage),
         guard.leaving_no_checkpoint(trainer, checkpoints),
@@ -173,7 +191,15 @@ def run(trainer: Trainer, checkpoints: CheckpointDir, stage: str = "trainer") ->
         log = trainer.state.log_history
         if trainer.args.eval_strategy != "no" and not any(key.startswith("eval_") for entry in log for key in entry):
             trainer.evaluate()
+    for line in best.told(trainer):
+        say(f"{stage}: {line}")
     return log
+
+
+def summary(trainer: SealedCheckpoints, log: Log, count: str = "epoch") -> dict[str, float | int | bool | None]:
+    """What the summary of every stage that trains has: how many weights were trained, and `best.summary`."""
+    sizes = {"parameters": trainer.counts.all, "trainable_parameters": trainer.counts.trained}
+    return {**sizes, **best.summary(trainer, log, count)}
 
 
 def last(log: Log, key: str) -> float:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from peft import (
@@ -43,6 +43,26 @@ _PART_NAMES = {
 def base_model(model: Model) -> PreTrainedModel:
     """The model that transformers made, without what PEFT put around it."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+class Counts(NamedTuple):
+    """Parameters of a model: all, and those that are trained."""
+
+    all: int
+    trained: int
+
+
+def counts(model: nn.Module) -> Counts:
+    """How many parameters a model has; those that share their weights count once, those in 4 bits one by one."""
+    sizes = [(_size(weight), weight.requires_grad) for weight in model.parameters()]
+    return Counts(sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained))
+
+
+def _size(weight: Tensor) -> int:
+    if type(weight).__name__ != "Params4bit":
+        return weight.numel()
+    # bitsandbytes packs two into a byte, and bytes into what `quant_storage` names
+    return 2 * weight.numel() * weight.element_size()
 
 
 # Adapters

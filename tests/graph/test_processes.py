@@ -48,7 +48,7 @@ def in_two(tiny, tmp_path):
 
 @pytest.mark.parametrize("shards", [False, True], ids=["whole", "sharded"])
 @pytest.mark.parametrize("adapters", [{}, {"lora_r": 4}], ids=["full", "lora"])
-@pytest.mark.parametrize("what", BUILD)
+@pytest.mark.parametrize("what", ["sft", "reward", "dpo"])
 def test_two_processes_learn_what_one_does(tiny, checkpoints, in_two, what, adapters, shards):
     changes = {**COMMON, **adapters}
     alone = BUILD[what](tiny, checkpoints, {**changes, "gradient_accumulation_steps": 2})
@@ -67,6 +67,25 @@ def test_two_processes_learn_what_one_does(tiny, checkpoints, in_two, what, adap
     one, two = (torch.cat([saw["weights"][name].flatten() for name in start]) for saw in (expected, first))
     moved = (one - torch.cat([weight.flatten() for weight in start.values()])).norm()
     assert (two - one).norm() < MOVE * moved and moved > 1e-2
+
+
+@pytest.mark.parametrize("shards", [False, True], ids=["whole", "sharded"])
+@pytest.mark.parametrize("adapters", [{}, {"lora_r": 4}], ids=["full", "lora"])
+def test_two_processes_end_with_the_best_model(tiny, checkpoints, in_two, adapters, shards):
+    changes = {**COMMON, **adapters, "learning_rate": 3e-3}
+    first, second = in_two("overfitting", changes, shards)
+    assert same(first["weights"], second["weights"])
+    losses = [row["eval_loss"] for row in first["eval"]]
+    assert losses[0] < losses[1] and [row["step"] for row in first["eval"]] == [2, 4]
+    # two steps of the same schedule, and no more
+    alone = BUILD["overfitting"](tiny, checkpoints, {**changes, "gradient_accumulation_steps": 2})
+    start = {name: tensor.clone() for name, tensor in alone.model.state_dict().items()}
+    training.run(alone, checkpoints)
+    assert alone.state.best_global_step == 2
+    expected = seen(alone)["weights"]
+    one, two = (torch.cat([state[name].flatten() for name in start]) for state in (expected, first["weights"]))
+    moved = (one - torch.cat([weight.flatten() for weight in start.values()])).norm()
+    assert (two - one).norm() < MOVE * moved and moved > 1e-3
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 20])

@@ -136,6 +136,7 @@ PARAMS = {
     "load_best_model_at_end": False,
     "metric_for_best_model": "reward",
     "early_stopping_patience": None,
+    "save_total_limit": 1,
     "num_completions_to_log": 2,
 }
 

@@ -10,7 +10,7 @@ import torch
 from tiny_models import IN_FP32, TEXTS, Tiny
 from torch.distributed.tensor import DTensor
 from trained import rows, whole
-from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_rows, sft_trainer
+from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_rows, sft_trainer, turned
 
 from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.models import hardware, processes
@@ -19,14 +19,22 @@ from rlhf_lib.training import trainer as training
 from rlhf_lib.training.checkpoint import CheckpointDir
 
 
-def dpo_trainer(tiny, checkpoints, rows, **changes):
+def dpo_trainer(tiny, checkpoints, rows, held_out=None, **changes):
     pairs = referenced(tiny, rows)
-    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
+    validation = pairs if held_out is None else referenced(tiny, held_out)
+    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, validation, checkpoints)
+
+
+def overfitting(tiny, checkpoints, changes):
+    """DPO, where each validation is worse than the one before."""
+    rows = pair_rows()[:8]
+    return dpo_trainer(tiny, checkpoints, rows, turned(rows), load_best_model_at_end=True, **changes)
 
 
 BUILD = {
     "sft": lambda tiny, checkpoints, changes: sft_trainer(tiny, checkpoints, sft_rows()[:8], **changes),
     "reward": lambda tiny, checkpoints, changes: reward_trainer(tiny, checkpoints, pair_rows()[:8], **changes),
+    "overfitting": overfitting,
     "dpo": lambda tiny, checkpoints, changes: dpo_trainer(tiny, checkpoints, pair_rows()[:8], **changes),
 }
 

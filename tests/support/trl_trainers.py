@@ -44,6 +44,10 @@ TRAINER = {
     "eval_strategy": "steps",
     "eval_steps": 5,
     "save_steps": 2,
+    "load_best_model_at_end": False,
+    "metric_for_best_model": "eval_loss",
+    "early_stopping_patience": None,
+    "save_total_limit": 1,
     "lora_r": None,
     "lora_alpha": 16,
     "lora_dropout": 0.0,
@@ -85,6 +89,11 @@ def pair(i, prompt=None):
 
 def pair_rows():
     return [pair(i) for i in range(len(TEXTS))]
+
+
+def turned(rows):
+    """Pairs that say the opposite."""
+    return [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
 
 
 def dataset(rows, columns, path="rows.jsonl"):
