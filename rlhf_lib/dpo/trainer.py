@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
 from rlhf_lib.common.rows import JsonObject, read_jsonl
@@ -15,25 +14,15 @@ from rlhf_lib.dpo.params import DPOParams
 from rlhf_lib.dpo.reference import PAIRS, REFERENCE_COLUMNS, SHARED_COLUMNS
 from rlhf_lib.models.lengths import no_rows
 from rlhf_lib.models.loading import load_policy, load_tokenizer
-from rlhf_lib.training import best, weights
-from rlhf_lib.training import trainer as training
-from rlhf_lib.training.adapters import check_targets
+from rlhf_lib.training import best, referenced
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.dropout import disable_dropout
 from rlhf_lib.training.quantization import quantization
+from rlhf_lib.training.referenced import Referenced
 
 
-class PrecomputedDPOTrainer(training.Unpadded, DPOTrainer):
-    """TRL's DPOTrainer without padding, on rows that are encoded already and bear reference log-probs.
-
-    TRL recomputes them in every run, so that a sweep over DPO's params would pay each time.
-    """
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        return dataset
+class PrecomputedDPOTrainer(Referenced, DPOTrainer):
+    """TRL's DPOTrainer without padding, on rows that are encoded already and bear reference log-probs."""
 
 
 def with_reference(pairs: Dataset, path: str | Path, ld_alpha: float | None = None) -> Dataset:
@@ -72,33 +61,11 @@ def build(
     if not len(validation):
         best.check("dpo", params, str(PAIRS["validation"]))
     config = DPOConfig(
-        max_length=max_length,
-        precompute_ref_log_probs=True,
-        remove_unused_columns=False,
-        disable_dropout=False,  # it would be that of the adapters too
-        **params.config(),
-        **training.trl_kwargs(params, checkpoints, len(validation) > 0),
+        max_length=max_length, **referenced.config_kwargs(params, checkpoints, validates=len(validation) > 0)
     )
     policy = load_policy(model, **quantization("dpo", params))
     tokenizer = load_tokenizer(model)
     disable_dropout(policy)
     rows, held_out = (encoded(part, tokenizer, split) for part, split in ((train, "train"), (validation, "validation")))
-    set_seed(params.seed)  # adapters are drawn
-    weights.freeze("dpo", policy, params.freeze)
-    training.set_checkpointing(config, policy, 2 * params.per_device_train_batch_size, max_length)
-    adapters = weights.lora_config(params, policy, "CAUSAL_LM")
-    if adapters is not None:
-        check_targets("dpo", policy, adapters)
-    with weights.telling_of_lora("dpo", adapters):
-        trainer = PrecomputedDPOTrainer(
-            model=policy,
-            args=config,
-            train_dataset=rows,
-            eval_dataset=held_out if len(held_out) else None,
-            processing_class=tokenizer,
-            # handed over as an adapter on the model, it would be copied as the reference
-            peft_config=adapters,
-        )
-    weights.hold_frozen(trainer.model, tables=False)  # as stage reference does
-    trainer.keep_best(params)
-    return trainer
+    size = 2 * params.per_device_train_batch_size, max_length
+    return referenced.build(PrecomputedDPOTrainer, "dpo", params, config, policy, tokenizer, rows, held_out, size)

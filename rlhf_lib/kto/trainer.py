@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
 from rlhf_lib.common.rows import JsonObject
@@ -16,32 +15,25 @@ from rlhf_lib.models import hardware
 from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
 from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
 from rlhf_lib.models.processes import shared_out
-from rlhf_lib.training import best, weights
-from rlhf_lib.training import trainer as training
-from rlhf_lib.training.adapters import check_targets
+from rlhf_lib.training import best, referenced
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.dropout import disable_dropout
 from rlhf_lib.training.quantization import quantization
+from rlhf_lib.training.referenced import Referenced
 
 
-class PrecomputedKTOTrainer(training.Unpadded, KTOTrainer):
+class PrecomputedKTOTrainer(Referenced, KTOTrainer):
     """TRL's KTOTrainer without padding, on rows that are encoded already and bear reference log-probs.
 
     TRL would shuffle nothing between two passes, since the answers by which the KL is estimated belong to a batch.
     """
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        return dataset
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> BatchOrder:
         rows, args = self.train_dataset, self.args
         return BatchOrder([0] * len(rows), args.per_device_train_batch_size, False, args.seed)
 
 
-def referenced(
+def with_reference(
     policy: PreTrainedModel, pad_id: int, thumbs: Sequence[Thumb], params: KTOParams, batch_size: int
 ) -> Dataset:
     """The rows as TRL's collator reads them: the answers, and where the loss estimates the KL those of other prompts,
@@ -85,7 +77,7 @@ def datasets(
     ordered = in_batches(rows, sizes[0], grouped, params.seed), evenly(held_out)
     pad_id = tokenizer.pad_token_id
     learnt, validated = (
-        referenced(policy, pad_id, part, params, size) for part, size in zip(ordered, sizes, strict=True)
+        with_reference(policy, pad_id, part, params, size) for part, size in zip(ordered, sizes, strict=True)
     )
     return learnt, validated
 
@@ -105,28 +97,6 @@ def build(
     rows, held_out = datasets(params, policy, tokenizer, train, validation)
     if not len(held_out):
         best.check("kto", params, FILES["validation"])
-    config = KTOConfig(
-        precompute_ref_log_probs=True,
-        remove_unused_columns=False,
-        disable_dropout=False,  # it would be that of the adapters too
-        **params.config(),
-        **training.trl_kwargs(params, checkpoints, len(held_out) > 0),
-    )
-    set_seed(params.seed)  # adapters are drawn
-    weights.freeze("kto", policy, params.freeze)
-    training.set_checkpointing(config, policy, params.per_device_train_batch_size, params.max_length)
-    adapters = weights.lora_config(params, policy, "CAUSAL_LM")
-    if adapters is not None:
-        check_targets("kto", policy, adapters)
-    with weights.telling_of_lora("kto", adapters):
-        trainer = PrecomputedKTOTrainer(
-            model=policy,
-            processing_class=tokenizer,
-            args=config,
-            train_dataset=rows,
-            eval_dataset=held_out if len(held_out) else None,
-            peft_config=adapters,  # on the model, it would be copied as the reference, which is not needed
-        )
-    weights.hold_frozen(trainer.model, tables=False)
-    trainer.keep_best(params)
-    return trainer
+    config = KTOConfig(**referenced.config_kwargs(params, checkpoints, validates=len(held_out) > 0))
+    size = params.per_device_train_batch_size, params.max_length
+    return referenced.build(PrecomputedKTOTrainer, "kto", params, config, policy, tokenizer, rows, held_out, size)
