@@ -145,7 +145,7 @@ def test_uncommitted_work_is_refused_by_name(committed):
 
 def test_a_pipeline_that_has_not_run_is_refused(committed):
     (committed / ".git/says").write_text('{"inputs": ["always changed"], "ppo": [{"changed command": "x"}]}')
-    with pytest.raises(SystemExit, match=r"dvc repro \(dvc pull .* commit"):
+    with pytest.raises(SystemExit, match=r"dvc checkout .* dvc pull .* else dvc repro; commit"):
         sweep.check_workspace(["dpo"])
 
 

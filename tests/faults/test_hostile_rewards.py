@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -130,5 +131,6 @@ def test_some_are_told_or_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyP
             return None if REWARDS[case].told and told.isprintable() and len(told) < 800 else told
         return None if REWARDS[case].told is None and got.total == [4.0, 0.0, 6.0] else f"gave {got.total}"
 
-    before = {case: attempt(case) for case in some}
+    with patch.dict(os.environ):  # one of them clears it
+        before = {case: attempt(case) for case in some}
     assert {case: fault for case, fault in before.items() if fault} == {}

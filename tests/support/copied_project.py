@@ -48,6 +48,8 @@ def copy_of_project(folder: Path, *settings: str) -> Path:
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    (folder / "metrics").mkdir()
+    (folder / "metrics/lm_eval.json").write_text("{}\n")  # as it is before the first `make lm-eval`
     shutil.copy(DEMO, folder / "params.yaml")
     run(folder, "git", "init", "-q")
     run(folder, sys.executable, "-m", "rlhf_lib.preset", "smoke", *settings)
