@@ -81,7 +81,7 @@ def test_on_precomputed_references_it_is_trls_kto(tiny, moved, checkpoints, loss
             **options,
             **hardware.trainer_kwargs(),
         ),
-        train_dataset=dataset(ordered, COLUMNS, "ordered.jsonl"),
+        train_dataset=dataset(ordered, COLUMNS),
         processing_class=tokenizer,
     )
     on(ours, plain.model)

@@ -33,6 +33,6 @@ def kto_params(**changes):
 
 
 def kto_trainer(tiny, checkpoints, rows=None, validation=None, model=None, **changes):
-    train = dataset(thumb_rows() if rows is None else rows, COLUMNS, "thumbs.jsonl")
-    held_out = train if validation is None else dataset(validation, COLUMNS, "held_out.jsonl")
+    train = dataset(thumb_rows() if rows is None else rows, COLUMNS)
+    held_out = train if validation is None else dataset(validation, COLUMNS)
     return kto.build(kto_params(**changes), str(model or tiny.policy), train, held_out, checkpoints)

@@ -44,8 +44,8 @@ def build_sft(tiny, checkpoints, held_out=True, **changes):
     others = [
         {**row, "completion": [{"role": "assistant", "content": REJECTED[-i]}]} for i, row in enumerate(sft_rows())
     ]
-    train = dataset(sft_rows(), sft.COLUMNS, "train.jsonl")
-    validation = dataset(others if held_out else [], sft.COLUMNS, "held_out.jsonl")
+    train = dataset(sft_rows(), sft.COLUMNS)
+    validation = dataset(others if held_out else [], sft.COLUMNS)
     built = SFTParams(**{**TRAINER, "max_length": 64, **BEST, "learning_rate": 3e-2, **changes})
     return sft.build(built, str(tiny.policy), train, validation, checkpoints)
 
@@ -76,9 +76,9 @@ def build_dpo(tiny, checkpoints, held_out=True, **changes):
 
 def build_kto(tiny, checkpoints, held_out=True, **changes):
     rows = thumb_rows()
-    train = dataset(rows, COLUMNS, "thumbs.jsonl")
+    train = dataset(rows, COLUMNS)
     other = [{**row, "label": not row["label"]} for row in rows] if held_out else []
-    validation = dataset(other, COLUMNS, "held_out.jsonl")
+    validation = dataset(other, COLUMNS)
     return kto.build(kto_params(**{**BEST, **changes}), str(tiny.policy), train, validation, checkpoints)
 
 

@@ -96,9 +96,8 @@ def turned(rows):
     return [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
 
 
-def dataset(rows, columns, path="rows.jsonl"):
-    write_jsonl(path, rows)
-    return training.dataset(path, columns)
+def dataset(rows, columns):
+    return training.of_rows(rows, columns)
 
 
 def sft_trainer(tiny, checkpoints, rows=None, **changes):
