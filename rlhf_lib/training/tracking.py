@@ -51,8 +51,9 @@ def reporting(trainer: Trainer, checkpoints: CheckpointDir) -> Iterator[None]:
     trainer.add_callback(callback)
     for name in names:
         if name not in TRACKERS:
-            others = INTEGRATION_TO_CALLBACK[name]()
-            others.on_init_end(trainer.args, trainer.state, trainer.control)  # which has been for all others
+            with _starting(name):
+                others = INTEGRATION_TO_CALLBACK[name]()
+                others.on_init_end(trainer.args, trainer.state, trainer.control)  # which has been for all others
             trainer.add_callback(others)
     for name in names:
         where = callback.trackers[name].where if name in callback.trackers else "its own settings say where"
@@ -83,18 +84,19 @@ class Reports(TrainerCallback):
         saved = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
         experiment = os.environ.get("DVC_EXP_NAME", WORKSPACE)
         root = environment.project() / "logs"
-        name = saved.get("name") or new_name(root, stage, experiment)
+        with _starting(str(root)):
+            name = saved.get("name") or new_name(root, stage, experiment)
         self.run = Run(stage, experiment, name, root, config(stage), saved.get("ids", {}))
         self.told: dict[str, dict[str, int]] = saved.get("told", {})
         self.trackers: dict[str, Tracker] = {}
         for name in names:
             try:
-                self.trackers[name] = TRACKERS[name](self.run)
-            except Exception as error:
+                with _starting(name):
+                    self.trackers[name] = TRACKERS[name](self.run)
+            except ParamsError:
                 with suppress(OSError):  # a folder with nothing in it
                     (root / self.run.name).rmdir()
-                told = f"{name} does not start: {_line(error)}; mend that, or take it out"
-                raise ParamsError(f"{report_to.VARIABLE}: {told}") from error
+                raise
         self._keep()
 
     def on_train_begin(
@@ -188,6 +190,17 @@ def _drawing_nothing() -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+
+@contextmanager
+def _starting(what: str) -> Iterator[None]:
+    """A context that starts a tracker, or makes the folder of its logs: a `ParamsError` for whatever it raises."""
+    try:
+        yield
+    except Exception as error:
+        said = "does not start" if what in INTEGRATION_TO_CALLBACK else "takes no logs"
+        told = f"{what} {said}: {_line(error)}; mend that, or take it out"
+        raise ParamsError(f"{report_to.VARIABLE}: {told}") from error
 
 
 def _line(error: Exception) -> str:

@@ -53,8 +53,10 @@ class Counts(NamedTuple):
 
 
 def counts(model: nn.Module) -> Counts:
-    """How many parameters a model has; those that share their weights count once, those in 4 bits one by one."""
-    sizes = [(_size(weight), weight.requires_grad) for weight in model.parameters()]
+    """How many parameters a model has; those that share their weights count once, those in 4 bits one by one. Of a head
+    that is trained beside adapters, PEFT keeps the first one too, which counts for nothing."""
+    named = (entry for entry in model.named_parameters() if ".original_module." not in entry[0])
+    sizes = [(_size(weight), weight.requires_grad) for _, weight in named]
     return Counts(sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained))
 
 

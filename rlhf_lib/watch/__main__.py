@@ -7,6 +7,7 @@ python -m rlhf_lib.watch --once    as it is now
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -31,7 +32,7 @@ def signs() -> str:
 
 def watch(root: Path, interval: float) -> None:
     """Show it anew every so many seconds: in place on a terminal; else as blocks, where something has changed."""
-    on_terminal, shown = sys.stdout.isatty(), 0
+    on_terminal, shown = sys.stdout.isatty() and os.environ.get("TERM") != "dumb", 0
     before: object = None
     while True:
         columns, rows = shutil.get_terminal_size((WIDEST, 1000))

@@ -27,6 +27,9 @@ _COPIES = (".dvc/tmp/exps/*", ".dvc/tmp/exps/standalone/*", ".dvc/tmp/study/*")
 WORKSPACES = ("", *_COPIES, *(f".dvc/tmp/study/*/{copy}" for copy in _COPIES[:2]))
 CLOCK = 2.0  # seconds by which a process's start and a file's time may disagree
 
+# What every status has.
+_STATUS = {"pid": int, "phase": str, "unit": str, "done": int, "total": int, "written": float}
+
 Curve = dict[str, list[float]]
 
 
@@ -49,7 +52,8 @@ class Stage:
     def status(self) -> Mapping[str, Any]:
         """How far its training is; empty before the training begins, and where it does not train."""
         status = _json(self.folder / LOCKS / f"{self.name}.json")
-        return status if self.process and status.get("pid") == self.process.pid else {}
+        is_whole = all(isinstance(status.get(key), kind) for key, kind in _STATUS.items())
+        return status if is_whole and self.process and status["pid"] == self.process.pid else {}
 
     def curve(self, part: str) -> Curve:
         """The columns of its curve so far, part train or eval; empty where there is none."""
@@ -81,16 +85,19 @@ def stages(root: Path) -> list[Stage]:
 
 
 def _stage(lock: Path) -> Stage | None:
-    """What a lock tells; None where its process is only about to write into it, or a workspace has gone."""
+    """What a lock tells; None where its process is only about to write into it, a workspace has gone, or it is none."""
     try:
         lines, changed = lock.read_text(encoding="utf-8").splitlines(), lock.stat().st_mtime
         pid = int(lines[0])
+        how, _, seconds = lines[1].partition(" ") if len(lines) > 1 else ("", "", "0")
+        took = float(seconds)
     except (OSError, ValueError, IndexError):
         return None
+    if pid < 1 or not math.isfinite(took):
+        return None
     folder = lock.parents[len(LOCKS.parts)]
-    if len(lines) > 1:
-        how, _, seconds = lines[1].partition(" ")
-        return Stage(lock.stem, folder, None, changed, (how, float(seconds)))
+    if how:
+        return Stage(lock.stem, folder, None, changed, (how, took))
     return Stage(lock.stem, folder, _process(pid, changed), changed, None)
 
 

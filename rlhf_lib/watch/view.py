@@ -53,7 +53,7 @@ def _block(stage: Stage, root: Path, width: int, signs: str) -> Iterator[str]:
         place = f" of experiment {name}"
     elif stage.folder != root:
         place = f" in {stage.folder.relative_to(root)}"
-    phase = PHASES.get(status.get("phase", ""), "at work")
+    phase = PHASES.get(status.get("phase", ""), "at work")  # one that does not train has no status
     yield " · ".join([f"{stage.name}{place}", phase, duration(time.time() - stage.at), size(stage.memory())])
     if not status:
         return
@@ -75,7 +75,9 @@ def _progress(status: Mapping[str, Any], width: int, signs: str) -> Iterator[str
         told.append(f"{1 / each:.3g} {unit}s/s" if each < 1 else f"{each:.3g} s/{unit}")
     if speed := status.get("tokens_per_second"):
         told.append(f"{speed:,.0f} tokens/s")
-    if each and done < total:
+    if done < total and status["phase"] == "trained":
+        told.append("stopped early")
+    elif each and done < total:
         left = (total - done) * each - (time.time() - status["written"])
         told.append(f"{duration(left)} left")
     yield f"{bar(done / total, width - 6, signs)} {100 * done // total:3d} %"

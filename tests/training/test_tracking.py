@@ -141,6 +141,24 @@ def test_a_tracker_that_does_not_start_ends_the_stage_in_a_line(tiny, recorder, 
     assert not list(Path("logs/ppo").iterdir())
 
 
+def test_one_of_transformers_that_does_not_start_ends_the_stage_in_a_line(tiny, recorder, monkeypatch):
+    def no_server():
+        raise RuntimeError("SERVER_URL is not set")
+
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "swanlab", no_server)
+    monkeypatch.setenv("REPORT_TO", "swanlab")
+    with pytest.raises(ParamsError, match="^REPORT_TO: swanlab does not start: RuntimeError: SERVER_URL is not set; m"):
+        training.run(sft_trainer(tiny, recorder), recorder)
+
+
+@pytest.mark.parametrize("file", ["logs", "logs/ppo"])
+def test_a_file_in_the_place_of_the_logs_ends_the_stage_in_a_line(tiny, recorder, file):
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("")
+    with pytest.raises(ParamsError, match="^REPORT_TO: .*logs takes no logs: .*; mend that, or take it out$"):
+        training.run(sft_trainer(tiny, recorder), recorder)
+
+
 def test_what_trackers_have_of_a_run_is_kept_beside_the_checkpoints(tiny, recorder):
     kill(tiny, recorder, 3)
     assert json.loads((recorder.path / "trackers.json").read_text()) == {

@@ -87,6 +87,16 @@ def test_a_training_with_its_progress_and_curves(root, process):
     assert lines[at + 1].startswith("      3.75 █▇▇▆▆") and lines[at + 6].endswith("██▇▇▆▆▅▅▄▄▃▃▂▂▁")
 
 
+def test_a_training_that_ended_early_has_no_time_left(root, process):
+    lock(root, "sft", f"{process.pid}\n")
+    tell(root, "sft", process.pid, phase="trained")
+    lines = shown(root)
+    assert "trained; its outs are measured and written" in lines[0]
+    assert lines[2] == "step 123 of 824 · epoch 0.60 of 4 · 2 steps/s · 9,876 tokens/s · stopped early"
+    tell(root, "sft", process.pid, phase="trained", done=824)
+    assert "early" not in shown(root)[2] and "left" not in shown(root)[2]
+
+
 def test_ppo_counts_rollouts_and_shows_its_reward(root, process):
     lock(root, "ppo", f"{process.pid}\n")
     tell(root, "ppo", process.pid, unit="rollout", done=3, total=40, seconds_each=20.0, epoch=None, epochs=None)
@@ -141,15 +151,18 @@ def test_every_workspace_of_dvc_and_of_a_study_is_looked_at(root, process):
     assert len(WORKSPACES) == len(set(WORKSPACES))
 
 
-@pytest.mark.parametrize("text", ["", "\n", "no number\n"])
-def test_a_lock_into_which_nothing_is_written_yet_is_left_out(root, text):
+@pytest.mark.parametrize("text", ["", "\n", "no number\n", "-5\n", "0\n", "1\ndone\n", "1\ndone nan\n", "1\ndone x"])
+def test_a_lock_into_which_nothing_is_written_yet_or_that_is_none_is_left_out(root, text):
     lock(root, "sft", text)
     assert stages(root) == []
 
 
 def test_a_status_that_is_no_status_is_none(root, process):
     lock(root, "sft", f"{process.pid}\n")
-    for text in ("", "[1]", "{"):
+    broken = ({"phase": ["training"]}, {"done": "3"}, {"total": None}, {"unit": 1}, {"written": "now"})
+    whole = {"pid": process.pid, "written": 1.0, **STATUS}
+    texts = [json.dumps({**whole, **change}) for change in broken]
+    for text in ("", "[1]", "{", json.dumps({"pid": process.pid}), *texts):
         (root / ".dvc/tmp/stages/sft.json").write_text(text)
         assert shown(root)[1] == ""
 
