@@ -78,7 +78,8 @@ def added(project):
 
 
 CASES = [
-    *(branch, older_commit, tag, remote_branch, applied, staged, stash, queued, worktree, detached, linked, added),
+    *(branch, older_commit, tag, remote_branch, applied, staged, stash, worktree, detached, linked, added),
+    pytest.param(queued, marks=pytest.mark.slow),  # DVC's worker takes its time
 ]
 
 

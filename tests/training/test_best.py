@@ -15,6 +15,8 @@ from rlhf_lib.training import trainer as training
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.curves import write as write_curves
 
+SLOW = pytest.mark.slow
+
 
 @pytest.mark.parametrize("adapters", [{}, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("what", BUILD)
@@ -71,9 +73,15 @@ def test_a_training_stops_after_validations_without_a_better_one(tiny, checkpoin
     ) is load_best
 
 
-@pytest.mark.parametrize("adapters", [{}, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize(
-    ("event", "step"), [("on_save", 2), ("on_step_end", 9), ("on_save", 5), ("on_save", 12), ("on_train_end", 12)]
+    ("event", "step", "adapters"),
+    [
+        ("on_save", 2, {}),
+        ("on_step_end", 9, LORA),
+        ("on_train_end", 12, {}),
+        *(pytest.param("on_save", step, adapters, marks=SLOW) for step in (2, 5, 12) for adapters in ({}, LORA)),
+        *(pytest.param(*moment, marks=SLOW) for moment in (("on_step_end", 9, {}), ("on_train_end", 12, LORA))),
+    ],
 )
 def test_a_killed_run_goes_on_and_knows_the_best(tiny, checkpoints, event, step, adapters):
     whole, log, _, now = run(build_dpo, tiny, checkpoints, **adapters)
@@ -91,7 +99,9 @@ def test_a_killed_run_goes_on_and_knows_the_best(tiny, checkpoints, event, step,
     assert curves("whole") == curves("resumed")
 
 
-@pytest.mark.parametrize("what", ["sft", "reward", "ranking", "dpo", "kto"])
+@pytest.mark.parametrize(
+    "what", ["sft", "dpo", *(pytest.param(what, marks=SLOW) for what in ("reward", "ranking", "kto"))]
+)
 def test_a_checkpoint_between_two_logs_changes_no_mean(tiny, checkpoints, what):
     changes = {"logging_steps": 4, "save_steps": 6, "eval_steps": 12, "gradient_accumulation_steps": 2}
     _, log, _, _ = run(BUILD[what], tiny, checkpoints, **changes)
