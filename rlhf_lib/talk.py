@@ -49,8 +49,8 @@ class Policy(NamedTuple):
         context = context_length(self.model)
         if context is not None and max_new_tokens >= context:
             raise SystemExit(
-                f"{self.path}: --max-new-tokens {max_new_tokens} leaves no room for a prompt in the model's context of "
-                f"{context} tokens; give less"
+                f"{self.path}: {max_new_tokens} new tokens leave no room for a prompt in the model's context of "
+                f"{context} tokens; lower max_new_tokens"
             )
         return None if context is None else context - max_new_tokens
 

@@ -10,6 +10,8 @@ the columns of docs/data.md, or a text file with one a line. docs/generating.md 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     found.add_argument("model", help="a directory, such as models/dpo, or owner/name@<commit>")
-    found.add_argument("prompts", help="a file of prompts, and of references where it has them")
+    found.add_argument("prompts", help="a file of prompts, and of references where it has them; or a glob")
     found.add_argument("--out", default="answers.jsonl", help="file to write, .jsonl or .csv; answers.jsonl")
     found.add_argument("--scores", default="", help="reward models and functions, as ppo.reward_funcs names them: a,b")
     found.add_argument("--seed", type=int, default=0, help="of the sampling; 0")
@@ -75,7 +77,16 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
         found.sources = [parse(entry) for entry in found.scores]
     except ValueError as fault:
         raise ParamsError(str(fault).replace("reward_funcs", "--scores", 1)) from None
+    for number, entry in enumerate(found.scores):
+        if _same(found.sources[number]) in map(_same, found.sources[:number]):
+            raise ParamsError(f"--scores: {entry} is there twice; its numbers would be the same; name it once")
     return found
+
+
+def _same(source: RewardSource) -> RewardSource:
+    """The source, with one spelling of a directory."""
+    is_path = source.kind == "directory"
+    return dataclasses.replace(source, location=os.path.realpath(source.location)) if is_path else source
 
 
 def _source(name: str) -> RewardSource:
@@ -100,13 +111,13 @@ def _with_underscores(word: str) -> str:
 def main(given: Sequence[str] | None = None) -> None:
     """Read, answer, score, write, and print the summary."""
     found = arguments(sys.argv[1:] if given is None else given)
-    write = table.writer(found.out, found.prompts)
+    write = table.writer(found.out, prompts.named(found.prompts))
     asked = prompts.read(found.prompts, found.prompt_column, found.reference_column, found.max_prompts)
     compute = read("compute", ComputeParams)
     environment.prepare(offline=all(source.kind != "hub" for source in (found.source, *found.sources)))
-    with environment.importing():
-        from rlhf_lib.answering import run
     with unfinished.held(found.out) as part:
+        with environment.importing():
+            from rlhf_lib.answering import run
         try:
             rows, lines = run.answered(found, asked, compute, part)
         except KeyboardInterrupt:
@@ -116,7 +127,8 @@ def main(given: Sequence[str] | None = None) -> None:
             if (told := outer_fault(error)) and told.startswith("not enough memory"):
                 raise ParamsError("not enough memory; lower --batch_size or --max_new_tokens") from None
             raise
-        write(found.out, rows)
+        with unfinished.telling(found.out):
+            write(found.out, rows)
         part.write_text("")
     print("\n".join([f"{found.model} on {found.prompts}: {found.out}", *lines]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -37,9 +38,9 @@ class Answer(NamedTuple):
     ids: list[int]
 
 
-def encode(policy: Policy, asked: Sequence[Asked], decoding: Decoding, cuts: bool) -> list[list[int]]:
-    """Token ids of the prompts. Those that do not fit beside an answer lose their beginning if `cuts`; else a
-    `SystemExit` that names the first of them."""
+def encode(policy: Policy, asked: Sequence[Asked], decoding: Decoding, cuts: bool) -> tuple[list[list[int]], list[int]]:
+    """Token ids of the prompts, and how many tokens of each are left out. Those that do not fit beside an answer lose
+    their beginning if `cuts`; else a `SystemExit` that names the first of them."""
     ids = []
     for one in asked:
         try:
@@ -49,7 +50,7 @@ def encode(policy: Policy, asked: Sequence[Asked], decoding: Decoding, cuts: boo
     longest = decoding.max_new_tokens or 0
     room = policy.room(longest)
     if room is None:
-        return ids
+        return ids, [0] * len(ids)
     long = [place for place, of_prompt in enumerate(ids) if len(of_prompt) > room]
     if long and not cuts:
         more = f" (so have {len(long) - 1} more)" if len(long) > 1 else ""
@@ -59,7 +60,8 @@ def encode(policy: Policy, asked: Sequence[Asked], decoding: Decoding, cuts: boo
         )
     if long:
         print(f"{len(long)} of {len(ids)} prompts are longer than {room} tokens: their beginnings were cut off")
-    return [last_tokens(policy.tokenizer, of_prompt, room) for of_prompt in ids]
+    fitting = [last_tokens(policy.tokenizer, of_prompt, room) for of_prompt in ids]
+    return fitting, [len(whole) - len(fits) for whole, fits in zip(ids, fitting, strict=True)]
 
 
 @torch.no_grad()
@@ -83,7 +85,7 @@ def decode(
         if number in unfinished.rows:
             continue
         torch.manual_seed(seeded("answering", seed, number).initial_seed())
-        with frozen.autocast(policy.model), _telling():
+        with frozen.autocast(policy.model), _telling(), _without_word_of_masks():
             responses = by_library(policy.model, policy.tokenizer, [ids[row] for row in rows], texts, **options)
         made = [[response_text(policy.tokenizer, one), one.finished, one.ids] for one in responses]
         unfinished.add(number, made)
@@ -103,6 +105,25 @@ def _telling() -> Iterator[None]:
         if outer_fault(error):
             raise
         raise ParamsError(f"transformers cannot decode with these options: {one_line(error)}; change them") from None
+
+
+@contextmanager
+def _without_word_of_masks() -> Iterator[None]:
+    """A context in which transformers asks for no attention mask.
+
+    It is given one, but `generate()` drops it where no prompt of the batch is padded. The padding that models then
+    find, and warn of, fills up rows that have ended: nothing that is kept follows on it.
+    """
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "passing in an `attention_mask`" not in record.getMessage()
+
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def _batches(policy: Policy, ids: Sequence[list[int]], decoding: Decoding, size: int) -> list[list[int]]:

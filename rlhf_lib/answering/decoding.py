@@ -95,10 +95,10 @@ class Decoding:
         for name in OF_BEAMS:
             if getattr(self, name) is not None and beams == 1:
                 raise ValueError(f"{name}: it is of beams; give --num_beams above 1")
-        if copies > 1 and not self.samples and copies > beams:
-            raise ValueError(f"num_return_sequences: {copies} answers are all the same; sample, or give as many beams")
         if copies > beams > 1:
             raise ValueError(f"num_return_sequences: at most num_beams, which is {beams}, got {copies}")
+        if copies > beams and not self.samples:
+            raise ValueError(f"num_return_sequences: {copies} answers are all the same; sample, or give as many beams")
         if self.stop_strings and "" in self.stop_strings:
             raise ValueError("stop_strings: an empty text would end every answer")
         decay = self.exponential_decay_length_penalty

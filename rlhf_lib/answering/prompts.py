@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import glob
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from rlhf_lib.answering.table import unguarded
 from rlhf_lib.common.rows import Message, Row, is_blank
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.data.load import files
-from rlhf_lib.data.load.columns import ALWAYS, parse
+from rlhf_lib.data.load import compression, files
+from rlhf_lib.data.load.columns import ALWAYS, parse, used
 from rlhf_lib.data.load.fields import values
+from rlhf_lib.data.load.messages import as_messages, last_answer, user_prompt
 from rlhf_lib.data.load.params import COLUMNS, SourceParams
 from rlhf_lib.data.load.reader import Record, Rejected
 
 REFERENCES = ("reference", "answer")  # names that a column of references may have, beside those of answers in data
 TEXT = ".txt"
+DIALOGUES = ("chosen", "response", "completion", "messages")  # columns of answers that may have the prompt in them
 
 
 class Asked(NamedTuple):
@@ -36,17 +41,50 @@ class Asked(NamedTuple):
 def read(
     path: str, prompt_column: str | None = None, reference_column: str | None = None, most: int | None = None
 ) -> list[Asked]:
-    """The prompts of a file, at most `most`; a `SystemExit` of one line for a file or a record that has none.
+    """The prompts of a file, or of those that a glob matches, at most `most`; a `SystemExit` of one line for a file or
+    a record that has none.
 
     Columns are known by the names of docs/data.md, and by `reference` and `answer`, unless they are given. A text file
     has a prompt on each line that is not blank.
     """
-    records = _lines(path) if path.lower().endswith(TEXT) else _records(path)
+    _check_no_folder(path)
+    is_text = path.lower().endswith(TEXT)
+    records = chain.from_iterable(map(_lines, named(path) or [path])) if is_text else _records(path)
     columns = {"prompt": prompt_column, "reference": reference_column}
     asked = [_asked(record, number, columns) for number, record in enumerate(islice(records, most), start=1)]
     if not asked:
         raise ParamsError(f"{path}: holds no prompts; write one on each line")
     return asked
+
+
+def named(pattern: str) -> list[str]:
+    """The files that a path or glob stands for, as far as there are any, by name."""
+    path = os.path.expanduser(pattern)
+    found = [path] if os.path.lexists(path) else glob.glob(path, recursive=True)
+    return sorted(file for file in found if not os.path.isdir(file))
+
+
+def _check_no_folder(path: str) -> None:
+    """A `ParamsError` for a folder, with the glob of the kind of file that it holds most of."""
+    folder = os.path.expanduser(path)
+    if not os.path.isdir(folder):
+        return
+    try:
+        ends = Counter(end for name in sorted(os.listdir(folder)) if (end := _end(name)))
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
+    if not ends:
+        raise ParamsError(f"{path}: a folder without files of prompts ({', '.join([*files.PARSERS, TEXT])}); name one")
+    ((end, _),) = ends.most_common(1)
+    raise ParamsError(f"{path}: a folder; name its files, such as '{os.path.join(path, f'*{end}')}'")
+
+
+def _end(name: str) -> str | None:
+    """The end of a file's name, where files of that kind can be read, such as .csv or .jsonl.gz."""
+    packed = compression.suffix(name)
+    kind = os.path.splitext(name.removesuffix(packed))[1]
+    can_be_packed = kind.lower() in files.PARSERS and kind.lower() != ".parquet"
+    return kind + packed if can_be_packed or (not packed and kind.lower() in (TEXT, ".parquet")) else None
 
 
 def _records(path: str) -> Iterator[Record]:
@@ -55,7 +93,7 @@ def _records(path: str) -> Iterator[Record]:
             value = files.parse_line(record.place, record.value) if isinstance(record.value, bytes) else record.value
             if isinstance(value, str):  # a text on a line of JSON
                 value = {"prompt": value}
-            yield record._replace(value=value)
+            yield record._replace(value=unguarded(value) if isinstance(value, dict) else value)
     except SystemExit as fault:
         if isinstance(fault.code, str) and "unknown kind of file" in fault.code:
             raise ParamsError(f"{fault.code}, or {TEXT} with a prompt on each line") from None
@@ -94,11 +132,17 @@ def _asked(record: Record, number: int, given: Mapping[str, str | None]) -> Aske
 
 
 def _row(raw: dict[str, Any], given: Mapping[str, str | None]) -> Row | Rejected:
-    """The record as a row; without its answers where these are the fault, for then there is no reference."""
+    """The record as a row; without its answers where these are the fault, for then there is no reference.
+
+    A dialogue whose last turn is no answer is a prompt as a whole: only training cuts it at its last answer.
+    """
     columns: dict[str, str | list[str] | None] = {"split": None}
     if given["prompt"]:
         columns["prompt"] = given["prompt"]
     source = SourceParams(reader="file", path="prompts", columns=columns)
+    if open_end := _without_last_answer(raw, source):
+        raw = {name: raw[name] for name in ("system",) if name in raw} | {"prompt": open_end}
+        source = SourceParams(reader="file", path="prompts", columns={"split": None})
     found = list(parse(raw, source))
     row = next((item for item in found if not isinstance(item, Rejected)), None)
     if row is not None:
@@ -109,6 +153,19 @@ def _row(raw: dict[str, Any], given: Mapping[str, str | None]) -> Row | Rejected
     return next((item for item in again if not isinstance(item, Rejected)), None) or next(
         item for item in again if isinstance(item, Rejected)
     )
+
+
+def _without_last_answer(raw: dict[str, Any], source: SourceParams) -> list[Message] | None:
+    """The dialogue of which a record's answer would be taken, where turns follow on that answer; else None."""
+    if not (read := used(raw, source)) & {*DIALOGUES}:
+        return None
+    fields = values(raw, source.columns)
+    for name in DIALOGUES:
+        turns = as_messages(fields.get(name)) if name in read else None
+        cut = last_answer(turns)
+        if turns and cut and turns[-1]["role"] != "assistant":
+            return turns if cut[0] else [*(user_prompt(fields.get("prompt")) or []), *turns]
+    return None
 
 
 def _reference(raw: Mapping[str, Any], row: Row, column: str | None) -> str | None:

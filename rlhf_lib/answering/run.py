@@ -12,6 +12,7 @@ from rlhf_lib.answering import scores
 from rlhf_lib.answering.prompts import Asked
 from rlhf_lib.answering.scores import Row
 from rlhf_lib.answering.unfinished import Unfinished, files_in, fingerprint
+from rlhf_lib.common.files import rounded
 from rlhf_lib.models import hardware
 from rlhf_lib.models.params import ComputeParams
 from rlhf_lib.models.templates import check_rows
@@ -29,7 +30,7 @@ def answered(
     for function in functions.functions.values():
         if isinstance(function, RewardModel):
             check_rows(function.tokenizer, [one.prompt for one in asked], command.prompts)
-    ids = answering.encode(policy, asked, command.decoding, command.too_long == "cut")
+    ids, cut = answering.encode(policy, asked, command.decoding, command.too_long == "cut")
     location = command.source.location
     inputs = fingerprint(
         [location, command.source.revision or files_in(location)],
@@ -45,7 +46,10 @@ def answered(
     for place, (one, number, answer) in enumerate(said):
         measured, found = scores.beside(answer.text, one.reference)
         named = {name: values[place] for name, values in given.items()}
-        rows.append({**_head(command, one, number, has_ids), **_said(answer), **named, **measured})
+        head = _head(command, one, number, has_ids)
+        if command.too_long == "cut":
+            head["prompt_tokens_cut"] = cut[place // command.decoding.copies]
+        rows.append({**head, **_said(answer), **rounded({**named, **measured})})
         counts.append(found)
     return rows, scores.summary(rows, counts)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
+from rlhf_lib.answering import table
 from rlhf_lib.answering.answers import Answer
 from rlhf_lib.answering.prompts import Asked
 from rlhf_lib.common.yaml import ParamsError
@@ -16,7 +17,9 @@ from rlhf_lib.ppo import arguments
 from rlhf_lib.ppo.rewards import RewardFunction, RewardFunctions
 from rlhf_lib.scoring.reward_model import RewardModel
 
-OWN = ("row", "draw", "id", "prompt", "reference", "answer", "finished", "tokens", "bleu", *text_metrics.ROUGE)
+OWN = (*table.ALWAYS, "draw", "id", "prompt_tokens_cut", "bleu", *text_metrics.ROUGE)
+FEWEST = 5  # prompts below which a standard error is itself a guess, and is not shown
+LONGEST_NGRAM = 4  # tokens, of BLEU
 
 Row = dict[str, Any]  # of the file that is written, by its columns
 
@@ -101,12 +104,23 @@ def summary(rows: Sequence[Row], counts: Sequence[Sequence[float] | None]) -> li
         for places in of_prompt.values()
         if (with_counts := [found for place in places if (found := counts[place]) is not None])
     ]
-    if sums:
-        lines.append(_line("corpus BLEU", text_metrics.corpus_bleu(sums), len(sums), len(of_prompt)))
-    return lines
+    return [*lines, _corpus_bleu(sums, len(of_prompt), counts)] if sums else lines
+
+
+def _corpus_bleu(sums: Sequence[Sequence[float]], of: int, counts: Sequence[Sequence[float] | None]) -> str:
+    """Its line: the number counts n-grams of the whole file, so texts without any of the longest do not show in it."""
+    short = sum(min(found[:2]) < LONGEST_NGRAM for found in counts if found is not None)
+    beside_one = sum(found is not None for found in counts)
+    if short == beside_one:
+        return f"corpus BLEU none: every answer or its reference is shorter than {LONGEST_NGRAM} tokens"
+    line = _line("corpus BLEU", text_metrics.corpus_bleu(sums), len(sums), of)
+    if 2 * short < beside_one:
+        return line
+    return f"{line}; {short:,} of {beside_one:,} answers or their references are shorter than {LONGEST_NGRAM} tokens"
 
 
 def _line(name: str, estimate: Estimate, prompts: int, of: int) -> str:
     value, se = estimate
-    error = "" if se is None else f" ± {se:.3g}"
-    return f"{name:<11} {value:.4g}{error}{'' if prompts == of else f' over {prompts:,} prompts'}"
+    error = "" if se is None or prompts < FEWEST else f" ± {se:.3g}"
+    over = "" if prompts == of and prompts >= FEWEST else f" over {prompts:,} prompt{'s' if prompts > 1 else ''}"
+    return f"{name:<11} {value:.4g}{error}{over}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.generation import log
@@ -31,6 +32,15 @@ def files_in(directory: str) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
+@contextmanager
+def telling(out: str) -> Iterator[None]:
+    """A context in which `out` is written: what the disk refuses becomes a `ParamsError` of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ParamsError(f"{out}: cannot be written: {error.strerror or error}; give another OUT") from None
+
+
 class Unfinished:
     """The file of one command, which begins with the fingerprint of its inputs."""
 
@@ -49,17 +59,20 @@ class Unfinished:
 
     def add(self, batch: int, rows: Any) -> None:
         """Keep what a batch gave."""
-        log.append(self.file, [batch, rows])
+        with telling(str(self.file)):
+            log.append(self.file, [batch, rows])
         self.rows[batch] = rows
 
 
 @contextmanager
 def held(out: str) -> Iterator[Path]:
-    """The file beside `out`, which no other process writes meanwhile; a `ParamsError` where one does."""
+    """The file beside `out`, which no other process writes meanwhile; a `ParamsError` where one does, or where there
+    can be no such file."""
     file = file_of(out)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock: IO[str]
-    with open(file, "a", encoding="utf-8") as lock:
+    with telling(out):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    with os.fdopen(descriptor, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

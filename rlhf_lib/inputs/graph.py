@@ -6,7 +6,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ _PLACE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")
 
 @dataclass(frozen=True)
 class Stage:
-    """deps, outs: paths as dvc.yaml has them, normalised; metrics and plots are outs too."""
+    """deps, outs: paths as dvc.yaml has them, normalised; metrics and plots are outs too. shown: these alone."""
 
     deps: tuple[str, ...]
     outs: tuple[str, ...]
+    shown: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _stage(entry: Mapping[str, Any], names: Mapping[str, Any]) -> Stage:
             os.path.normpath(os.path.join(*(_filled(str(part), names) for part in (wdir, text)))) for text in found
         )
 
-    return Stage(paths("deps"), paths("outs", "metrics", "plots"))
+    return Stage(paths("deps"), paths("outs", "metrics", "plots"), paths("metrics", "plots"))
 
 
 def _filled(text: str, names: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def test_a_value_is_read_as_what_it_is():
         (["--num_return_sequences", "2"], "--num_return_sequences: 2 answers are all the same; sample"),
         (
             ["--num_return_sequences", "4", "--num_beams", "3"],
-            "--num_return_sequences: 4 answers are all the same; sample, or give as many beams",
+            "--num_return_sequences: at most num_beams, which is 3, got 4",
         ),
         (["--do_sample", "false", "--top_k", "9"], "--top_k: it is of sampling, and these answers are not sampled"),
         (["--temperature", "0", "--top_p", "0.9"], "--top_p: it is of sampling, and these answers are not sampled"),
@@ -75,6 +75,8 @@ def test_a_value_is_read_as_what_it_is():
         (["--batch_size", "0"], "--batch_size: must be at least 1, got 0"),
         (["--seed", "-1"], "--seed: must be from 0 to"),
         (["--scores", "models/dpo,nothing"], "--scores: 'nothing' is no reward; name a function"),
+        (["--scores", "models/dpo,./models/dpo/"], "--scores: ./models/dpo/ is there twice"),
+        (["--scores", "a.b:c,a.b:c"], "--scores: a.b:c is there twice"),
         (["words"], "words: what is this?"),
     ],
 )

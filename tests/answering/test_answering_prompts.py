@@ -1,6 +1,7 @@
 """Prompts of all kinds of files, with their references."""
 
 import json
+import re
 
 import pytest
 
@@ -51,6 +52,65 @@ def test_a_record_has_a_prompt_and_may_have_a_reference(read, record, reference)
 def test_dialogues_keep_their_turns(read):
     (found,) = read("p.jsonl", json.dumps({"prompt": [*LONG, *USER]}))
     assert found == ([*LONG, *USER], None)
+
+
+ANSWER = {"role": "assistant", "content": "Yes."}
+MORE = [*USER, ANSWER, {"role": "user", "content": "Why?"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt", "reference"),
+    [
+        ({"messages": MORE}, MORE, None),
+        ({"messages": [*MORE, ANSWER]}, MORE, "Yes."),
+        ({"messages": json.dumps(MORE)}, MORE, None),
+        ({"messages": [{"from": turn["role"], "value": turn["content"]} for turn in MORE]}, MORE, None),
+        ({"messages": MORE, "system": "Be kind."}, [LONG[0], *MORE], None),
+        ({"messages": MORE, "reference": "So."}, MORE, "So."),
+        ({"chosen": MORE, "rejected": MORE}, MORE, None),
+        ({"prompt": "Hi?", "completion": MORE[1:]}, MORE, None),
+        ({"prompt": "Hi?", "response": "Yes.", "messages": MORE}, USER, "Yes."),
+    ],
+)
+def test_a_dialogue_that_ends_on_the_users_turn_is_answered_at_its_end(read, record, prompt, reference):
+    assert read("p.jsonl", json.dumps(record) + "\n") == [(prompt, reference)]
+
+
+def test_a_dialogue_that_ends_on_no_turn_to_answer_is_told(read):
+    with pytest.raises(SystemExit, match="line 1: malformed: a prompt must be a text, or messages that end on the"):
+        read("p.jsonl", json.dumps({"messages": [*MORE[:2], LONG[0]]}) + "\n")
+
+
+def test_a_folder_is_told_with_the_files_that_it_holds(tmp_path):
+    with pytest.raises(SystemExit, match=r"a folder without files of prompts \(\.jsonl, .*\.txt\)"):
+        prompts.read(str(tmp_path))
+    for name, hint in (
+        ("a.csv", "*.csv"),
+        ("b.jsonl.gz", "*.csv"),
+        ("c.jsonl.gz", "*.jsonl.gz"),
+        *((f"{i}.txt", "*.txt") for i in range(3)),
+    ):
+        (tmp_path / name).touch()
+        (tmp_path / f"{name}.md").touch()
+        if not name.startswith(("0", "1")):
+            with pytest.raises(
+                SystemExit, match=f"a folder; name its files, such as '{re.escape(str(tmp_path / hint))}'"
+            ):
+                prompts.read(str(tmp_path))
+
+
+def test_globs_name_several_files(tmp_path):
+    for name, text in (
+        ("b.txt", "Hi?\n"),
+        ("a.txt", "A?\n\nB?\n"),
+        ("a.csv", "prompt\nC?\n"),
+        ("b.csv", "prompt\nD?\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    said = [(one.number, one.prompt[0]["content"]) for one in prompts.read(str(tmp_path / "*.txt"))]
+    assert said == [(1, "A?"), (2, "B?"), (3, "Hi?")]
+    assert [one.prompt[0]["content"] for one in prompts.read(str(tmp_path / "*.csv"))] == ["C?", "D?"]
+    assert prompts.named(str(tmp_path / "*.txt")) == [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
 
 
 def test_tables_and_texts(read):

@@ -3,22 +3,27 @@
 import csv
 import itertools
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import pytest
 import sacrebleu
 import torch
-from project import DEMO
+import transformers
+from project import DEMO, ROOT
 from rouge_score.rouge_scorer import RougeScorer
 from tiny_models import TEXTS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_lib.answering import answers as answering
+from rlhf_lib.answering import policy
 from rlhf_lib.answering.__main__ import main
 from rlhf_lib.common import environment
+from rlhf_lib.models.chat import prompt_ids
 from rlhf_lib.scoring.reward_model import RewardModel
 
+REFERENCE = "the cat and the dog"
 PROMPTS = [*TEXTS[:5], "A cat?", "Describe the sky, the dog and the cat in one word or in two."]
 
 
@@ -31,7 +36,7 @@ def generate(tiny, tmp_path, monkeypatch, capsys):
     (tmp_path / "params.yaml").write_text(params)
     shutil.copytree(tiny.policy, "models/dpo")
     shutil.copytree(tiny.reward, "models/reward")
-    rows = [{"prompt": text, "reference": "the cat" if i % 2 else None, "id": i} for i, text in enumerate(PROMPTS)]
+    rows = [{"prompt": text, "reference": REFERENCE if i % 2 else None, "id": i} for i, text in enumerate(PROMPTS)]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def generate(*words, out="answers.jsonl"):
@@ -106,15 +111,15 @@ def test_columns_are_those_of_the_models_and_libraries(generate):
         if not row["reference"]:
             assert (row["bleu"], row["rouge1"], row["rougeL"]) == ("", "", "")
             continue
-        assert float(row["bleu"]) == sacrebleu.sentence_bleu(answer, ["the cat"]).score
-        rouge = scorer.score("the cat", answer)
-        assert all(float(row[name]) == rouge[name].fmeasure for name in rouge)
+        assert float(row["bleu"]) == float(f"{sacrebleu.sentence_bleu(answer, [REFERENCE]).score:.6g}")
+        rouge = scorer.score(REFERENCE, answer)
+        assert all(float(row[name]) == float(f"{rouge[name].fmeasure:.6g}") for name in rouge)
     assert "7 to 7 prompts, 3 of them beside a reference" in said
     rewards = [float(row["reward"]) for row in rows]
     assert f"reward      {sum(rewards) / 7:.4g} ± " in said
     beside = [row for row in rows if row["reference"]]
-    corpus = sacrebleu.corpus_bleu([row["answer"].removeprefix("'") for row in beside], [["the cat"] * 3]).score
-    assert f"corpus BLEU {corpus:.4g} ± " in said and "over 3 prompts" in said
+    corpus = sacrebleu.corpus_bleu([row["answer"].removeprefix("'") for row in beside], [[REFERENCE] * 3]).score
+    assert f"corpus BLEU {corpus:.4g} over 3 prompts\n" in f"{said}\n"
 
 
 def test_the_seed_alone_decides_sampled_answers(generate):
@@ -163,6 +168,42 @@ def test_a_command_that_was_stopped_goes_on(generate, monkeypatch, sampled):
     assert sum(calls[3:]) == len(PROMPTS) - made
 
 
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("prompts.jsonl/a.jsonl", "cannot be written: "),
+        ("/proc/a.jsonl", "cannot be written: "),
+        ("a" * 300 + ".csv", "cannot be written: "),
+        ("data/splits/test.jsonl", r"is made by stage prepare \(dvc.yaml\)"),
+        ("metrics/a.jsonl", r"lies in metrics, where stage prepare writes \(dvc.yaml\)"),
+    ],
+)
+def test_an_out_that_cannot_or_must_not_be_is_told_before_the_model_loads(generate, monkeypatch, out, words):
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    monkeypatch.setattr(policy, "load", None)
+    with pytest.raises(SystemExit, match=f"^{out}: {words}.*; give another OUT$"):
+        generate(out=out)
+
+
+def test_rows_that_have_ended_neither_change_others_nor_make_transformers_warn(generate, caplog):
+    """In a batch without padding, whose mask transformers drops, so that models take what fills them up for padding."""
+    same = [{"prompt": text} for text in TEXTS]
+    Path("prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in same))
+    logger = logging.getLogger("transformers")
+    transformers.logging.enable_propagation()
+    logger.warning_once.cache_clear()
+    try:
+        rows, _ = generate("--repetition_penalty=1.5", "--max_new_tokens=40")
+        assert len({row["tokens"] for row in rows}) > 1
+        assert "attention_mask" not in caplog.text
+        logging.getLogger("transformers.modeling_utils").warning("passing in an `attention_mask`")
+        assert "attention_mask" in caplog.text  # by others it is still told
+    finally:
+        transformers.logging.disable_propagation()
+    alone, _ = generate("--repetition_penalty=1.5", "--max_new_tokens=40", "--batch_size=1")
+    assert rows == alone
+
+
 def test_what_was_made_with_other_inputs_is_not_taken(generate, monkeypatch, capsys):
     def stops(*arguments, **options):
         raise KeyboardInterrupt
@@ -184,9 +225,17 @@ def test_prompts_that_do_not_fit_are_told_or_cut(generate):
         SystemExit, match=r"prompts\.jsonl: line 8: the prompt has \d+ tokens, and 54 fit beside 10 new"
     ):
         generate()
+    whole = len(
+        prompt_ids(
+            AutoTokenizer.from_pretrained("models/dpo"), [{"role": "user", "content": "the cat in one word " * 30}]
+        )
+    )
     rows, said = generate("--too_long=cut")
-    assert len(rows) == 8 and "1 of 8 prompts are longer than 54 tokens" in said
-    with pytest.raises(SystemExit, match="leaves no room for a prompt"):
+    assert len(rows) == 8 and "1 of 8 prompts are longer than 54 tokens" in said and "prompt_tokens_cut" not in said
+    assert [row["prompt_tokens_cut"] for row in rows] == [*[0] * 7, whole - 54]
+    twice, _ = generate("--too_long=cut", "--num_beams=2", "--num_return_sequences=2", out="answers.csv")
+    assert [row["prompt_tokens_cut"] for row in twice] == [*["0"] * 14, *[str(whole - 54)] * 2]
+    with pytest.raises(SystemExit, match="64 new tokens leave no room for a prompt.*lower max_new_tokens"):
         generate("--max_new_tokens=64")
 
 

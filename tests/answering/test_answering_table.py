@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rlhf_lib.answering import table
+from rlhf_lib.answering import prompts, table
 
 TEXTS = ["plain", 'with "quotes", and commas', "two\nlines", "CR LF\r\nin it", "é 中 \u2028 🙂", "", "'quoted'"]
 
@@ -40,9 +40,27 @@ def test_a_dialogue_is_one_cell(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == b'prompt\r\n"user: =1\nassistant: b\nuser: c"\r\n'
 
 
+@pytest.mark.parametrize("text", ["-dash", "=1+1", "'=1+1", "''-x", "'quoted'", "'", "plain", "@a '", "\tb", "＝c"])
+def test_a_csv_of_ours_is_read_as_the_texts_that_it_was_written_from(tmp_path, text):
+    row = {"row": 1, "id": text, "prompt": text, "reference": text, "answer": text, "finished": True, "tokens": 2}
+    table.write_csv(tmp_path / "a.csv", [row])
+    (found,) = prompts.read(str(tmp_path / "a.csv"))
+    assert (found.prompt[0]["content"], found.reference, found.columns["id"]) == (text, text, text)
+
+
+def test_apostrophes_in_files_of_others_stay(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,answer,finished\n'-dash,'=1,true\n")
+    (found,) = prompts.read(str(tmp_path / "a.csv"))
+    assert (found.prompt[0]["content"], found.reference) == ("'-dash", "'=1")
+    row = {"row": 1, "prompt": "'-dash", "reference": "'=1", "answer": "", "finished": True, "tokens": 2}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    (found,) = prompts.read(str(tmp_path / "a.jsonl"))
+    assert (found.prompt[0]["content"], found.reference) == ("'-dash", "'=1")
+
+
 def test_json_lines_are_as_they_are(tmp_path):
     rows = [{"answer": text, "reward": -0.5, "bleu": None, "finished": False} for text in [*TEXTS, "=1"]]
-    table.writer("a.jsonl", "p.txt")(tmp_path / "a.jsonl", rows)
+    table.writer("a.jsonl", ["p.txt"])(tmp_path / "a.jsonl", rows)
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().split("\n")[:-1]] == rows
 
 
@@ -55,4 +73,4 @@ def test_what_cannot_be_written_is_told(tmp_path):
         (tmp_path / "p.csv", "the file of the prompts"),
     ):
         with pytest.raises(SystemExit, match=words):
-            table.writer(str(out), str(tmp_path / "p.csv"))
+            table.writer(str(out), [str(tmp_path / "q.csv"), str(tmp_path / "p.csv")])

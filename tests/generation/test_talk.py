@@ -136,7 +136,7 @@ def test_what_is_no_chat_model_is_told_in_one_line(project, monkeypatch, model, 
 def test_the_command_ends_with_that_line(run):
     with pytest.raises(SystemExit, match="models/dpo: no such directory"):
         run("chat", "models/dpo")
-    with pytest.raises(SystemExit, match="64 leaves no room for a prompt"):
+    with pytest.raises(SystemExit, match="64 new tokens leave no room for a prompt"):
         run("chat", "models/sft", "--max-new-tokens", "64")
 
 
