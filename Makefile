@@ -25,12 +25,13 @@ JOBS := 1
 MODEL := models/dpo
 A := models/ppo
 B := models/dpo
-# `make prune` frees the models of these experiments (none named: of all) but for those of KEEP, and only where APPLY is 1.
+# `make prune` frees the models of these experiments (none named: of all) but for those of KEEP, and only where APPLY is 1
+# (or yes, or true).
 APPLY :=
 EXPERIMENTS :=
 KEEP :=
 PRUNE = $(foreach name,$(EXPERIMENTS),--experiments "$(name)") $(foreach name,$(KEEP),--keep "$(name)") \
-  $(if $(filter 1,$(APPLY)),--apply)
+  --apply="$(APPLY)"
 # What `make generate` answers, and writes (.jsonl or .csv). SCORES: reward models and functions, a,b. OPTIONS: more of the
 # command's options, such as those of decoding; python -m rlhf_lib.answering --help lists them.
 PROMPTS := data/splits/test.jsonl

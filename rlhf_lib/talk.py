@@ -9,15 +9,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rlhf_lib import typed
 from rlhf_lib.common import environment, left_out, paths
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import read
@@ -99,23 +99,6 @@ def load(path: str) -> Policy:
     return policy
 
 
-def lines(question: str) -> Iterator[str]:
-    """What the user types, line by line, until the end of the input or /exit."""
-    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 -- gives input() a history and arrow keys
-    while True:
-        try:
-            line = input(question).strip()
-        except EOFError:
-            print()
-            return
-        if line == "/exit":
-            return
-        if line:
-            yield line
-
-
 # ---- chat
 
 
@@ -141,21 +124,22 @@ def say(policy: Policy, messages: list[Message], temperature: float, max_new_tok
 
 
 def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:
-    """A dialogue in the terminal."""
+    """A conversation in the terminal."""
     import torch
 
     policy = load(path)
     room = policy.room(max_new_tokens)
     torch.manual_seed(seed)
-    print(f"{path}: /reset starts a new conversation, /exit or Ctrl-D ends")
+    print(f"{path}: /reset starts a new conversation, /exit or Ctrl-D ends; //x sends /x")
     if example := test_prompt():
         print(f"For example, from the test split: {example}")
     history: list[Message] = []
-    for line in lines("> "):
-        if line == "/reset":
-            history = []
-            print("(a new dialogue)")
-            continue
+
+    def reset() -> None:
+        history.clear()
+        print("(a new conversation)")
+
+    for line in typed.lines("> ", {"/reset": typed.Command("starts a new conversation", reset)}):
         messages: list[Message] = [*history, {"role": "user", "content": line}]
         kept = fit(policy, messages, room)
         if not kept:
@@ -163,10 +147,10 @@ def chat(path: str, temperature: float, max_new_tokens: int, seed: int) -> None:
             continue
         if len(kept) < len(messages):
             print(
-                f"(the dialogue is longer than the model's context: its oldest {(len(messages) - len(kept)) // 2} "
+                f"(the conversation is longer than the model's context: its oldest {(len(messages) - len(kept)) // 2} "
                 "turns were dropped)"
             )
-        history = [*kept, {"role": "assistant", "content": say(policy, kept, temperature, max_new_tokens)}]
+        history[:] = [*kept, {"role": "assistant", "content": say(policy, kept, temperature, max_new_tokens)}]
 
 
 def test_prompt() -> str | None:
@@ -241,7 +225,7 @@ def side_by_side(titles: tuple[str, str], pairs: Sequence[tuple[Answer, Answer]]
 def compare(arguments: argparse.Namespace) -> None:
     """The answers of two policies to the same prompt: the given one, or those that are typed."""
     first, second, scorers = load(arguments.first), load(arguments.second), load_scorers(arguments.batch_size)
-    prompts = lines("prompt> ") if arguments.prompt is None else [arguments.prompt]
+    prompts = typed.lines("prompt> ") if arguments.prompt is None else [arguments.prompt]
     for prompt in prompts:
         said = [answers(policy, prompt, arguments, scorers) for policy in (first, second)]
         columns = shutil.get_terminal_size().columns
@@ -252,7 +236,7 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.talk", description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("chat", help="a dialogue with one model")
+    one = commands.add_parser("chat", help="a conversation with one model")
     one.add_argument("model", help="a directory, such as models/dpo")
     two = commands.add_parser("compare", help="two models' answers to the same prompt")
     two.add_argument("first")

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_lib.common import environment
-from rlhf_lib.export.options import DTYPES, License
+from rlhf_lib.export.options import DTYPES, UNKNOWN, license_of
 
 
 def write(arguments: argparse.Namespace) -> None:
     """The verb `write`."""
+    license = license_of(arguments.license, arguments.license_name, arguments.license_link)
     environment.prepare()
     with environment.importing():
         from rlhf_lib.export.write import write as export
 
-    license = License(arguments.license, arguments.license_name, arguments.license_link)
     export(arguments.model, Path(arguments.out), arguments.dtype, license, arguments.llama_cpp)
 
 
@@ -52,7 +52,7 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     one.add_argument("model", help="a directory, such as models/dpo")
     one.add_argument("--dtype", choices=DTYPES, default="bf16", help="of the weights; bf16")
     one.add_argument("--out", default="dist", help="the folder in which the export's own will be; dist")
-    one.add_argument("--license", default="unknown", help="for the card: an identifier of the hub; unknown")
+    one.add_argument("--license", default=UNKNOWN, help="for the card: an identifier of the hub; unknown")
     one.add_argument("--license-name", help="of a license that has no identifier (--license other)")
     one.add_argument("--license-link", help="to its text")
     one.add_argument(
@@ -68,10 +68,7 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     three.set_defaults(run=serve)
     three.add_argument("model", help="a directory, such as models/dpo or dist/dpo")
     three.add_argument("--port", type=int, default=8000)
-    arguments = parser.parse_args(given)
-    if arguments.run is write and arguments.license == "other" and not arguments.license_name:
-        parser.error("--license other needs --license-name, and --license-link to its text")
-    return arguments
+    return parser.parse_args(given)
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ from rlhf_lib.common.policies import LABELS, POLICIES
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.readers import READERS
-from rlhf_lib.export import limits
+from rlhf_lib.export import limits, measured
 from rlhf_lib.export.facts import Facts, Model
 from rlhf_lib.export.options import License
+from rlhf_lib.report import capability, tables
 from rlhf_lib.report import inputs as report
-from rlhf_lib.report import tables
 from rlhf_lib.report.columns import PERPLEXITY, QUALITY, TEXT
 from rlhf_lib.report.page import versions
 from rlhf_lib.report.verdict import mode_label, verdict
@@ -78,6 +78,7 @@ def render(known: Facts, model: Model, license: License, no_modelfile: str | Non
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     template = environment.from_string(Path(__file__).with_suffix(".jinja").read_text(encoding="utf-8"))
     head = yaml.safe_dump(metadata(known, license), sort_keys=False, allow_unicode=True)
+    tasks = measured.of_lm_eval(known)
     text = template.render(
         model=model,
         stops=" or ".join(f"`{json.dumps(stop, ensure_ascii=False)[1:-1]}`" for stop in model.stops),
@@ -89,13 +90,16 @@ def render(known: Facts, model: Model, license: License, no_modelfile: str | Non
         trainer=_trained_by(known.stage),
         base=_base(known),
         sources=[(name, told) for name, _, told in _sources(known.params)],
-        params=yaml.safe_dump(_public(known.params), sort_keys=False, allow_unicode=True).rstrip(),
-        limits=list(limits.sentences(known, model)),
+        params=_yaml(known.params),
+        measured_params=_yaml(measured.params(known)),
+        limits=list(limits.sentences(known, model, bool(tasks))),
         hashes=_hashes(known),
         commit=_commit(),
         versions=versions(Path("requirements.txt")),
         sampling=", ".join(f"{key} {value}" for key, value in model.sampling.items()),
         evaluated=known.run.evaluated(known.stage),
+        capability=measured.capability_table(tasks),
+        capability_told=capability.sentence(LABELS.get(known.stage or "", model.name), tasks),
         **_data(known),
         **_numbers(known),
     )
@@ -121,6 +125,10 @@ def _base(known: Facts) -> str:
     return f"the model of a local directory, `{Path(name).name}`"
 
 
+def _yaml(params: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(_public(params), sort_keys=False, allow_unicode=True).rstrip() if params else ""
+
+
 def _public(value: Any) -> Any:
     """Params without the folders of the machine on which they were set."""
     if isinstance(value, Mapping):
@@ -135,7 +143,8 @@ def _public(value: Any) -> Any:
 def _data(known: Facts) -> dict[str, Any]:
     """What the data section shows; nothing where metrics/data.json is of another run."""
     data = known.inputs.data if known.inputs else {}
-    splits = tables.split_table(data)
+    used = measured.splits(known)
+    splits = tables.split_table({"splits": {name: n for name, n in data.get("splits", {}).items() if name in used}})
     return {
         "rows_in": data.get("rows_in"),
         "rows_kept": data.get("rows_kept"),
@@ -154,8 +163,8 @@ def _numbers(known: Facts) -> dict[str, Any]:
     found = known.inputs
     if found is None or known.stage is None:
         return {"mode": "", "numbers": [], "comparison": "", "verdict": None}
-    measured, of_dataset = found.measured(known.stage), found.measured(known.stage, "dataset")
-    cells = [(column, tables.cell(measured, column)) for column in (*QUALITY, *TEXT)]
+    of_model, of_dataset = found.measured(known.stage), found.measured(known.stage, "dataset")
+    cells = [(column, tables.cell(of_model, column)) for column in (*QUALITY, *TEXT)]
     cells.append((PERPLEXITY, tables.cell(of_dataset, PERPLEXITY)))
     numbers = [(column.heading, str(cell), column.meaning) for column, cell in cells if cell.value != tables.MISSING]
     return {

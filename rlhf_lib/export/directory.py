@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.export.options import DTYPES
@@ -25,13 +25,13 @@ def replacing(folder: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `folder` only once it is whole. A kill leaves what was there before, or
     nothing of that name.
 
-    A `ParamsError` where something else than an export lies there, or where another process is at the same.
+    A `ParamsError` where something else than an export lies there, where nothing can be written, or where another
+    process is at the same.
     """
     if folder.exists() and read_manifest(folder) is None:
-        raise ParamsError(f"{folder}: is no export, and would be replaced; move it away, or give another OUT")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+        raise ParamsError(f"{folder}: is no export, and would be replaced; move it away, or give another --out")
     unfinished, old = (folder.with_name(f".{folder.name}.{state}") for state in ("unfinished", "old"))
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
+    with _lock_file(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -51,6 +51,17 @@ def replacing(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
             with suppress(OSError):
                 os.unlink(lock.name)
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    """The open file of the lock beside a folder, whose parents are made."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return open(folder.with_name(f".{folder.name}.lock"), "w")
+    except OSError as error:  # a file in the place of a folder, or no right to write
+        raise ParamsError(
+            f"{folder}: cannot be written: {error.filename}: {error.strerror}; give another --out"
+        ) from None
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from rlhf_lib.common import paths
 from rlhf_lib.common.few import few
 from rlhf_lib.common.policies import POLICIES
-from rlhf_lib.common.rows import read_values
+from rlhf_lib.export import learnt
 from rlhf_lib.export.facts import Facts, Model
-from rlhf_lib.export.provenance import Run, md5
+from rlhf_lib.export.provenance import Run
 from rlhf_lib.report.columns import EOS
 from rlhf_lib.report.verdict import mode_label
 
 
-def sentences(known: Facts, model: Model) -> Iterator[str]:
-    """One sentence for each limit; what the run does not tell is left out."""
+def sentences(known: Facts, model: Model, has_tasks: bool) -> Iterator[str]:
+    """One sentence for each limit; what the run does not tell is left out. has_tasks: make lm-eval measured it."""
     params = known.params
     if any(source.get("reader") == "demo" for source in params.get("load", {}).get("sources", [])):
         yield (
@@ -28,14 +26,11 @@ def sentences(known: Facts, model: Model) -> Iterator[str]:
         f", and attends to {model.context:,} tokens, question and answer together" if model.context else ""
     )
     if known.stage in POLICIES:
-        yield from _of_rows(known.run, POLICIES[known.stage].learns_from)
+        yield from _of_rows(known.run, str(known.stage))
     if languages := params.get("prepare", {}).get("languages"):
         yield f"Texts in other languages than {', '.join(languages)} were taken out of its data"
     yield from _of_numbers(known)
-    yield (
-        "Nothing in this run trained it to refuse, or measured whether what it says is true, safe or fair; no person "
-        "has judged its answers for these numbers"
-    )
+    yield "Nothing in this run trained it to refuse" + _unmeasured(known, has_tasks)
     if (
         model.dtype != "fp32"
         and known.inputs is not None
@@ -44,19 +39,29 @@ def sentences(known: Facts, model: Model) -> Iterator[str]:
         yield f"The numbers were measured in fp32; these weights are {model.dtype}, and some answers will differ"
 
 
-def _of_rows(run: Run, name: str) -> Iterator[str]:
-    """What it learnt from: how many prompts, and of which form."""
-    file = paths.split(f"{name}_train")
-    if md5(file) != run.out(file) or not Path(file).is_file():
-        return
-    prompts = [row["prompt"] for row in read_values(file)]
-    distinct = {str(prompt) for prompt in prompts}
-    yield f"It was trained on {len(prompts):,} rows of {len(distinct):,} prompts{few(len(distinct))}"
-    turns = [[message["role"] for message in prompt] for prompt in prompts]
-    if all(roles.count("user") <= 1 for roles in turns):
-        yield "All of them are single questions: it has learnt no dialogue of several turns"
-    if not any("system" in roles for roles in turns):
-        yield "None of them has a system message: it has not learnt to follow one"
+def _unmeasured(known: Facts, has_tasks: bool) -> str:
+    """What no number here says of its answers."""
+    has_rule = known.inputs is not None and known.inputs.measured(str(known.stage)).get("gold") is not None
+    by = " and ".join(["the rule of true quality"] * has_rule + ["the questions of the tasks below"] * has_tasks)
+    if not by:
+        return (
+            ", or measured whether what it says is true, safe or fair; no person has judged its answers for these "
+            "numbers"
+        )
+    true = f". Whether what it says is true was measured by {by} alone"
+    safe = "beyond what those tasks ask, nothing says whether it is" if has_tasks else "nothing says whether it is"
+    return f"{true}; {safe} safe or fair, and no person has judged its answers"
+
+
+def _of_rows(run: Run, stage: str) -> Iterator[str]:
+    """What its weights learnt from, and of which form that was."""
+    found = learnt.from_rows(run, stage)
+    yield from learnt.sentences(run, found)
+    turns = [[message["role"] for message in prompt] for each in found for prompt in each.prompts]
+    if turns and all(roles.count("user") <= 1 for roles in turns):
+        yield "All of these are single questions: it has learnt no dialogue of several turns"
+    if turns and not any("system" in roles for roles in turns):
+        yield "None of these has a system message: it has not learnt to follow one"
 
 
 def _of_numbers(known: Facts) -> Iterator[str]:

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.export import requests
 
 HOST = "127.0.0.1"
 NEEDED = ("fastapi", "uvicorn")
@@ -101,6 +102,7 @@ def run(path: str, port: int) -> None:
         view(path, Path(folder) / name, generation_config)
         os.chdir(folder)  # so that the model's path is its name
         # its own list is of the user's cache of hub models, and fails where there is none
+        requests.install()
         ModelManager.get_gen_models = staticmethod(lambda cache_dir=None: [{"id": name, "object": "model"}])
         threading.Thread(target=_announce, args=(name, port, max_tokens), daemon=True).start()
         try:

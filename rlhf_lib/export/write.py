@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_lib import talk
-from rlhf_lib.export import card, facts, gguf, ollama
+from rlhf_lib.export import card, facts, gguf, ollama, target
 from rlhf_lib.export.directory import MANIFEST, generation_config, replacing, write_model
 from rlhf_lib.export.options import License
 
@@ -24,17 +25,25 @@ def write(path: str, out: Path, dtype: str, license: License, llama_cpp: str | N
     A `SystemExit` of one line where there is no such model, or where something else is in its place.
     """
     converter = gguf.converter(llama_cpp)
+    name = Path(path).resolve().name
+    talk.check(path)
+    target.check(Path(path), out / name)
+    _now(f"loading {path}")
     policy = talk.load(path)
     known = facts.of(path)
-    name = Path(path).resolve().name
     sampling, stop_strings = known.run.evaluated(known.stage), known.run.stop_strings(known.stage)
     config = generation_config(policy.model.generation_config, policy.tokenizer, sampling, stop_strings)
     parameters = sum(weight.numel() for weight in policy.model.parameters())
     with replacing(out / name) as folder:
+        _now(f"writing weights in {dtype}, and tokenizer")
         write_model(policy.model, policy.tokenizer, config, dtype, folder)
         model = facts.Model(name, dtype, parameters, _stops(policy, config), _shown(config), _context(policy))
+        _now("writing Modelfile")
         note = _write_modelfile(policy, model, folder)
+        if converter:
+            _now(f"writing {gguf.file_name(name, dtype)} by {converter.name}")
         fault = gguf.convert(converter, folder, name, dtype) if converter else gguf.told(out / name, name, dtype)
+        _now("writing the card")
         text = card.render(known, model, license, note, None if fault else gguf.file_name(name, dtype))
         (folder / "README.md").write_text(text, encoding="utf-8")
         manifest = {"model": name, "dtype": dtype, "stage": known.stage, "source_md5": known.hashed}
@@ -44,6 +53,11 @@ def write(path: str, out: Path, dtype: str, license: License, llama_cpp: str | N
         if line:
             print(line)
     return out / name
+
+
+def _now(phase: str) -> None:
+    """Say what begins: an export takes a minute where the model is large, or the machine busy."""
+    print(f"export: {phase}", file=sys.stderr, flush=True)
 
 
 def _write_modelfile(policy: talk.Policy, model: facts.Model, folder: Path) -> str | None:

@@ -80,6 +80,9 @@ def _apply(disk: Disk, found: Plan, stale: list[around.State], with_workspaces: 
     disk.cache.restore(found.kept)
     freed = disk.cache.remove(found.objects)
     freed += around.remove_states(stale) + (around.remove_workspaces() if with_workspaces else 0)
+    if not freed:
+        print("nothing to free")
+        return
     print(f"freed {human(freed)} ({freed} bytes); make experiments lists the experiments as before")
 
 
@@ -113,10 +116,21 @@ def _repo() -> Any:
 
 
 def _days(text: str) -> float:
-    days = float(text)
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
     if not days >= 0:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text}: give a number of days, 0 or more")
     return days
+
+
+def _yes(text: str) -> bool:
+    """A switch as people write it; nothing is no."""
+    known = {"1": True, "yes": True, "true": True, "": False, "0": False, "no": False, "false": False}
+    if (word := text.strip().lower()) not in known:
+        raise argparse.ArgumentTypeError(f"{text}: APPLY takes 1, yes or true; left out, 0, no or false: a dry run")
+    return known[word]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m rlhf_lib.prune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--apply", action="store_true", help="free it; without: only tell")
+    add("--apply", type=_yes, nargs="?", const=True, default=False, metavar="yes", help="free it; without: only tell")
     add(
         "--experiments",
         nargs="+",

@@ -5,8 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from lm_eval_entries import entry
 from locked_run import write_lock
 
+from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.export import card, facts
 from rlhf_lib.export.options import License
@@ -74,6 +76,48 @@ def test_a_model_of_a_folder_is_no_model_of_the_hub_and_no_folder_is_told(run, t
     assert "/home" not in said and "secret" not in said and str(root) not in said
 
 
+def test_the_params_and_splits_are_those_of_the_model_and_of_what_measured_it(run):
+    run()
+    said = text()
+    of_model, of_numbers = said.split("## Params")[1].split("Of the numbers:")
+    assert "temperatures:" in of_numbers and "samples_per_prompt: 2" in of_numbers and "temperatures:" not in of_model
+    assert "\njudge:\n" in of_numbers and "\nreward:\n" in of_numbers and "\nsft:\n" not in of_numbers
+    assert "| groups_train " not in said and "| thumbs_train " not in said and "| preference_train " in said
+    # the reward model is on the way to PPO, and is told once
+    of_model, of_numbers = text("models/ppo", name="ppo").split("## Params")[1].split("Of the numbers:")
+    assert "\nreward:\n" in of_model and "\nreward:\n" not in of_numbers
+
+
+def lm_eval(**hashes):
+    """metrics/lm_eval.json, in which each model has these MD5 sums."""
+    numbers = (0.5, 0.05, -0.25, 0.04)
+    known = {f"models/{name}": {"arc": entry(*numbers, model_md5=hashed)} for name, hashed in hashes.items()}
+    write_json("metrics/lm_eval.json", known)
+
+
+def test_capability_is_told_of_these_very_files_alone(run):
+    root = run()
+    (root / "metrics/lm_eval.json").unlink(missing_ok=True)
+    assert "## Capability" not in text()
+    assert "true was measured by the rule of true quality alone" in text()
+    lm_eval(sft=md5("models/sft"), dpo=md5("models/dpo"))
+    said = text()
+    row = next(line for line in said.splitlines() if line.startswith("| arc "))
+    assert "0.500 ± 0.050" in row and "−0.250 ± 0.040" in row and "DPO: alignment cost capability" in said
+    assert "the rule of true quality and the questions of the tasks below alone" in said
+    lm_eval(sft="of another run", dpo=md5("models/dpo"))  # less which SFT model?
+    assert "0.500 ± 0.050" in text() and "−0.250" not in text()
+    lm_eval(sft=md5("models/sft"), dpo="of another run")
+    assert "## Capability" not in text()
+
+
+def test_nothing_measured_is_said_where_nothing_was(run):
+    root = run()
+    edit_metrics(root)
+    (root / "metrics/lm_eval.json").unlink(missing_ok=True)
+    assert "or measured whether what it says is true, safe or fair" in text()
+
+
 def edit_model(root):
     (root / "models/dpo/config.json").write_text("{}")
 
@@ -136,7 +180,7 @@ def test_what_it_is_not_good_for_is_of_this_run(run):
     root = run()
     said = text(dtype="bf16")
     assert "337,536 parameters, and attends to 160 tokens" in said
-    assert "3 rows of 1 prompts (n = 1: too few to tell)" in said and "single questions" in said
+    assert "single questions" in said and "no person has judged" in said
     assert "Texts in other languages than en" in said and "measured in fp32; these weights are bf16" in said
     assert "a demo's data" in said and "Quality is that of a rule" in said
     turns = [{"role": role, "content": "x"} for role in ("system", "user", "assistant", "user")]

@@ -65,6 +65,20 @@ def test_no_model_and_models_that_give_no_answers_are_refused(tiny, tmp_path, mo
         assert "\n" not in str(error.value) and not Path("dist").exists()
 
 
+def test_each_phase_is_told_when_it_begins(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "convert_hf_to_gguf.py").write_text("raise SystemExit('no')")
+    write(str(tiny.policy), tmp_path / "dist", "bf16", License(), str(tmp_path))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("export: ")]
+    told = [line.removeprefix("export: ").split()[:2] for line in lines]
+    gguf = f"{tiny.policy.name}-bf16.gguf"
+    assert told == [
+        ["loading", str(tiny.policy)],
+        *(["writing", what] for what in ("weights", "Modelfile", gguf, "the")),
+    ]
+
+
 def test_what_is_no_export_is_not_replaced(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine = tmp_path / "dist" / tiny.policy.name

@@ -60,7 +60,7 @@ def test_a_chat_answers_each_line_until_the_end_of_the_input(project):
 def test_exit_ends_a_chat_and_reset_begins_it_anew(run):
     options = ("--max-new-tokens", "32")
     typed = b"Name the cat.\nPaint the dog in one word.\n/reset\nName the sky.\n/exit\nName the dog.\n"
-    before, after = run("chat", "models/sft", *options, typed=typed).split("(a new dialogue)\n")
+    before, after = run("chat", "models/sft", *options, typed=typed).split("(a new conversation)\n")
     assert "its oldest 1 turns were dropped" in before and "dropped" not in after
     assert after.endswith("> ")  # and not with the new line that follows the end of the input
 
@@ -76,7 +76,19 @@ def test_after_reset_the_model_answers_as_at_first(run):
     options = ("--max-new-tokens", "8", "--temperature", "0")
     said = run("chat", "models/sft", *options, typed=b"Name the cat.\nName the cat.\n/reset\nName the cat.\n")
     first, second, _, third = said.split("> ")[1:5]
-    assert first == third and "(a new dialogue)\n" in said and second != ""
+    assert first == third and "(a new conversation)\n" in said and second != ""
+
+
+def test_a_command_that_there_is_not_is_told_and_no_message(run, monkeypatch):
+    sent: list[str] = []
+    monkeypatch.setattr(talk, "say", lambda policy, messages, *_: sent.append(messages[-1]["content"]) or "x")
+    said = run(
+        "chat", "models/sft", "--max-new-tokens", "4", typed=b"/help\n/quit now\n//etc is a folder.\nand/or\n/\n"
+    )
+    assert sent == ["/etc is a folder.", "and/or"]
+    known = "no command: /reset starts a new conversation, /exit or Ctrl-D ends"
+    assert f"(/help: {known}" in said and f"(/quit: {known}" in said and "is sent with two: //quit now)" in said
+    assert "dialogue" not in said
 
 
 def test_interrupting_ends_a_chat_without_a_traceback(run, monkeypatch):

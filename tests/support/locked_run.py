@@ -13,6 +13,7 @@ from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.export.provenance import md5
 
+PROMPTS = "data/splits/prompts_train.jsonl"
 SAMPLED = {"judge": "models/judge", "reward": "models/reward", "split": "data/splits/test.jsonl"}
 
 
@@ -48,7 +49,7 @@ def write_lock(params: dict[str, Any]) -> None:
         "sft": stage(params, ["sft"], ["models/base", "data/splits/sft_train.jsonl"], ["models/sft"]),
         "reward": stage(params, ["reward"], ["models/base"], ["models/reward"]),
         "judge": stage(params, ["judge"], ["models/base"], ["models/judge"]),
-        "ppo": stage(params, ["ppo"], ["models/sft", "models/reward"], ["models/ppo"]),
+        "ppo": stage(params, ["ppo"], ["models/sft", "models/reward", PROMPTS], ["models/ppo"]),
         "dpo": stage(params, ["dpo"], ["models/sft", "data/splits/preference_train.jsonl"], ["models/dpo"]),
         "best_of_n": stage(params, ["best_of_n"], ["models/sft", *SAMPLED.values()], ["data/samples/best_of_n.jsonl"]),
         "measure@best_of_n": stage(params, [], [], ["metrics/eval/best_of_n.json"]),

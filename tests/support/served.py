@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,12 +43,31 @@ class Server:
             assert self.process.poll() is None, self.said
             time.sleep(0.05)
 
+    def post(self, body: dict[str, Any]) -> Any:
+        """What it replies to a body."""
+        data = json.dumps({"model": self.model, **body}).encode()
+        request = urllib.request.Request(f"{self.url}/v1/chat/completions", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request) as reply:
+            return json.load(reply)
+
+    def reply(self, messages: Sequence[Any], **options: Any) -> Any:
+        """The reply to messages."""
+        return self.post({"messages": messages, **options})
+
     def ask(self, messages: Sequence[Any], **options: Any) -> str:
         """The answer to messages."""
-        body = json.dumps({"model": self.model, "messages": messages, **options}).encode()
-        request = urllib.request.Request(f"{self.url}/v1/chat/completions", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request) as reply:
-            return json.load(reply)["choices"][0]["message"]["content"]
+        return self.reply(messages, **options)["choices"][0]["message"]["content"]
+
+    def refused(self, body: dict[str, Any], status: int = 400) -> str:
+        """The one line with which it refuses a body."""
+        try:
+            self.post(body)
+        except urllib.error.HTTPError as error:
+            assert error.code == status
+            told = json.load(error)["error"]["message"]
+            assert "\n" not in told
+            return told
+        raise AssertionError("it was answered")
 
     def models(self) -> list[str]:
         with urllib.request.urlopen(f"{self.url}/v1/models") as reply:
