@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.capability.numbers import Row, documents, entry
+from rlhf_lib.capability.numbers import Row, chance, documents, entry
 from rlhf_lib.common import environment
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.talk import Policy
@@ -179,9 +179,12 @@ def _plain(value: Any) -> Any:
 
 
 def entries(
-    found: Mapping[str, Any], rows: Mapping[str, Sequence[Row]], options: Options, model_md5: str
+    found: Mapping[str, Any], rows: Mapping[str, Sequence[Row]], options: Options, of_model: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """metrics/lm_eval.json's part of one model: each task, and each group of tasks, by its name."""
+    """metrics/lm_eval.json's part of one model: each task, and each group of tasks, by what was asked (`asked`).
+
+    rows: by task. of_model: its hash as model_md5, and what else there is to say of it.
+    """
     within = found.get("group_subtasks") or {}
     part_of = {child: group for group, children in within.items() for child in children}
     made = {}
@@ -193,15 +196,33 @@ def entries(
             "higher_is_better": found["higher_is_better"].get(task) or {},
             "limit": options.limit,
             "lm_eval": version("lm_eval"),
-            "model_md5": model_md5,
+            **of_model,
             "n": int(numbers.get("sample_len") or sum(len({row["doc_id"] for row in part}) for part in below)),
-            "n_shot": found["n-shot"].get(task, 0),
+            "n_shot": _shots(found, task, options),
             "seeds": list(SEED.values()),
             "version": str(found["versions"].get(task, "")),
-            **({"part_of": part_of[task]} if task in part_of else {}),
+            **({"part_of": asked(found, part_of[task], options)} if task in part_of else {}),
+            **({"chance": chance(rows[task])} if _is_choice(found, task) and rows.get(task) else {}),
         }
-        made[task] = entry(numbers, rows.get(task, []), settings)
+        made[asked(found, task, options)] = entry(numbers, rows.get(task, []), settings)
     return made
+
+
+def asked(found: Mapping[str, Any], task: str, options: Options) -> str:
+    """The name of an entry: that of the task, and all that was not asked as usual, "arc_easy, 5-shot, limit 20"."""
+    shots = _shots(found, task, options)
+    said = [f"{shots}-shot"] if shots else []
+    said += [f"limit {options.limit:g}"] if options.limit is not None else []
+    said += [] if options.apply_chat_template else ["no chat template"]
+    return ", ".join([task, *said])
+
+
+def _shots(found: Mapping[str, Any], task: str, options: Options) -> int:
+    return int(found["n-shot"].get(task, options.num_fewshot or 0))
+
+
+def _is_choice(found: Mapping[str, Any], task: str) -> bool:
+    return bool((found["configs"].get(task) or {}).get("output_type") == "multiple_choice")
 
 
 def _leaves(group: str, within: Mapping[str, Sequence[str]]) -> list[str]:

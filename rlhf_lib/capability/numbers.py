@@ -18,7 +18,7 @@ Row = Mapping[str, Any]  # what is said of a document: doc_id, doc_hash, filter,
 Part = tuple[float, float]  # a document's value and its weight
 Transform = Callable[[float], float]
 Entries = Mapping[str, Mapping[str, Any]]  # by task
-OF_ONE = ("model_md5", "paired", "rows_md5")
+OF_ONE = ("fresh", "model_md5", "paired", "rows_md5")
 
 # What a metric makes of sum(values) / sum(weights); the last two have log-likelihoods, in nats, as values.
 TRANSFORMS: tuple[Transform, ...] = (
@@ -111,6 +111,11 @@ def about(entry: Mapping[str, Any]) -> dict[str, Any]:
 def settings_of(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same of two entries that are compared."""
     return {key: value for key, value in about(entry).items() if key not in OF_ONE}
+
+
+def chance(rows: Sequence[Row]) -> float:
+    """The accuracy of a guess: the mean of 1 / choices over documents. rows: with `resps`, a pair a choice."""
+    return sum(1 / len(row["resps"]) for row in rows) / len(rows)
 
 
 def compared(

@@ -1,4 +1,7 @@
-"""Where the numbers are kept: metrics/lm_eval.json by model and task, and what was said of each document beside it."""
+"""Where the numbers are kept: metrics/lm_eval.json by model and by what was asked; what was said of each document.
+
+Those of a limit are trials, which have a file of their own: git does not track it, and the page does not read it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from rlhf_lib.common.files import rounded, write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 
 BASELINE = paths.SFT
+TRIALS = f"{paths.LM_EVAL_ROWS}/trials.json"
 
 
 def model_md5(folder: str | Path) -> str:
@@ -35,9 +39,12 @@ def key_of(model: str) -> str:
     return os.path.relpath(os.path.expanduser(model))
 
 
-def read() -> dict[str, Any]:
-    """The numbers by model and task; none where there is no file. A `SystemExit` of one line for a broken one."""
-    path = Path(paths.LM_EVAL)
+def read(file: str = paths.LM_EVAL) -> dict[str, Any]:
+    """The numbers by model and by what was asked; none where there is no file.
+
+    A `SystemExit` of one line for a broken one.
+    """
+    path = Path(file)
     if not path.is_file():
         return {}
     try:
@@ -49,20 +56,27 @@ def read() -> dict[str, Any]:
     return found
 
 
-def keep(model: str, found: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-    """Put a model's numbers, and what was said of each document, in the place of those of the same tasks; all there is.
+def keep(
+    model: str,
+    found: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, Sequence[Row]],
+    file: str = paths.LM_EVAL,
+) -> dict[str, Any]:
+    """Put a model's numbers, and what was said of each document, in the place of those that were asked alike; all that
+    the file then has.
 
-    What the file has of other models and tasks stays; all differences are computed again.
+    found, rows: by what was asked. What the file has of other models, and of what was asked otherwise, stays; all
+    differences are computed again.
     """
     for task, of_task in rows.items():
         path = _rows_file(model, task)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(path, of_task)
         found = {**found, task: {**found[task], "about": [{**about(found[task]), "rows_md5": _md5(path)}]}}
-    known = read()
+    known = read(file)
     known[model] = {**known.get(model, {}), **rounded(found)}  # as they are read, so that a second run gives the same
     known = compared(known, BASELINE, lambda name, task: _rows(name, task, about(known[name][task]).get("rows_md5")))
-    write_json(paths.LM_EVAL, known)
+    write_json(file, known)
     return known
 
 

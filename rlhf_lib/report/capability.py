@@ -1,22 +1,28 @@
-"""What lm-evaluation-harness says of the policies, and in words whether alignment cost what the SFT model could do."""
+"""What lm-evaluation-harness says of the policies, and in words what alignment cost of what the SFT model could do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rlhf_lib.capability.numbers import about
+from rlhf_lib.capability.numbers import about, settings_of
 from rlhf_lib.common import paths
 from rlhf_lib.common.few import few
-from rlhf_lib.common.policies import LABELS, POLICIES
+from rlhf_lib.common.policies import LABELS
 from rlhf_lib.report.columns import Column
+from rlhf_lib.report.holm import holm, two_sided
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
-from rlhf_lib.report.tables import Table, cell, markdown_table, table
+from rlhf_lib.report.tables import MISSING, Table, cell, markdown_table, table
 from rlhf_lib.report.verdict import Difference, number
 
 DIGITS = 3
 MOST = 6  # numbers that a sentence lists
-NAMES = {paths.model(policy): label for policy, label in LABELS.items()}  # by model
+P = 0.05  # below which, corrected for all that is compared of a policy, a difference is decided
+BASE, SFT = "base", "sft"
+SHOWN = {BASE: "before training", **LABELS}
+NAMES = {paths.model(name): label for name, label in SHOWN.items()}  # by model
+ACCURACIES = ("acc", "acc_norm")  # whose chance is known
+Known = Mapping[str, Mapping[str, Metrics]]  # by base or policy, or by model; then by what was asked
 
 
 class Change(NamedTuple):
@@ -42,26 +48,27 @@ class Change(NamedTuple):
 
 
 def by_model(inputs: Inputs) -> dict[str, dict[str, Any]]:
-    """What is known of this run's policies, by policy and task: where dvc.lock has the model that was measured."""
+    """What is known of this run's models, by base or policy and by what was asked: where dvc.lock has the model that
+    was measured."""
     hashes = {path: md5 for _, path, md5 in inputs.hashes}
     found = {}
-    for policy in POLICIES:
-        model = paths.model(policy)
+    for name in SHOWN:
+        model = paths.model(name)
         entries = inputs.lm_eval.get(model, {}).items()
         if kept := {task: entry for task, entry in entries if about(entry)["model_md5"] == hashes.get(model, "")}:
-            found[policy] = kept
+            found[name] = kept
     return found
 
 
 def stale(inputs: Inputs) -> str:
-    """A sentence on the policies whose numbers are of another model than this run's; empty where there are none."""
+    """A sentence on the models whose numbers are of another one than this run's; empty where there are none."""
     known = by_model(inputs)
-    old = [LABELS[p] for p in POLICIES if inputs.lm_eval.get(paths.model(p), {}).keys() - known.get(p, {}).keys()]
+    old = [SHOWN[p] for p in SHOWN if inputs.lm_eval.get(paths.model(p), {}).keys() - known.get(p, {}).keys()]
     return f"Measured before the model was trained anew, and left out here: {', '.join(old)}." if old else ""
 
 
-def changes(entries: Mapping[str, Metrics]) -> Iterator[Change]:
-    """A model's differences from the SFT model, of tasks that are no part of a group here."""
+def changes(entries: Mapping[str, Metrics]) -> Iterator[tuple[str, str, Change]]:
+    """(asked, metric, change) of a model's differences from the SFT model, of tasks in no group here."""
     for task, entry in entries.items():
         settings = about(entry)
         if settings.get("part_of") in entries:
@@ -69,32 +76,89 @@ def changes(entries: Mapping[str, Metrics]) -> Iterator[Change]:
         for metric, higher in settings["higher_is_better"].items():
             if is_number(value := entry.get(f"{metric}_diff")):
                 found = Difference(value, entry.get(f"{metric}_diff_se"))
-                yield Change(f"{task} {metric}", found, higher, settings["n"])
+                yield task, metric, Change(f"{task} {metric}", found, higher, settings["n"])
 
 
-def sentence(label: str, entries: Mapping[str, Metrics]) -> str:
-    """Whether a model lost capability against the SFT model; empty where nothing is known of it."""
-    found = list(changes(entries))
-    if not found:
-        return ""
-    groups = [
-        ("worse", [c for c in found if c.found.clear and c.is_cost]),
-        ("better", [c for c in found if c.found.clear and not c.is_cost]),
-        ("undecided, for the interval covers 0,", [c for c in found if not c.found.clear]),
+def cannot(metric: str, sft: Metrics, base: Metrics) -> str:
+    """Than what the SFT model is not clearly better in a metric, so that there is nothing to lose; else empty.
+
+    sft, base: their entries in a task, empty where there are none. A base that was trained elsewhere may be as good as
+    the SFT model, so that only fresh weights are a floor.
+    """
+    if base and about(base).get("fresh") and is_number(value := base.get(f"{metric}_diff")):
+        below = Difference(value, base.get(f"{metric}_diff_se"))
+        is_worse = (value < 0) == about(base)["higher_is_better"][metric]
+        if below.se is not None and not (below.clear and is_worse):
+            return paths.BASE
+    chance = about(sft).get("chance") if sft and metric.partition(",")[0] in ACCURACIES else None
+    if chance is not None and is_number(sft.get(metric)):
+        above = Difference(sft[metric] - chance, sft.get(f"{metric}_se"))
+        if above.se is not None and not (above.clear and above.value > 0):
+            return "chance"
+    return ""
+
+
+def sentence(
+    label: str, entries: Mapping[str, Metrics], sft: Mapping[str, Metrics], base: Mapping[str, Metrics]
+) -> str:
+    """In what a model is clearly worse than the SFT model, better, or neither, after Holm's correction for all metrics
+    that are compared; and what the SFT model cannot do itself. Empty where nothing is known."""
+    counted, beyond = [], []
+    for task, metric, change in changes(entries):
+        floor = cannot(metric, sft.get(task, {}), base.get(task, {}))
+        if floor:
+            beyond.append(f"{change.name} (no better than {floor})")
+        else:
+            counted.append(change)
+    decided = [p < P for p in holm([two_sided(*change.found) for change in counted])]
+    pairs = list(zip(counted, decided, strict=True))
+    groups: list[tuple[str, Sequence[Any]]] = [
+        ("worse in", [change for change, clear in pairs if clear and change.is_cost]),
+        ("better in", [change for change, clear in pairs if clear and not change.is_cost]),
+        ("undecided in", [change for change, clear in pairs if not clear]),
+        ("SFT cannot do it: left out", beyond),
     ]
-    told = "; ".join(f"{what} in {_listed(group)}" for what, group in groups if group)
-    cost = "alignment cost capability" if groups[0][1] else "no clear cost of capability"
-    return f"{label}: {cost}. Against SFT: {told}."
+    told = "; ".join(f"{what} {_listed(group)}" for what, group in groups if group)
+    return f"{label} against SFT: {told}." if told else ""
 
 
-def _listed(group: Sequence[Change]) -> str:
+def _listed(group: Sequence[Any]) -> str:
     more = f" and {len(group) - MOST} more" if len(group) > MOST else ""
     return ", ".join(map(str, group[:MOST])) + more
 
 
+def _verdicts(known: Known, sft: str, base: str, names: Mapping[str, str]) -> list[str]:
+    """A sentence of each model but SFT and base, and what is not compared, or not paired."""
+    told = [
+        sentence(names.get(name, name), entries, known.get(sft, {}), known.get(base, {}))
+        for name, entries in known.items()
+        if name not in (sft, base)
+    ]
+    return [*filter(None, told), *_remarks(known, sft, names)]
+
+
+def _remarks(known: Known, sft: str, names: Mapping[str, str]) -> Iterator[str]:
+    for name, entries in known.items():
+        for task, entry in entries.items() if name != sft else ():
+            place, other = f"{names.get(name, name)}, {task}", known.get(sft, {}).get(task)
+            if about(entry).get("paired") is False:
+                yield f"{place}: the errors of differences from SFT are not paired by document."
+            elif any(key.endswith("_diff") for key in entry):
+                continue
+            elif other is None:
+                yield f"{place}: not compared with SFT, which was not asked this."
+            else:
+                yield f"{place}: not compared with SFT, for they differ in {_apart(entry, other)}."
+
+
+def _apart(entry: Metrics, other: Metrics) -> str:
+    one, two = settings_of(entry), settings_of(other)
+    return ", ".join(sorted(key for key in {*one, *two} if one.get(key) != two.get(key)))
+
+
 def sentences(inputs: Inputs) -> list[str]:
-    """One of each policy."""
-    return [told for p, entries in by_model(inputs).items() if (told := sentence(LABELS[p], entries))]
+    """One of each policy, and then what is not compared."""
+    return _verdicts(by_model(inputs), SFT, BASE, SHOWN)
 
 
 def columns(entries: Sequence[Metrics]) -> list[Column]:
@@ -111,16 +175,21 @@ def columns(entries: Sequence[Metrics]) -> list[Column]:
 
 
 def task_tables(inputs: Inputs) -> list[tuple[str, str, Table]]:
-    """Of each task its name, how it was asked, and a row a policy."""
+    """Of each task its name, how it was asked, and a row a policy; another table where it was asked otherwise."""
     known = by_model(inputs)
-    tasks = dict.fromkeys(task for entries in known.values() for task in entries)
     made = []
-    for task in tasks:
-        entries = {policy: found[task] for policy, found in known.items() if task in found}
-        asked = " / ".join(dict.fromkeys(asking(entry) for entry in entries.values()))
-        rows = [(policy, LABELS[policy], entry) for policy, entry in entries.items()]
+    for task, asked, entries in _alike(known):
+        rows = [(policy if policy in LABELS else "", SHOWN[policy], entry) for policy, entry in entries.items()]
         made.append((task, asked, table(columns(list(entries.values())), [("", rows)])))
     return made
+
+
+def _alike(known: Known) -> Iterator[tuple[str, str, dict[str, Metrics]]]:
+    """(task, how it was asked, the entries that were asked so)."""
+    places = {(task, asking(entry)) for entries in known.values() for task, entry in entries.items()}
+    for task, asked in sorted(places):
+        of_task = {name: entries[task] for name, entries in known.items() if task in entries}
+        yield task, asked, {name: entry for name, entry in of_task.items() if asking(entry) == asked}
 
 
 def asking(entry: Metrics) -> str:
@@ -130,7 +199,6 @@ def asking(entry: Metrics) -> str:
     words = [f"{n:,} document{'s' if n != 1 else ''}", f"{shots}-shot"]
     words += [f"limit {settings['limit']:g}"] if settings["limit"] is not None else []
     words += [] if settings["apply_chat_template"] else ["without the chat template"]
-    words += ["errors not paired by document"] if settings.get("paired") is False else []
     return ", ".join(words) + few(n)
 
 
@@ -141,15 +209,18 @@ def basis(inputs: Inputs) -> str:
     return f"By lm-evaluation-harness {versions}" if entries else ""
 
 
-def text(found: Mapping[str, Mapping[str, Metrics]]) -> str:
-    """The comparison for a terminal: a row a task and metric, a column a model; then the sentences. found: by model."""
-    header = ["task", "asked", "metric", *found]
+def text(known: Known, models: Sequence[str]) -> str:
+    """The comparison for a terminal: a row a task and metric, a column a model; then the sentences.
+
+    known: by model, of all that was asked like this. models: those to show.
+    """
     lines = []
-    for task in dict.fromkeys(task for entries in found.values() for task in entries):
-        of_task = [entries[task] for entries in found.values() if task in entries]
-        for column in columns(of_task):
-            cells = [str(cell(entries.get(task, {}), column)) for entries in found.values()]
-            if set(cells) != {"–"}:
-                lines.append([task, asking(of_task[-1]), column.heading, *cells])
-    told = [sentence(NAMES.get(model, model), entries) for model, entries in found.items()]
-    return "\n".join([markdown_table(header, lines), "", *filter(None, told)]).rstrip()
+    shown = {model: known[model] for model in models}
+    for task, asked, entries in _alike(shown):
+        for column in columns(list(entries.values())):
+            cells = [str(cell(entries.get(model, {}), column)) for model in models]
+            if set(cells) != {MISSING}:
+                lines.append([task, asked, column.heading, *cells])
+    floors = {model: entries for model, entries in known.items() if model in (paths.SFT, paths.BASE)}
+    told = _verdicts({**floors, **shown}, paths.SFT, paths.BASE, NAMES)
+    return "\n".join([markdown_table(["task", "asked", "metric", *models], lines), "", *told]).rstrip()

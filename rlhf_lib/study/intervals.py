@@ -21,7 +21,6 @@ studies of three seeds and 50 or 350 prompts, with seeds that matter or do not, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -146,12 +145,3 @@ def more_seeds(one: Array, other: Array, p: float) -> int | None:
     found, parts = difference(one, other).value, Variances.of(one, other)
     enough = (s for s in range(seeds, MOST_SEEDS + 1) if parts.estimate(found, prompts, s).half_at(p) < abs(found))
     return next((s - seeds for s in enough), None)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values of several comparisons, made larger so that together they are wrong as rarely as one [Holm 1979]."""
-    adjusted, largest = [0.0] * len(p), 0.0
-    for place, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        largest = max(largest, min(1.0, (len(p) - place) * p[i]))
-        adjusted[i] = largest
-    return adjusted

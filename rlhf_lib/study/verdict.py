@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
+from rlhf_lib.report.holm import holm
 from rlhf_lib.study import choice, intervals
 from rlhf_lib.study.choice import Mixture
 from rlhf_lib.study.design import Setting, Study
@@ -81,7 +82,7 @@ def pairs(scores: Mapping[str, Array]) -> Iterator[Pair]:
     """Every two methods by their scores, (prompts, seeds) each."""
     compared = [_ordered(scores, *two) for two in combinations(scores, 2)]
     estimates = [intervals.difference(scores[better], scores[worse]) for better, worse in compared]
-    adjusted = intervals.holm([estimate.p for estimate in estimates])
+    adjusted = holm([estimate.p for estimate in estimates])
     level = (1 - intervals.LEVEL) / max(1, len(compared))  # among so many pairs
     for (better, worse), estimate, p in zip(compared, estimates, adjusted, strict=True):
         yield Pair(better, worse, estimate, p, intervals.more_seeds(scores[better], scores[worse], level))

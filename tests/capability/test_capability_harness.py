@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
+from rlhf_lib.capability.harness import Options, asked
 from rlhf_lib.common.files import write_json
 from rlhf_lib.demo.grammar import find_task
 
@@ -81,7 +82,7 @@ def by_hand(tiny, row):
 def test_it_says_what_the_model_says(project, tiny):
     done = run(project, "--tasks", "few", "--include_path", "tasks", "--batch_size", "3")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "| few " in done.stdout and "PPO: no clear cost of capability." in done.stdout
+    assert "| few " in done.stdout and "PPO against SFT: " in done.stdout
     found = json.loads((project / "metrics/lm_eval.json").read_text())
     rows = [json.loads(line) for line in (project / "data/lm_eval/models_sft/few.jsonl").read_text().splitlines()]
     expected = [by_hand(tiny, row) for row in lines("demo_facts")[:5]]
@@ -101,6 +102,36 @@ def test_it_says_what_the_model_says(project, tiny):
 
 
 @needs_library
+def test_what_is_asked_otherwise_replaces_nothing(project):
+    few = ["--tasks", "few", "--include_path", "tasks"]
+    (project / "models/base").symlink_to((project / "models/sft").resolve())
+    (project / "params.yaml").write_text("base: {model_name_or_path: null}\n")
+    done = run(project, *few)
+    assert "SFT cannot do it: left out few acc (no better than models/base)" in done.stdout, done.stderr[-2000:]
+    assert "before training against SFT" not in done.stdout
+    before = (project / "metrics/lm_eval.json").read_bytes()
+    found = json.loads(before)
+    assert found["models/base"]["few"]["about"][0]["fresh"] and found["models/sft"]["few"]["about"][0]["chance"] == 0.1
+
+    trial = run(project, "models/ppo", "--limit", "2", *few)
+    assert (project / "metrics/lm_eval.json").read_bytes() == before
+    assert "PPO, few, limit 2: not compared with SFT, which was not asked this." in trial.stdout
+    assert "2 documents" in trial.stdout and "5 documents" not in trial.stdout
+    assert "data/lm_eval/trials.json" in trial.stdout and (project / "data/lm_eval/trials.json").is_file()
+
+    assert run(project, "models/sft", "--num_fewshot", "1", *few).returncode == 0
+    after = json.loads((project / "metrics/lm_eval.json").read_text())
+    assert after["models/sft"].keys() == {"few", "few, 1-shot"} and after["models/ppo"] == found["models/ppo"]
+
+
+def test_an_entry_is_named_by_what_was_asked():
+    found = {"n-shot": {"task": 0, "other": 5}}
+    assert asked(found, "task", Options()) == "task" and asked(found, "other", Options()) == "other, 5-shot"
+    assert asked(found, "group", Options(num_fewshot=2, limit=0.5)) == "group, 2-shot, limit 0.5"
+    assert asked(found, "task", Options(apply_chat_template=False)) == "task, no chat template"
+
+
+@needs_library
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -108,11 +139,16 @@ def test_it_says_what_the_model_says(project, tiny):
         (["--tasks", "hub", "--include_path", "tasks"], "--online (make lm-eval ONLINE=1) lets it download"),
         (["--tasks", "broken", "--include_path", "tasks"], "task broken cannot be loaded"),
         (["models/none"], "models/none: no such directory"),
+        (["models/sft,models/kto", "--tasks", "few", "--include_path", "tasks"], "models/kto: no model in it: is off"),
+        (["models/reward", "--tasks", "no_such_task"], "models/reward: a reward model, which gives no answers"),
     ],
 )
-def test_what_cannot_be_asked_is_told_in_one_line(project, arguments, told):
+def test_what_cannot_be_asked_is_told_in_one_line(project, tiny, arguments, told):
     (project / "tasks/hub.yaml").write_text("task: hub\ndataset_path: owner/name\ntest_split: test\ndoc_to_text: a\n")
     (project / "tasks/broken.yaml").write_text("task: broken\ndataset_path: json\ndataset_kwargs: {data_files: no}\n")
+    (project / "models/reward").symlink_to(tiny.reward)
+    (project / "models/kto").mkdir()
+    (project / "models/kto/left_out.txt").write_text("is off\n")
     done = run(project, *arguments)
     said = done.stderr.strip().splitlines()
     assert done.returncode == 1 and told in said[-1] and "Traceback" not in done.stderr, done.stderr

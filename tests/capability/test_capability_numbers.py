@@ -88,5 +88,9 @@ def test_the_hashes_of_models_need_not_agree():
     assert compared(entry(0.75, model_md5="a"), entry(0.25, model_md5="b"))["acc_diff"] == -0.5
 
 
+def test_a_guess_is_right_once_in_as_many_times_as_there_are_choices():
+    assert numbers.chance([{"resps": [[-1.0, False]] * 4}, {"resps": [[-1.0, False]] * 2}]) == pytest.approx(3 / 8)
+
+
 def test_documents_that_differ_have_another_hash():
     assert numbers.documents(RIGHT) == numbers.documents(LESS) != numbers.documents(RIGHT[:3])

@@ -46,6 +46,23 @@ def test_what_the_file_has_of_others_stays_and_a_second_run_gives_the_same_bytes
     assert Path("metrics/lm_eval.json").read_bytes() == before
 
 
+def test_a_trial_changes_nothing_of_what_is_kept():
+    keep_both()
+    before = {file: file.read_bytes() for file in Path().rglob("*.json*")}
+    asked = "task, limit 2"
+    store.keep("models/ppo", {asked: entry(0.5, limit=2, n=2)}, {asked: LESS[:2]}, store.TRIALS)
+    assert {file: file.read_bytes() for file in before} == before
+    assert store.read(store.TRIALS).keys() == {"models/ppo"}
+
+
+def test_what_was_asked_otherwise_stands_beside_it():
+    keep_both()
+    asked = "task, 5-shot"
+    found = store.keep("models/sft", {asked: entry(0.5, n_shot=5)}, {asked: RIGHT})
+    assert found["models/sft"].keys() == {"task", asked}
+    assert found["models/ppo"]["task"]["acc_diff"] == -0.5 and found["models/ppo"]["task"]["about"][0]["paired"]
+
+
 def test_numbers_of_a_baseline_that_come_later_are_compared_too():
     store.keep("models/ppo", {"task": entry(0.25)}, {"task": LESS})
     found = store.keep("models/sft", {"task": entry(0.75)}, {"task": RIGHT})

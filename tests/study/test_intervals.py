@@ -94,12 +94,6 @@ def test_where_prompts_alone_are_too_few_no_seeds_help():
     assert intervals.more_seeds(np.tile(prompts + 0.1, 2), np.zeros((8, 2)), 0.05) is None
 
 
-def test_holm_by_hand():
-    assert intervals.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert intervals.holm([0.9, 0.8]) == [1, 1]
-    assert intervals.holm([]) == []
-
-
 @pytest.mark.parametrize("of_seeds", [0.0, 0.01, 0.05])
 def test_a_method_against_itself(of_seeds):
     """Two names for one method: 200 studies of 350 prompts and three seeds, as varied as the demo's."""
