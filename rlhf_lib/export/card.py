@@ -22,8 +22,8 @@ from rlhf_lib.data.load.readers import READERS
 from rlhf_lib.export import limits, measured
 from rlhf_lib.export.facts import Facts, Model
 from rlhf_lib.export.options import License
-from rlhf_lib.report import capability, tables
 from rlhf_lib.report import inputs as report
+from rlhf_lib.report import tables
 from rlhf_lib.report.columns import PERPLEXITY, QUALITY, TEXT
 from rlhf_lib.report.page import versions
 from rlhf_lib.report.verdict import mode_label, verdict
@@ -99,7 +99,7 @@ def render(known: Facts, model: Model, license: License, no_modelfile: str | Non
         sampling=", ".join(f"{key} {value}" for key, value in model.sampling.items()),
         evaluated=known.run.evaluated(known.stage),
         capability=measured.capability_table(tasks),
-        capability_told=capability.sentence(LABELS.get(known.stage or "", model.name), tasks),
+        capability_told=measured.capability_told(LABELS.get(known.stage or "", model.name), tasks),
         **_data(known),
         **_numbers(known),
     )

@@ -52,14 +52,24 @@ def _learns_groups(run: Run) -> bool:
 def of_lm_eval(known: Facts) -> dict[str, dict[str, Any]]:
     """What make lm-eval found of the very files of this model, by task; differences only from the SFT model that it
     began as. A broken file has nothing."""
-    try:
-        found = store.read()
-    except SystemExit:
-        return {}
+    found = _read()
     own = {t: entry for of in found.values() for t, entry in of.items() if about(entry)["model_md5"] == known.hashed}
     start = known.run.dep(known.stage, paths.SFT) if known.stage else None
     sft = {t for t, entry in found.get(paths.SFT, {}).items() if start and about(entry)["model_md5"] == start}
     return {task: entry if task in sft else _without_differences(entry) for task, entry in own.items()}
+
+
+def capability_told(label: str, entries: Entries) -> str:
+    """In what the model is worse than the SFT model, better, or neither; empty where it was not compared."""
+    found = _read()
+    return capability.sentence(label, entries, found.get(paths.SFT, {}), found.get(paths.BASE, {}))
+
+
+def _read() -> dict[str, dict[str, Any]]:
+    try:
+        return store.read()
+    except SystemExit:
+        return {}
 
 
 def _without_differences(entry: Mapping[str, Any]) -> dict[str, Any]:
