@@ -78,8 +78,11 @@ def added(project):
 
 
 CASES = [
-    *(branch, older_commit, tag, remote_branch, applied, staged, stash, worktree, detached, linked, added),
-    pytest.param(queued, marks=pytest.mark.slow),  # DVC's worker takes its time
+    *(branch, tag, applied, stash, linked),
+    *(
+        pytest.param(case, marks=pytest.mark.slow)
+        for case in (older_commit, remote_branch, staged, queued, worktree, detached, added)
+    ),
 ]
 
 

@@ -156,6 +156,7 @@ def test_not_while_a_stage_or_an_experiment_runs(project):
     assert freed(prune(project, "--apply")) > 3 * WEIGHTS
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_nothing_is_half_there_and_the_next_goes_on(project, monkeypatch):
     folder = project / ".dvc/cache/files/md5"
     whole = shutil.copytree(project, project.parent / "whole")
@@ -183,6 +184,7 @@ def test_killed_in_the_middle_nothing_is_half_there_and_the_next_goes_on(project
     assert stored(project) == stored(whole)
 
 
+@pytest.mark.slow
 def test_a_list_that_a_killed_prune_took_comes_back_where_its_model_is_to_stay(project):
     cache = Cache(project / ".dvc/cache/files/md5", project / ".dvc/tmp/prune")
     before = stored(project)
