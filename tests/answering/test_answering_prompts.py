@@ -93,9 +93,7 @@ def test_a_folder_is_told_with_the_files_that_it_holds(tmp_path):
         (tmp_path / name).touch()
         (tmp_path / f"{name}.md").touch()
         if not name.startswith(("0", "1")):
-            with pytest.raises(
-                SystemExit, match=f"a folder; name its files, such as '{re.escape(str(tmp_path / hint))}'"
-            ):
+            with pytest.raises(SystemExit, match=f"a folder; name its files, such as '.*{re.escape(hint)}'"):
                 prompts.read(str(tmp_path))
 
 

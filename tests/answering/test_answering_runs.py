@@ -49,6 +49,11 @@ def generate(tiny, tmp_path, monkeypatch, capsys):
     return generate
 
 
+def length(prompt):
+    """Tokens of a prompt of one turn."""
+    return len(prompt_ids(AutoTokenizer.from_pretrained("models/dpo"), [{"role": "user", "content": prompt}]))
+
+
 def plainly(folder, prompt, **options):
     """The answer of a prompt alone, by transformers: text, tokens, and whether it ended."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
@@ -187,20 +192,24 @@ def test_an_out_that_cannot_or_must_not_be_is_told_before_the_model_loads(genera
 
 def test_rows_that_have_ended_neither_change_others_nor_make_transformers_warn(generate, caplog):
     """In a batch without padding, whose mask transformers drops, so that models take what fills them up for padding."""
-    same = [{"prompt": text} for text in TEXTS]
-    Path("prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in same))
+    same = [text for text in TEXTS if length(text) == length(TEXTS[0])]
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in same))
+    answers = [row["answer"] for row in generate("--max_new_tokens=40")[0]]
+    letters = sorted({letter for answer in answers for letter in answer})
+    end = max(letters, key=lambda letter: len({answer.find(letter) for answer in answers}))
+    words = [f"--stop_strings={json.dumps([end])}", "--max_new_tokens=40"]
     logger = logging.getLogger("transformers")
     transformers.logging.enable_propagation()
     logger.warning_once.cache_clear()
     try:
-        rows, _ = generate("--repetition_penalty=1.5", "--max_new_tokens=40")
+        rows, _ = generate(*words)
         assert len({row["tokens"] for row in rows}) > 1
         assert "attention_mask" not in caplog.text
         logging.getLogger("transformers.modeling_utils").warning("passing in an `attention_mask`")
         assert "attention_mask" in caplog.text  # by others it is still told
     finally:
         transformers.logging.disable_propagation()
-    alone, _ = generate("--repetition_penalty=1.5", "--max_new_tokens=40", "--batch_size=1")
+    alone, _ = generate(*words, "--batch_size=1")
     assert rows == alone
 
 
