@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 
+import pytest
 from hypothesis import settings
 
 # Before any import of huggingface_hub: no test reaches the network. One thread: the models are tiny.
@@ -24,6 +25,14 @@ settings.load_profile("without a deadline")
 
 # Python would look for garbage among the millions of objects that imports and the list of tests make, and which stay.
 gc.disable()
+
+
+# The folders whose files take longest, which come first: a worker that began one at the end would be waited for.
+LONGEST = ("graph", "prune", "faults", "preset")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:

@@ -71,6 +71,7 @@ def test_a_pruned_experiment_has_its_numbers_and_trains_its_model_again(project)
     assert has_weights(project, 1)
 
 
+@pytest.mark.slow
 def test_an_experiment_with_the_params_of_a_pruned_one_runs(project):
     """The run cache names a model that is gone: DVC trains instead."""
     prune(project, "--apply")
@@ -88,11 +89,13 @@ def test_patterns_choose_and_keep(project):
     assert has_weights(project, BETAS["best"])
 
 
+@pytest.mark.slow
 def test_only_old_ones(project):
     assert freed(prune(project, "--older-than", "1", "--apply")) == 0
     assert freed(prune(project, "--older-than", "0", "--apply")) > 3 * WEIGHTS
 
 
+@pytest.mark.slow
 def test_models_that_only_the_run_cache_knows_go_when_asked_to(project):
     run(project, "dvc", "exp", "remove", "low")
     before = stored(project)
@@ -131,6 +134,7 @@ def refused(project, before):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_not_while_a_stage_or_an_experiment_runs(project):
     before = stored(project)
     lock = project / ".dvc/tmp/exps/tmp1/.dvc/tmp/stages/dpo.lock"

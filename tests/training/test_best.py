@@ -18,7 +18,7 @@ from rlhf_lib.training.curves import write as write_curves
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("adapters", [{}, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("adapters", [{}, pytest.param(LORA, marks=SLOW)], ids=["full", "lora"])
 @pytest.mark.parametrize("what", BUILD)
 def test_the_model_of_the_best_validation_comes_out(tiny, checkpoints, what, adapters):
     if what == "encoder" and adapters:
