@@ -25,5 +25,6 @@ def test_every_broken_or_hostile_model_is_told_or_does_no_harm(attempt: Callable
     hold("models and weights that are broken or hostile", list(ATTACKS), attempt)
 
 
+@pytest.mark.slow
 def test_some_are_told_or_do_no_harm(attempt: Callable[[str], str | None]) -> None:
     hold("models and weights that are broken or hostile (some)", random.Random(0).sample(list(ATTACKS), 2), attempt)

@@ -110,6 +110,7 @@ def test_kills_while_dvc_writes_its_lock_file_change_nothing(whole, tmp_path, is
     assert not wrong
 
 
+@pytest.mark.slow
 def test_a_few_kills_while_dvc_writes_its_lock_file_change_nothing(tmp_path):
     project, again = copy_of_project(tmp_path), ("sh", "-c", "python -m rlhf_lib.repair && dvc repro prepare")
     repro(project, *again)

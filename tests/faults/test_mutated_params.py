@@ -219,6 +219,7 @@ def test_mutated_params_go_through_check_and_stages_or_are_told(tmp_path):
     assert not [f"{result.mutation}: {result.how}" for result in results if not result.held]
 
 
+@pytest.mark.slow
 def test_some_mutated_params_go_through_check_and_stage_or_are_told(tmp_path):
     """The same of a few, of those sections whose stages need the first ones alone."""
     sections = {"load", "prepare", "base"}

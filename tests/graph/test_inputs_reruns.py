@@ -66,6 +66,7 @@ def test_nothing_changed_nothing_runs(project: Path) -> None:
     assert run(project, "git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_a_changed_byte_runs_load_and_the_old_one_runs_nothing(project: Path) -> None:
     file = project / "mine/pairs.jsonl"
     before = file.read_text()
@@ -100,6 +101,7 @@ def test_one_more_file_of_a_glob_runs_load(project: Path) -> None:
     assert repro(project) == []
 
 
+@pytest.mark.slow
 def test_edited_weights_run_base_alone(project: Path) -> None:
     weights = project / "mine/model/policy/model.safetensors"
     before = weights.read_bytes()

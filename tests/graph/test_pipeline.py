@@ -104,6 +104,7 @@ def test_a_dpo_param_reruns_dpo_and_what_hangs_on_it(clean: Path) -> None:
     assert {"dpo", "evaluate@dpo", "measure@dpo"} <= set(ran)
 
 
+@pytest.mark.slow
 def test_a_filter_that_leaves_the_sft_rows_as_they_were_trains_no_sft(clean: Path) -> None:
     params = clean / "params.yaml"
     text = params.read_text()
@@ -119,9 +120,9 @@ MEASURES = {name for name in ALL if name.startswith("measure@")}
 @pytest.mark.parametrize(
     ("file", "must_run", "may_run"),
     [
-        ("report/page.py", {"report"}, set()),
-        ("measure/text_metrics.py", MEASURES, {"attained", "report"}),
         ("data/load/files.py", {"load"}, set()),
+        pytest.param("report/page.py", {"report"}, set(), marks=pytest.mark.slow),
+        pytest.param("measure/text_metrics.py", MEASURES, {"attained", "report"}, marks=pytest.mark.slow),
         pytest.param("plan/estimate.py", set(), set(), marks=pytest.mark.slow),
         pytest.param("plan/speed.py", set(), set(), marks=pytest.mark.slow),
         pytest.param("llm_judge/client.py", {"llm_judge"}, set(), marks=pytest.mark.slow),

@@ -117,7 +117,7 @@ def test_a_checkpoint_between_two_logs_changes_no_mean(tiny, checkpoints, what):
     assert curves("whole") == curves("resumed")
 
 
-@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+@pytest.mark.parametrize("strategy", ["steps", pytest.param("epoch", marks=SLOW)])
 @pytest.mark.parametrize("moment", ["while waiting", "after the last"])
 def test_patience_is_remembered_over_a_resume(tiny, checkpoints, strategy, moment):
     changes = {"early_stopping_patience": 3, "max_steps": 60, "eval_strategy": strategy, "save_steps": 1}
