@@ -33,7 +33,7 @@ def test_a_port_that_is_none_and_a_library_that_is_missing_are_told(monkeypatch)
     [
         ("models/dpo", "models/dpo"),
         ("./models/dpo/", "models/dpo"),
-        ("/work/models/dpo", "dpo"),
+        ("/srv/models/dpo", "dpo"),
         ("../models/dpo", "dpo"),
     ],
 )
