@@ -9,7 +9,6 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.export.directory import read_manifest
 from rlhf_lib.inputs.owned import owner
 
-GRAPH = Path("dvc.yaml")
 ELSEWHERE = "give another folder, such as --out dist"
 
 
@@ -25,5 +24,5 @@ def check(source: Path, folder: Path) -> None:
         raise ParamsError(f"{folder}: cannot be written: {above.name or above}: {why}; {ELSEWHERE}")
     if read_manifest(source) is not None:
         raise ParamsError(f"{source}: is an export itself; name the model that it was made from, such as models/dpo")
-    if GRAPH.is_file() and (whose := owner(str(folder))):
+    if whose := owner(str(folder)):
         raise ParamsError(f"{folder}: {whose}; {ELSEWHERE}")

@@ -65,6 +65,13 @@ def test_an_export_is_no_source(project):
             target.check(Path("dist/dpo"), Path(folder))
 
 
+def test_what_git_tracks_is_kept_without_a_graph_too(project):
+    Path("dvc.yaml").unlink()
+    target.check(Path("models/dpo"), Path("dist/dpo"))
+    with pytest.raises(ParamsError, match="notes/dpo: holds files that git tracks"):
+        target.check(Path("models/dpo"), Path("notes/dpo"))
+
+
 def test_without_a_graph_every_place_is_free(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     target.check(Path("models/dpo"), Path("dist/dpo"))
