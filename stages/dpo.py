@@ -38,14 +38,13 @@ def main() -> None:
     load = partial(models.load_policy, paths.SFT)
     if weights.export(trainer, "dpo", params, "CAUSAL_LM", paths.DPO, load) is None:
         return
-    exported, keys = best.until(trainer, log), ("loss", "rewards/accuracies", "rewards/margins")
-    summary = {f"validation_{key.replace('/', '_')}": training.last_or_none(exported, f"eval_{key}") for key in keys}
+    summary = training.validation(trainer, log, "loss", "rewards/accuracies", "rewards/margins")
     more = {"loss": training.last(log, "loss"), "pairs": len(train), **training.summary(trainer, log)}
     write_json(paths.summary("dpo"), {"dpo": summary | more})
     accuracy = summary["validation_rewards_accuracies"]
     told = "no validation" if accuracy is None else f"validation accuracy {accuracy:.3f}"
     print(f"dpo: {len(train):,} pairs; {told}")
-    if displaced := displacement.told(exported, params):
+    if displaced := displacement.told(best.until(trainer, log), params):
         print(displaced)
     few.tell("dpo", validation=validation)
     checkpoints.remove()

@@ -22,8 +22,8 @@ def main() -> None:
         from rlhf_lib.kto.data import COLUMNS, FILES
         from rlhf_lib.models import hardware
         from rlhf_lib.models import loading as models
-        from rlhf_lib.training import best, weights
         from rlhf_lib.training import trainer as training
+        from rlhf_lib.training import weights
         from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(compute)
@@ -38,10 +38,9 @@ def main() -> None:
     load = partial(models.load_policy, paths.SFT)
     if weights.export(trainer, "kto", params, "CAUSAL_LM", paths.KTO, load) is None:
         return
-    exported, keys = best.until(trainer, log), ("loss", "rewards/margins", "kl")
-    summary = {f"validation_{key.replace('/', '_')}": training.last_or_none(exported, f"eval_{key}") for key in keys}
-    summary |= {"loss": training.last(log, "loss"), "good": good, "bad": bad, **training.summary(trainer, log)}
-    write_json(paths.summary("kto"), {"kto": summary})
+    summary = training.validation(trainer, log, "loss", "rewards/margins", "kl")
+    more = {"loss": training.last(log, "loss"), "good": good, "bad": bad, **training.summary(trainer, log)}
+    write_json(paths.summary("kto"), {"kto": summary | more})
     margin = summary["validation_rewards_margins"]
     told = "no validation" if margin is None else f"validation margin {margin:.3f} (beta times nats)"
     print(f"kto: {good:,} good and {bad:,} bad answers; {told}")

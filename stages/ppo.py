@@ -23,8 +23,8 @@ def main() -> None:
         from rlhf_lib.models import hardware
         from rlhf_lib.models import loading as models
         from rlhf_lib.ppo import build as ppo
-        from rlhf_lib.training import best, weights
         from rlhf_lib.training import trainer as training
+        from rlhf_lib.training import weights
         from rlhf_lib.training.checkpoint import CheckpointDir
 
     hardware.use(compute)
@@ -38,14 +38,10 @@ def main() -> None:
     if weights.export(trainer, "ppo", params, "CAUSAL_LM", paths.PPO, load, part="policy") is None:
         return
     write_jsonl(paths.samples("ppo_training"), trainer.ppo_state.completions)
-    exported = best.until(trainer, log)
     of_critic = ["explained_variance"] if params.has_critic else []
     keys = ("loss", "reward", "kl", "entropy", *of_critic, "clip_fraction", "approx_kl")
     summary = {key: training.last_or_none(log, key) for key in keys}
-    summary |= {
-        f"validation_{key}": training.last_or_none(exported, f"eval_{key}")
-        for key in ("reward", "kl", "length", "eos_rate")
-    }
+    summary |= training.validation(trainer, log, "reward", "kl", "length", "eos_rate")
     summary |= {"final_kl_coef": trainer.ppo_state.kl_coef, **training.summary(trainer, log, "rollout")}
     write_json(paths.summary("ppo"), {"ppo": summary})
     for told in trainer.sampler.reward.idle():

@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
-from rlhf_lib.models.hardware import favours_few_calls
+from rlhf_lib.models.hardware import favours_few_calls, multiplying_slices
 from rlhf_lib.models.packing import Packing, QueryBlock
 
 IMPLEMENTATION = "packed"
@@ -80,6 +80,7 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scali
     )
 
 
+@multiplying_slices()
 def _plain(
     query: Tensor,
     key: Tensor,
@@ -113,6 +114,7 @@ class _BlockedAttention(torch.autograd.Function):
     """
 
     @staticmethod
+    @multiplying_slices()
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None, dropout: float
     ) -> Tensor:
@@ -140,6 +142,7 @@ class _BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @multiplying_slices()
     def backward(ctx: Any, of_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """With P the weights and D their gradient (of_outputs value^T): that of the scores is P (D - sum(P D))."""
         query, key, value, *kept = ctx.saved_tensors

@@ -77,7 +77,10 @@ def trunk(model: PreTrainedModel) -> nn.Module:
 
 
 class Steps:
-    """Forward passes of a causal language model that go on, each from where the last one ended."""
+    """Forward passes of a causal language model that go on, each from where the last one ended.
+
+    Of rows that begin alike, the beginning is read once.
+    """
 
     def __init__(self, model: PreTrainedModel, room: int, caches: bool = True) -> None:
         """room: the most tokens of a row, its padding included. caches: else each step reads the whole rows again."""
@@ -103,6 +106,17 @@ class Steps:
 
         mask: (B, T), 0 where one of all tokens so far is padding.
         """
+        if not self._is_first or self.cache is None:
+            return self._step(ids, mask, positions)
+        rows, places = _distinct(torch.cat([ids, mask], dim=1))
+        if len(rows) == len(places):
+            return self._step(ids, mask, positions)
+        logits = self._step(ids[rows], mask[rows], positions[rows])
+        places = places.to(ids.device)
+        self.keep(places)
+        return logits[places]
+
+    def _step(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         inputs = dict(self._inputs)
         if self.cache is None:
             self._read = ids = ids if self._read is None else torch.cat([self._read, ids], dim=1)
@@ -115,7 +129,7 @@ class Steps:
         return self.model(input_ids=ids, **inputs).logits[:, -1]
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch alone."""
+        """Go on with these rows of the batch, some of which may be the same."""
         if self._read is not None:
             self._read = self._read[rows]
         for layer in [] if self.cache is None else self.cache.layers:
@@ -123,3 +137,11 @@ class Steps:
                 layer.reorder_cache(rows)  # the one method that indexes states of convolutions and recurrences too
             else:
                 layer.batch_select_indices(rows)
+
+
+def _distinct(rows: Tensor) -> tuple[list[int], Tensor]:
+    """Of (B, n) rows the indices of those that no earlier one equals, and (B,) which of these each row equals."""
+    first: dict[tuple[int, ...], int] = {}
+    equal = [first.setdefault(tuple(row), index) for index, row in enumerate(rows.tolist())]
+    place = {index: place for place, index in enumerate(first.values())}
+    return list(place), torch.tensor([place[index] for index in equal])

@@ -42,6 +42,15 @@ def hold(model: nn.Module, dtype: torch.dtype, tables: bool = True, untrained_on
     for module in embeddings:
         if module.weight.dtype == dtype:
             module.register_forward_hook(_rows_in_fp32)
+    _let_go_of_files(model)
+
+
+def _let_go_of_files(model: nn.Module) -> None:
+    """Copy what is left in fp32: on a CPU, safetensors' weights are the file's own bytes, all of which stay in memory as
+    long as one of them is there."""
+    for weight in model.parameters():
+        if weight.dtype == torch.float32 and weight.device.type == "cpu":
+            weight.data = weight.data.clone()
 
 
 def _rows_in_fp32(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

@@ -183,6 +183,24 @@ def multiply_with_onednn() -> None:
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
 
 
+@contextmanager
+def multiplying_slices() -> Iterator[None]:
+    """A context whose products of batches of fp32 matrices are MKL's also where oneDNN has the others.
+
+    oneDNN copies matrices that are slices of longer ones, as the keys so far are, and keeps a kernel of megabytes for
+    every length.
+    """
+    if torch.compiler.is_compiling():
+        yield
+        return
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, products.fp32_precision = products.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
 def multiply_in_tf32(enabled: bool | None) -> None:
     """Multiply fp32 matrices in TF32, which has 10 bits of fp32's 23, or not at all so; None: as PyTorch does.
 

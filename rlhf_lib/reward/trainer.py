@@ -69,6 +69,6 @@ def of_training(kind: str, trainer: training.Unpadded, log: training.Log) -> dic
     return {
         **training.summary(trainer, log),
         "loss": training.last(log, "loss"),
-        "validation_accuracy": training.last_or_none(best.until(trainer, log), "eval_accuracy"),
+        **training.validation(trainer, log, "accuracy"),
         "train_groups" if kind in GROUPS else "train_pairs": len(trainer.train_dataset),
     }

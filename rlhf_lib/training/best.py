@@ -81,6 +81,11 @@ def is_over(trainer: Trainer) -> bool:
     return any(isinstance(one, EarlyStopping) and one.is_over for one in trainer.callback_handler.callbacks)
 
 
+def stopped_early(trainer: Trainer) -> bool:
+    """Whether the patience ran out before the last step."""
+    return is_over(trainer) and trainer.state.global_step < trainer.state.max_steps
+
+
 def to_save(trainer: Trainer, is_best: bool) -> bool:
     """Whether a checkpoint is due after an evaluation that found the best model so far, or did not."""
     if is_over(trainer) and trainer.args.eval_strategy != "epoch":
@@ -117,19 +122,19 @@ def until(trainer: Trainer, log: Log) -> Log:
 def summary(trainer: Trainer, log: Log, count: str = "epoch") -> dict[str, float | int | bool | None]:
     """Which step was the best, and its `count` (a key of the log) and metric, null where the last model is kept;
     whether early stopping ended the training."""
-    best, state = step(trainer), trainer.state
+    best = step(trainer)
     return {
         "best_step": best,
         f"best_{count}": next((entry[count] for entry in log if entry["step"] == best and count in entry), None),
-        "best_metric": None if best is None else state.best_metric,
-        "stopped_early": is_over(trainer) and state.global_step < state.max_steps,
+        "best_metric": None if best is None else trainer.state.best_metric,
+        "stopped_early": stopped_early(trainer),
     }
 
 
 def told(trainer: Trainer) -> Iterator[str]:
     """What to say of a training that has ended: why before its time, and which model was kept."""
     state, metric = trainer.state, trainer.args.metric_for_best_model
-    if is_over(trainer) and state.global_step < state.max_steps:
+    if stopped_early(trainer):
         yield f"stopped at step {state.global_step} of {state.max_steps}: {metric} was best at {state.best_global_step}"
     if (found := step(trainer)) is not None:
         yield f"the model of step {found} is kept, with the best {metric}: {state.best_metric:.4g}"

@@ -80,7 +80,7 @@ class Reports(TrainerCallback):
 
     def __init__(self, checkpoints: CheckpointDir, names: list[str], answers: Callable[[], list[JsonObject]]) -> None:
         self.file, self.answers = checkpoints.path / _FILE, answers
-        stage = checkpoints.path.parent.name
+        stage = checkpoints.stage
         saved = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
         experiment = os.environ.get("DVC_EXP_NAME", WORKSPACE)
         root = environment.project() / "logs"

@@ -202,6 +202,13 @@ def summary(trainer: SealedCheckpoints, log: Log, count: str = "epoch") -> dict[
     return {**sizes, **best.summary(trainer, log, count)}
 
 
+def validation(trainer: SealedCheckpoints, log: Log, *keys: str) -> dict[str, float | None]:
+    """`validation_<key>` of what was last logged as `eval_<key>` of the model that is written, with _ for /; None
+    where there are no validation rows."""
+    exported = best.until(trainer, log)
+    return {f"validation_{key.replace('/', '_')}": last_or_none(exported, f"eval_{key}") for key in keys}
+
+
 def last(log: Log, key: str) -> float:
     """The last value logged under `key`; KeyError if there is none."""
     for entry in reversed(log):

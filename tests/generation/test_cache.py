@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architectures import make
+from numbers_by_hand import close
 from transformers import DynamicCache
 
 from rlhf_lib.models.forward import Steps
@@ -21,3 +22,29 @@ def test_keys_are_cached_in_the_values_type_and_logits_are_those_of_transformers
             wanted = model(ids[:, start:end], attention_mask=mask, position_ids=positions, past_key_values=plain)
             assert torch.equal(got, wanted.logits[:, -1])
     assert {buffer.dtype for layer in steps.cache.layers for buffer in layer.buffers} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3_text", "mamba"])
+def test_rows_that_begin_alike_are_read_once_and_go_on_by_themselves(kind):
+    """Two prompts, one of them padded, asked three times and twice."""
+    _, model = make(kind)
+    read = []
+    model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: read.append(tuple(output.shape)))
+    prompts, masks = [[0, 4, 5], [7, 8, 9]], [[0, 1, 1], [1, 1, 1]]
+    order, next_ids = [0, 1, 0, 0, 1], torch.tensor([[3], [4], [5], [3], [6]])
+    steps = Steps(model, 5)
+    ids, mask = (torch.tensor([rows[place] for place in order]) for rows in (prompts, masks))
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    with torch.no_grad():
+        first = steps(ids, mask, positions)
+        second = steps(next_ids, torch.cat([mask, torch.ones_like(next_ids)], dim=1), positions[:, -1:] + 1)
+        for row, (start, then) in enumerate(zip(order, next_ids.tolist(), strict=True)):
+            alone = Steps(model, 5)
+            real = torch.tensor(
+                [[token for token, is_real in zip(prompts[start], masks[start], strict=True) if is_real]]
+            )
+            places = torch.arange(real.size(1) + 1)[None]
+            everywhere = torch.ones_like(places)
+            close(first[row], alone(real, everywhere[:, :-1], places[:, :-1])[0], 2e-5)
+            close(second[row], alone(torch.tensor([then]), everywhere, places[:, -1:])[0], 2e-5)
+    assert [shape[:2] for shape in read[:2]] == [(2, 3), (5, 1)]

@@ -45,24 +45,25 @@ def test_logprobs_are_those_of_each_row_alone(kind):
 @pytest.mark.parametrize("temperature", [1.0, 0.0])
 @ARCHITECTURES
 def test_a_response_does_not_depend_on_its_neighbours(kind, temperature, tokenizer):
-    """Prompts of different lengths, of which some end at different steps and leave the batch."""
+    """Prompts of different lengths, two of them asked twice; some end at different steps and leave the batch."""
     _, model = make(kind)
+    prompts = [*PROMPTS, PROMPTS[2], PROMPTS[4]]
     sampling = Sampling(16, temperature)
-    noise = random_numbers(len(PROMPTS), sampling, 0)
+    noise = random_numbers(len(prompts), sampling, 0)
     # ends with any of the tokens that a free response draws at different places
     model.generation_config.eos_token_id = None
-    free = generate(model, tokenizer, PROMPTS, sampling, noise, batch_size=1)
+    free = generate(model, tokenizer, prompts, sampling, noise, batch_size=1)
     eos = free[2].ids[3]
     model.generation_config.eos_token_id = [eos]
     alone = [
         generate(model, tokenizer, [prompt], sampling, noise[k : k + 1], batch_size=1)[0]
-        for k, prompt in enumerate(PROMPTS)
+        for k, prompt in enumerate(prompts)
     ]
-    together = generate(model, tokenizer, PROMPTS, sampling, noise, batch_size=len(PROMPTS))
+    together = generate(model, tokenizer, prompts, sampling, noise, batch_size=len(prompts))
     assert [(r.ids, r.finished) for r in together] == [(r.ids, r.finished) for r in alone]
     assert alone[2].finished and len({len(r.ids) for r in alone}) > 1
     for size in (2, 4):
-        again = generate(model, tokenizer, PROMPTS, sampling, noise, batch_size=size)
+        again = generate(model, tokenizer, prompts, sampling, noise, batch_size=size)
         assert [r.ids for r in again] == [r.ids for r in alone]
 
 

@@ -1,6 +1,8 @@
 """Matrices that no gradient reaches, held in bf16: which they are, and what a model computes with them."""
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,6 +43,21 @@ def test_matrices_are_held_and_norms_are_not(tiny):
     products = 2 * (32 * 96 + 96 + 32 * 32 + 32 + 32 * 128 + 128 + 128 * 32 + 32)
     assert held_bytes(model) == 2 * (products + 32 * (vocabulary + 64)) + 4 * (2 * 4 * 32 + 2 * 32)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_mapped_file_stays_for_what_is_left_in_fp32(tiny):
+    """safetensors' weights are the file's own bytes: one norm would keep all of them in memory."""
+    models_of = str(Path(tiny.policy).resolve())
+
+    def mapped():
+        return any(models_of in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+    plain = models.load_policy(tiny.policy)
+    assert mapped()
+    del plain
+    held = models.load_policy(tiny.policy, torch.bfloat16)
+    assert not mapped() and held.transformer.ln_f.weight.dtype == torch.float32
 
 
 def test_without_tables_all_is_as_under_autocast_to_the_bit(tiny, compute):

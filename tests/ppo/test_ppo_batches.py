@@ -21,9 +21,10 @@ def rows_read(module):
 def test_responses_sampled_in_pieces_are_those_of_a_whole_rollout(build):
     whole, pieces = build(), build(generation_batch_size=3)
     rows = rows_read(pieces.model.policy), rows_read(whole.model.policy)
-    ids = [[response.ids for response in trainer.sample(1).responses] for trainer in (whole, pieces)]
-    assert ids[0] == ids[1]
-    assert max(rows[0]) == 3 and max(rows[1]) == 8
+    rollouts = [trainer.sample(1) for trainer in (whole, pieces)]
+    assert rollouts[0].responses == rollouts[1].responses
+    distinct = set(map(tuple, rollouts[0].prompts))
+    assert max(rows[0]) == 3 and max(rows[1]) == len(distinct) == 7  # one of the 8 prompts is another's, and read once
 
 
 def test_reward_models_and_evaluations_read_so_many_responses_at_once(build):
