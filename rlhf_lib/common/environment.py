@@ -39,7 +39,7 @@ def prepare(offline: bool = True) -> None:
     # they would spin most of the time.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # oneDNN keeps the kernels that it compiles for every shape, up to 1,024 of them; a layer needs a dozen.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     # One process trains on one device; more visible GPUs would make Trainer split every batch over threads.
     if "WORLD_SIZE" not in os.environ:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
