@@ -44,6 +44,8 @@ def main() -> None:
     accuracy = summary["validation_rewards_accuracies"]
     told = "no validation" if accuracy is None else f"validation accuracy {accuracy:.3f}"
     print(f"dpo: {len(train):,} pairs; {told}")
+    if accuracy is not None and accuracy < 0.5:
+        print("dpo: on most validation pairs the chosen answer did not gain on the rejected one (docs/dpo.md)")
     if displaced := displacement.told(best.until(trainer, log), params):
         print(displaced)
     few.tell("dpo", validation=validation)

@@ -44,6 +44,8 @@ def main() -> None:
     margin = summary["validation_rewards_margins"]
     told = "no validation" if margin is None else f"validation margin {margin:.3f} (beta times nats)"
     print(f"kto: {good:,} good and {bad:,} bad answers; {told}")
+    if margin is not None and margin < 0:
+        print("kto: on the validation, bad answers gained on good ones (docs/kto.md)")
     few.tell("kto", validation=validation)
     checkpoints.remove()
 

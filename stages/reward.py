@@ -20,7 +20,7 @@ def train(
         from rlhf_lib.common.rows import read_jsonl, write_jsonl
         from rlhf_lib.models import hardware
         from rlhf_lib.models.templates import check_file
-        from rlhf_lib.reward import base, scores
+        from rlhf_lib.reward import base, metrics, scores
         from rlhf_lib.reward import trainer as reward
         from rlhf_lib.reward.data import Splits
         from rlhf_lib.scoring.reward_model import STATISTICS_FILE, RewardModel
@@ -45,7 +45,7 @@ def train(
     write_json(f"{path}/{STATISTICS_FILE}", measured.statistics)
     write_jsonl(paths.scores(section), measured.scores)
     write_json(paths.summary(section), {section: measured.summary | reward.of_training(params.kind, trainer, log)})
-    print(f"{section}: accuracy {measured.summary['accuracy'] or 0:.3f} on {measured.summary['pairs']:,} test pairs")
+    print(f"{section}: {metrics.told(measured.summary)}")
     few.tell(section, test=test)
     checkpoints.remove()
 

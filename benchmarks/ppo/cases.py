@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_lib.models.params import Choice
+from rlhf_lib.models.params import Choice, Frozen
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"n_layer": 4, "n_embd": 256, "n_head": 4, "vocab_size": 4096},
@@ -69,6 +69,7 @@ class Case:
     about: str
     ours: Mapping[str, Any]  # over the `ppo` section of params.yaml; the amount of work comes on top
     precision: Choice = "fp32"  # of ours
+    frozen_dtype: Frozen = "auto"  # of ours
     peer_bf16: bool = False
     size: str = "tiny"
     batch: int = 64  # prompts per rollout, with one response each
@@ -141,9 +142,10 @@ CASES: dict[str, Case] = {
         batch=8,
     ),
     "gpt2_lora": Case(
-        about="GPT-2: our LoRA with a shared critic, bf16, against full fine-tuning in fp32",
+        about="GPT-2: our LoRA with a shared critic, all in bf16, against full fine-tuning in fp32",
         ours=LORA,
         precision="bf16",
+        frozen_dtype="bf16",
         size="gpt2",
         batch=8,
     ),

@@ -84,14 +84,16 @@ def main(cases: Mapping[str, Case] = CASES) -> None:
     from rlhf_lib.models import hardware
 
     torch.set_num_threads(worker.THREADS)
-    hardware.use(dataclasses.replace(AUTO, device="auto" if worker.ON_GPU else "cpu", precision=task.case.precision))
-    params = ppo_params({**task.case.ours, **task.case.work(task.updates)})
+    compute = AUTO if worker.ON_GPU else dataclasses.replace(AUTO, device="cpu")
+    case = task.case
+    hardware.use(dataclasses.replace(compute, precision=case.precision, frozen_dtype=case.frozen_dtype))
+    params = ppo_params({**case.ours, **case.work(task.updates)})
     trainer = build(params, task.models)
     watch(trainer, turns)
     turns.arithmetic = Arithmetic(hardware.precision())
     turns.say(
         {
-            "settings": {**dataclasses.asdict(params), "precision": hardware.precision()},
+            "settings": {**dataclasses.asdict(params), "precision": hardware.precision(), "frozen": case.frozen_dtype},
             "versions": {module.__name__: module.__version__ for module in (torch, transformers, accelerate)},
         }
     )

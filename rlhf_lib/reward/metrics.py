@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -84,6 +84,17 @@ def accuracy_se(found: Sequence[Pair]) -> float | None:
     residuals = [sum(pair.right - mean for pair in of_prompt) for of_prompt in by_prompt.values()]
     n = len(residuals)
     return math.sqrt(n / (n - 1) * sum(r * r for r in residuals)) / len(found) if n > 1 else None
+
+
+def told(measured: Mapping[str, Any]) -> str:
+    """What a stage prints of its model's accuracy, with a remark where chance would do nearly as well."""
+    right, error = measured["accuracy"], measured["accuracy_se"]
+    if right is None:
+        return "no test pairs, so that nothing is known of its accuracy"
+    line = f"accuracy {right:.3f} on {measured['pairs']:,} test pairs"
+    if error is None or right - 2 * error > 0.5:
+        return line
+    return f"{line}: not clearly above chance, 0.5 (standard error {error:.3f}); what it rewards or judges may be noise"
 
 
 def reliability(found: Iterable[Pair]) -> list[dict[str, Any]]:

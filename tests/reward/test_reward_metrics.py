@@ -6,7 +6,16 @@ import pytest
 
 from rlhf_lib.measure.comparison import order_accuracy
 from rlhf_lib.reward import metrics as reward_metrics
-from rlhf_lib.reward.metrics import accuracy, accuracy_se, calibration_error, fitted_mse, pairs, regression, reliability
+from rlhf_lib.reward.metrics import (
+    accuracy,
+    accuracy_se,
+    calibration_error,
+    fitted_mse,
+    pairs,
+    regression,
+    reliability,
+    told,
+)
 
 
 def row(prompt, score, reward, target=0.0, source="a", **gold):
@@ -126,3 +135,23 @@ def test_nothing_is_measured_of_no_rows():
         **{"accuracy": None, "pairs": 0, "accuracy_se": None, "accuracy_by_gap": {}, "accuracy_by_source": {}},
         **{"ece": None, "reliability": []},
     }
+
+
+@pytest.mark.parametrize(
+    ("right", "error", "remark"),
+    [
+        (0.7, 0.05, ""),
+        (0.61, 0.05, ""),
+        (0.59, 0.05, "not clearly above chance"),
+        (0.3, 0.05, "not clearly above chance"),
+    ],
+)
+def test_a_model_no_better_than_chance_is_told_of(right, error, remark):
+    line = told({"accuracy": right, "accuracy_se": error, "pairs": 1200})
+    assert line.startswith(f"accuracy {right:.3f} on 1,200 test pairs")
+    assert remark in line and (": not clearly" in line) is bool(remark)
+
+
+def test_without_pairs_or_with_one_prompt_nothing_is_said_of_chance():
+    assert told({"accuracy": None, "accuracy_se": None, "pairs": 0}).startswith("no test pairs")
+    assert told({"accuracy": 0.5, "accuracy_se": None, "pairs": 2}) == "accuracy 0.500 on 2 test pairs"
