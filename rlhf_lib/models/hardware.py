@@ -185,20 +185,20 @@ def multiply_with_onednn() -> None:
 
 @contextmanager
 def multiplying_slices() -> Iterator[None]:
-    """A context whose products of batches of fp32 matrices are MKL's also where oneDNN has the others.
+    """A context whose products of batches of fp32 matrices are MKL's also where `multiply_with_onednn` took the others.
 
     oneDNN copies matrices that are slices of longer ones, as the keys so far are, and keeps a kernel of megabytes for
     every length.
     """
-    if torch.compiler.is_compiling():
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    if torch.compiler.is_compiling() or products.fp32_precision != "bf16":
         yield
         return
-    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before, products.fp32_precision = products.fp32_precision, "ieee"
+    products.fp32_precision = "ieee"
     try:
         yield
     finally:
-        products.fp32_precision = before
+        products.fp32_precision = "bf16"
 
 
 def multiply_in_tf32(enabled: bool | None) -> None:

@@ -37,7 +37,7 @@ MOMENTS = 2 * FP32  # of AdamW, a trained parameter
 LIBRARIES = 450 * MIB  # a process after a stage's imports
 HEAP = 1.2  # memory of activations over their bytes: freed pieces below 32 MiB stay with glibc, and leave holes
 KERNELS = 3.4 * MIB  # oneDNN's compiled kernels, a decoding step: every step has a width of its own
-MOST_KERNELS = 128 * MIB  # it keeps 64 of them (`common/environment.py`)
+MOST_KERNELS = 128 * MIB  # it keeps 32 of them (`common/environment.py`)
 
 
 @dataclass(frozen=True)

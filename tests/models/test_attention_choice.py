@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from architectures import draw
+from architectures import draw, make
 from model_table import TABLE
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForSequenceClassification
 
 from rlhf_lib.base import model as base
@@ -11,6 +12,8 @@ from rlhf_lib.base.params import BaseParams
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
+from rlhf_lib.models.forward import Steps
+from rlhf_lib.models.logprobs import Response, collate, response_logits
 from rlhf_lib.scoring.reward_model import RewardModel
 
 # none of it, or (Gemma 2) none that caps the scores
@@ -102,3 +105,33 @@ def test_one_core_computes_narrow_models_and_all_compute_where_there_is_a_wide_o
 def test_other_faults_of_loading_are_not_taken_for_attention():
     assert models.attention_fault(ValueError("no such file"), "sdpa") is None
     assert models.attention_fault(ValueError("it does not support this attention"), None) is None
+
+
+@pytest.fixture
+def onednn_multiplies():
+    """As `hardware.use` lets it on CPUs with AVX-512 that are not Intel's."""
+    products = torch.backends.mkldnn.matmul
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    yield products
+    products.fp32_precision = before
+
+
+def test_attention_s_products_are_not_onednn_s_and_all_others_are(onednn_multiplies):
+    """Packed and decoded; forwards and backwards. oneDNN would copy the keys so far at every token."""
+    seen = {"bmm": set(), "addmm": set()}
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket.__name__ in seen:
+                seen[func.overloadpacket.__name__].add(onednn_multiplies.fp32_precision)
+            return func(*args, **(kwargs or {}))
+
+    _, model = make("gpt2")
+    batch = collate(model, [[3, 4, 5], [6, 7]], [Response([8, 9], True), Response([9], True)], pad_id=0)
+    with Watch():
+        response_logits(model, batch).sum().backward()
+        with torch.no_grad():
+            steps = Steps(model, 4)
+            steps(torch.tensor([[3, 4, 5]]), torch.ones(1, 3, dtype=torch.long), torch.arange(3)[None])
+            steps(torch.tensor([[6]]), torch.ones(1, 4, dtype=torch.long), torch.tensor([[3]]))
+    assert seen == {"bmm": {"ieee"}, "addmm": {"bf16"}} and onednn_multiplies.fp32_precision == "bf16"
