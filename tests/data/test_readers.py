@@ -24,6 +24,8 @@ from upstream import (
 from rlhf_lib.data.load.params import ReaderName, SourceParams
 from rlhf_lib.data.load.readers import READERS, score_range
 
+FROM_CSV = {**TEXTS, "score_chosen": "8.5", "score_rejected": "3.5"}
+
 
 @pytest.mark.parametrize(
     ("reader", "record", "source", "prompt", "responses"),
@@ -33,6 +35,7 @@ from rlhf_lib.data.load.readers import READERS, score_range
         ("ultrafeedback_binarized", H4, "ultrafeedback_binarized", ["Q?"], [("A", 8.5), ("B", 3.5)]),
         ("ultrafeedback_binarized", TRL, "ultrafeedback_binarized", ["Q?"], [("A", 8.5), ("B", 3.5)]),
         ("ultrafeedback_binarized", TEXTS, "ultrafeedback_binarized", ["Q?"], [("A", 8.5), ("B", 3.5)]),
+        ("ultrafeedback_binarized", FROM_CSV, "ultrafeedback_binarized", ["Q?"], [("A", 8.5), ("B", 3.5)]),
         ("ultrachat", ULTRACHAT, "ultrachat", ["Hi", "Hello", "Q?"], [("A", None)]),
         ("hh", HH, "hh", ["Hi", "Hello", "Q?"], [("A", 1.0), ("B", 0.0)]),
         ("hh_prompts", HH_PROMPTS, "hh_prompts", ["Q?"], []),
