@@ -169,7 +169,7 @@ def test_the_row():
         ({"prompt": "Q?", "responses": ["A", "B"], "scores": [1]}, ["scores_differ_in_number"]),
         ({"prompt": "Q?", "responses": ["A"], "scores": 1}, ["scores_differ_in_number"]),
         ({"messages": "text"}, ["malformed"]),
-        ({"messages": [*Q, {"role": "tool", "content": "x"}]}, ["unknown_role"]),
+        ({"messages": [*Q, {"role": "agent", "content": "x"}]}, ["unknown_role"]),
         ({"messages": [*Q, {"role": ["user"], "content": "x"}]}, ["malformed"]),
         ({"messages": dialogue("Q?", "A")[1:]}, ["malformed"]),
         ({"messages": dialogue("Q?", "")}, ["response_empty", "no_usable_response"]),
