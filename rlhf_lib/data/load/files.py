@@ -105,19 +105,19 @@ def _check_file(path: str) -> None:
     except ValueError as error:
         raise SystemExit(f"{path!r}: no file can have this name: {error}") from None
     if stat.S_ISDIR(mode):
-        raise SystemExit(f"{path}: is a folder; name its files, such as {os.path.join(path, _files_in(path))}")
+        raise SystemExit(f"{path}: is a folder; name its files, such as {glob_in(path)}")
     if not stat.S_ISREG(mode):
         raise SystemExit(f"{path}: is not a regular file; copy what it holds into one")
 
 
-def _files_in(folder: str) -> str:
-    """A glob for what a folder holds that can be read: the rows first, not the JSON that describes them."""
+def glob_in(folder: str) -> str:
+    """A glob for what a folder holds that `read` can read: for tables, not for JSON that describes them."""
     names = list(islice(glob.iglob("**", root_dir=folder, recursive=True), MOST_NAMES))
     for kind in reversed(PARSERS):
         for name in names:
-            if kind in (found := PurePath(name)).suffixes:
-                return f"{'**/' * (len(found.parts) > 1)}*{kind}{compression.suffix(name)}"
-    return "*.jsonl"
+            if kind in (found := PurePath(name.lower())).suffixes:
+                return os.path.join(folder, "**" * (len(found.parts) > 1), f"*{kind}{compression.suffix(name)}")
+    return os.path.join(folder, "*.jsonl")
 
 
 def _records(path: str, parser: Parser, max_records: int | None, held_out: bool) -> Iterator[Record]:
