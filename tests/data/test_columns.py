@@ -183,11 +183,10 @@ def test_faulty_records(raw, reasons):
     ("raw", "reasons", "responses"),
     [
         ({"chosen": "A", "rejected": " "}, ["response_empty"], [("A", 1.0)]),
-        ({"chosen": "", "rejected": "B", "score_chosen": 2, "score_rejected": 1}, ["response_empty"], [("B", 1.0)]),
         (
-            {"chosen": "A", "rejected": "B", "score_chosen": None, "score_rejected": 1},
+            {"chosen": "A", "rejected": "B", "score_chosen": 2, "score_rejected": None},
             ["response_no_score"],
-            [("B", 1.0)],
+            [("A", 2.0)],
         ),
         (
             {"responses": ["A", 3, "", {"text": None}, {"x": "y"}], "scores": [1, 2, 3, 4, 5]},

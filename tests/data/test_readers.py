@@ -192,6 +192,12 @@ def test_binarized_keeps_the_usable_side():
     assert parse("ultrafeedback_binarized", {**TEXTS, "score_chosen": None, "score_rejected": "x"})[1] == []
 
 
+@pytest.mark.parametrize("reader", ["ultrafeedback_binarized", "file"])
+@pytest.mark.parametrize("chosen", [{"score_chosen": None}, {"score_chosen": float("nan")}, {"chosen": " "}])
+def test_a_rejected_answer_is_never_the_best_of_its_prompt(reader, chosen):
+    assert parse(reader, {**TEXTS, **chosen})[1] == []
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [

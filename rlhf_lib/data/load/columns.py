@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rlhf_lib.common.rows import EXCERPT, Message, Row, is_blank, is_text, make_row
 from rlhf_lib.data.load import fields as of_record
-from rlhf_lib.data.load.messages import PROMPT_RULE, answer, last_answer, pair_row, usable_row, user_prompt
+from rlhf_lib.data.load.messages import PROMPT_RULE, chosen_row, last_answer, pair_row, usable_row, user_prompt
 from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.reader import Rejected
 from rlhf_lib.data.load.roles import Fault, read_messages
@@ -158,9 +158,7 @@ def _pair(source: SourceParams, fields: Fields) -> Iterator[Row | Rejected]:
     if "score_chosen" in fields and "score_rejected" in fields:
         given = [fields["score_chosen"], fields["score_rejected"]]
         scores = [read_score(value) for value in given]
-    elif (first := answer(answers[0])) and is_blank(first[1]):
-        answers, scores = answers[:1], scores[:1]  # without it the rejected one would be the best of its prompt
-    yield from pair_row(source.name, fields.get("prompt"), answers, scores, given=given)
+    yield from chosen_row(source.name, fields.get("prompt"), answers, scores, given)
 
 
 def _one(source: SourceParams, fields: Fields, name: str) -> Iterator[Row | Rejected]:
