@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from rlhf_lib.data.load.files import glob_in
 from rlhf_lib.inputs.named import Named
 
 BRING = "or bring it here (what `dvc add` tracks comes with `dvc pull PATH`)"
@@ -45,7 +46,7 @@ def nothing(name: str) -> str | None:
     """Why there is no file of a name or glob, with the way out; None if one is there."""
     name = os.path.expanduser(name)
     if os.path.isdir(name):
-        return f"is a folder; name its files, such as {os.path.join(name, '*.jsonl')}"
+        return f"is a folder; name its files, such as {glob_in(name)}"
     if os.path.islink(name) and not os.path.exists(name):
         return f"a link to {os.readlink(name)}, which does not exist; fix it"
     if os.path.lexists(name):

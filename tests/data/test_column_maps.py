@@ -16,6 +16,9 @@ def user(text):
     return [{"role": "user", "content": text}]
 
 
+PAIR = {"prompt": "Q?", "chosen": "A", "rejected": "B"}
+
+
 def of(record, **fields):
     """The prompt's last message, and the responses."""
     _, prompt, responses = row_of("file", record, **fields)
@@ -183,6 +186,9 @@ def test_numbers_from_1_stop_the_stage(tmp_path, capsys):
         ([{"prompt": "Q?", "completion": "A", "label": 1, "split": "train"}], {"label": None}, "label"),
         ([{"x": {"y": "Q?", "z": 1}, "w": 1}], {"prompt": "x.y"}, "w"),
         ([{"prompt": "Q?", "\x1b[2J": 1}], {}, "[2J"),
+        # tables that were put together: what one has not is null
+        ([PAIR | {"completion": None}, dict.fromkeys(PAIR) | {"prompt": "R?", "completion": "A"}], {}, ""),
+        ([PAIR | {"completion": ""}], {}, "completion"),
         ([{"prompt": "Q?"} | {f"column {n:03}": 1 for n in range(99)}], {}, "column 000, "),
     ],
 )

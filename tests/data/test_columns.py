@@ -169,7 +169,7 @@ def test_the_row():
         ({"prompt": "Q?", "responses": ["A", "B"], "scores": [1]}, ["scores_differ_in_number"]),
         ({"prompt": "Q?", "responses": ["A"], "scores": 1}, ["scores_differ_in_number"]),
         ({"messages": "text"}, ["malformed"]),
-        ({"messages": [*Q, {"role": "tool", "content": "x"}]}, ["unknown_role"]),
+        ({"messages": [*Q, {"role": "agent", "content": "x"}]}, ["unknown_role"]),
         ({"messages": [*Q, {"role": ["user"], "content": "x"}]}, ["malformed"]),
         ({"messages": dialogue("Q?", "A")[1:]}, ["malformed"]),
         ({"messages": dialogue("Q?", "")}, ["response_empty", "no_usable_response"]),
@@ -183,11 +183,10 @@ def test_faulty_records(raw, reasons):
     ("raw", "reasons", "responses"),
     [
         ({"chosen": "A", "rejected": " "}, ["response_empty"], [("A", 1.0)]),
-        ({"chosen": "", "rejected": "B", "score_chosen": 2, "score_rejected": 1}, ["response_empty"], [("B", 1.0)]),
         (
-            {"chosen": "A", "rejected": "B", "score_chosen": None, "score_rejected": 1},
+            {"chosen": "A", "rejected": "B", "score_chosen": 2, "score_rejected": None},
             ["response_no_score"],
-            [("B", 1.0)],
+            [("A", 2.0)],
         ),
         (
             {"responses": ["A", 3, "", {"text": None}, {"x": "y"}], "scores": [1, 2, 3, 4, 5]},

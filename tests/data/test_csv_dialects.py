@@ -39,6 +39,9 @@ def test_without_quotes(tmp_path, delimiter):
         ("sep=;\nq;a\n1;2\n", [{"q": "1", "a": "2"}]),
         ("sep=!\r\nq!a\r\n1!2\r\n", [{"q": "1", "a": "2"}]),
         ("sep=,q\n1,2\n", [{"sep=": "1", "q": "2"}]),  # no such line
+        # by hand: blanks after the commas, and quotes after those
+        ('\nq, a\nx, "y, z"\n', [{"q": "x", "a": "y, z"}]),
+        ('q ,a\nx, "y" z\n', [{"q": "x", "a": ' "y" z'}]),  # the header has none after its commas
     ],
 )
 def test_the_header_decides(tmp_path, data, expected):

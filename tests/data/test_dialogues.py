@@ -33,6 +33,7 @@ def test_faulty_ultrachat_records(messages, reasons):
     [
         ("\n\nHuman: Q?\n\nAssistant: A", ["Q?"], "A"),
         ("\n\nHuman:Q? \n\nAssistant:  A\n", ["Q?"], "A"),
+        ("\r\n\r\nHuman: Q?\r\n\r\nAssistant: A\r\n", ["Q?"], "A"),
         ("Human: Q?\n\nAssistant: A", ["Q?"], "A"),
         ("\n\nHuman: Say\nAssistant: no\n\nAssistant: A\n\nHumanly:", ["Say\nAssistant: no"], "A\n\nHumanly:"),
         ("\n\nHuman: I said \n\nHuman: Q?\n\nAssistant: A", ["I said\nQ?"], "A"),

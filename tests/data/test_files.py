@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_files import RECORDS, fault, jsonl, table, values, write, write_parquet
+from record_files import RECORDS, fault, jsonl, table, values, write, write_arrow, write_parquet
 
 from rlhf_lib.data.load import files, json_text
 from rlhf_lib.data.load.files import read
@@ -53,6 +53,14 @@ def test_parquet(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PARQUET_ROWS", 2)
     records = [{"prompt": [{"role": "user", "content": f"Q{i}"}], "score": i / 2 or None} for i in range(5)]
     path = write_parquet(tmp_path / "a.parquet", records, row_group_size=3)
+    assert values(path) == records
+    assert [record.place for record in read(path)] == [f"{path}: row {i + 1}" for i in range(5)]
+
+
+@pytest.mark.parametrize("opened", ["new_stream", "new_file"])  # of save_to_disk, of Feather
+def test_arrow(tmp_path, opened):
+    records = [{"prompt": [{"role": "user", "content": f"Q{i}"}], "score": i / 2 or None} for i in range(5)]
+    path = write_arrow(tmp_path / "a.arrow", records, opened)
     assert values(path) == records
     assert [record.place for record in read(path)] == [f"{path}: row {i + 1}" for i in range(5)]
 

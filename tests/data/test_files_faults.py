@@ -11,6 +11,8 @@ from record_files import fault, write, write_parquet
 from rlhf_lib.data.load import csv_table, files, json_text
 from rlhf_lib.data.load.files import read
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
 
 @pytest.mark.parametrize(
     ("name", "data", "expected"),
@@ -62,9 +64,11 @@ from rlhf_lib.data.load.files import read
         (
             "a.txt",
             b"x",
-            "unknown kind of file; its name must end in one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet",
+            "unknown kind of file; its name must end in one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow",
         ),
-        ("a.parquet.gz", b"x", "unknown kind of file"),
+        *[(f"a.{kind}.gz", b"x", "unknown kind of file") for kind in ("parquet", "arrow")],
+        *[("a.arrow", data, "cannot be read as Arrow (") for data in (b"x", b"ARROW1\0\0", b"\xff" * 99)],
+        *[(f"a.{kind}", LFS, "is a pointer of Git LFS, not the file") for kind in ("jsonl", "json", "csv", "parquet")],
         ("jsonl", b"x", "unknown kind of file"),
     ],
 )
@@ -128,6 +132,11 @@ def test_missing_files(tmp_path):
     assert fault(tmp_path / "a.jsonl") == "no such file; correct the path"
     assert fault(tmp_path / "*.jsonl").startswith("no file matches; ")
     assert fault(tmp_path) == f"is a folder; name its files, such as {tmp_path}/*.jsonl"
+    write(tmp_path, "sets/state.json", "{}")
+    write(tmp_path, "sets/data-0.arrow", "")
+    write(tmp_path, "deep/er/train.jsonl.gz", "")
+    assert fault(tmp_path / "sets") == f"is a folder; name its files, such as {tmp_path}/sets/*.arrow"
+    assert fault(tmp_path / "deep") == f"is a folder; name its files, such as {tmp_path}/deep/**/*.jsonl.gz"
     os.symlink("gone.jsonl", tmp_path / "link.jsonl")
     assert fault(tmp_path / "link.jsonl") == "a link to gone.jsonl, which does not exist; fix it"
     os.mkfifo(tmp_path / "pipe.jsonl")

@@ -24,6 +24,8 @@ from upstream import (
 from rlhf_lib.data.load.params import ReaderName, SourceParams
 from rlhf_lib.data.load.readers import READERS, score_range
 
+FROM_CSV = {**TEXTS, "score_chosen": "8.5", "score_rejected": "3.5"}
+
 
 @pytest.mark.parametrize(
     ("reader", "record", "source", "prompt", "responses"),
@@ -33,6 +35,7 @@ from rlhf_lib.data.load.readers import READERS, score_range
         ("ultrafeedback_binarized", H4, "ultrafeedback_binarized", ["Q?"], [("A", 8.5), ("B", 3.5)]),
         ("ultrafeedback_binarized", TRL, "ultrafeedback_binarized", ["Q?"], [("A", 8.5), ("B", 3.5)]),
         ("ultrafeedback_binarized", TEXTS, "ultrafeedback_binarized", ["Q?"], [("A", 8.5), ("B", 3.5)]),
+        ("ultrafeedback_binarized", FROM_CSV, "ultrafeedback_binarized", ["Q?"], [("A", 8.5), ("B", 3.5)]),
         ("ultrachat", ULTRACHAT, "ultrachat", ["Hi", "Hello", "Q?"], [("A", None)]),
         ("hh", HH, "hh", ["Hi", "Hello", "Q?"], [("A", 1.0), ("B", 0.0)]),
         ("hh_prompts", HH_PROMPTS, "hh_prompts", ["Q?"], []),
@@ -187,6 +190,12 @@ def test_binarized_keeps_the_usable_side():
     assert reasons == ["response_empty"]
     assert [r["content"] for r in row["responses"]] == ["A"]
     assert parse("ultrafeedback_binarized", {**TEXTS, "score_chosen": None, "score_rejected": "x"})[1] == []
+
+
+@pytest.mark.parametrize("reader", ["ultrafeedback_binarized", "file"])
+@pytest.mark.parametrize("chosen", [{"score_chosen": None}, {"score_chosen": float("nan")}, {"chosen": " "}])
+def test_a_rejected_answer_is_never_the_best_of_its_prompt(reader, chosen):
+    assert parse(reader, {**TEXTS, **chosen})[1] == []
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,26 @@ def test_a_role_map_adds_roles_and_goes_before_ours():
     assert said(listed(["customer", "agent"]), customer="user", agent="assistant") == OURS
     assert said(listed(["assistant", "user"]), user="assistant", assistant="user") == OURS
     assert said([{"role": "developer", "content": "Q?"}], developer="user") == [("user", "Q?")]
+    assert said([{"role": "tool", "content": "Q?"}], tool="user") == [("user", "Q?")]
+
+
+def test_keys_of_other_forms_are_null_where_parquet_has_them_all():
+    assert said([{"role": None, "content": None, "from": "human", "value": "Q?"}]) == [("user", "Q?")]
 
 
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
         (
-            listed(["user", "tool"]),
-            Fault("unknown_role", "message 2: role 'tool'; set load.sources[...].role_map, such as {tool: user}"),
+            listed(["user", "agent"]),
+            Fault("unknown_role", "message 2: role 'agent'; set load.sources[...].role_map, such as {agent: user}"),
+        ),
+        (
+            listed(["user", "observation"]),
+            Fault(
+                "tool_calls",
+                "message 2: is of a tool (role 'observation'), which no stage here can do; leave such dialogues out",
+            ),
         ),
         (
             [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}],
@@ -77,7 +89,7 @@ def test_a_role_map_adds_roles_and_goes_before_ours():
             for value in (
                 *(None, "text", [], {}, ["Q?"], [None], [{"content": "Q?"}], [{"role": 3, "content": "Q?"}]),
                 *([{"role": "user"}], [{"role": "user", "content": 3}], [{"role": "user", "content": []}]),
-                *([{"role": "user", "content": "half a pair \ud800"}],),
+                *([{"role": "user", "content": "half a pair \ud800"}], [{"role": "\ud800", "content": "Q?"}]),
             )
         ],
     ],
@@ -89,13 +101,13 @@ def test_what_cannot_be_read_says_why(value, fault):
 @pytest.mark.parametrize("column", ["messages", "prompt", "chosen", "response", "responses"])
 def test_every_column_of_dialogues_says_why(column):
     fields = {"prompt": "Q?", "chosen": "A", "rejected": "B"} if column == "chosen" else {"prompt": "Q?"}
-    dialogue = [{"role": "user", "content": "Q?"}, {"role": "function", "content": "A"}]
+    dialogue = [{"role": "user", "content": "Q?"}, {"role": "agent", "content": "A"}]
     value = [dialogue, dialogue] if column == "responses" else dialogue
     (rejected,) = parse({**fields, column: value}, SourceParams(reader="file", name="mine", path="x"))
     assert rejected == Rejected(
         "unknown_role",
         "mine",
-        "message 2: role 'function'; set load.sources[...].role_map, such as {function: user}",
+        "message 2: role 'agent'; set load.sources[...].role_map, such as {agent: user}",
     )
 
 

@@ -1,5 +1,7 @@
 """Scores as files have them."""
 
+from decimal import Decimal
+
 import pytest
 
 from rlhf_lib.data.load.roles import Fault
@@ -12,12 +14,15 @@ from rlhf_lib.data.load.scores import chosen, preferred, read_label, read_rank, 
         *[(value, 1.0) for value in (1, True, 1.0, "1", "true", "True", "TRUE", "yes", " Yes ", "100%", "5/5")],
         *[(value, 0.0) for value in (0, False, "0", "false", "No", "0%", "0/5")],
         *[(value, 0.8) for value in ("80%", "80 %", "4/5", "4 / 5", "8/10", "0,8", "0.8", "80,0%", "4,0/5")],
-        *[(value, 4.5) for value in (4.5, "4.5", "4,5", "+4,5", "4,50", " 4,5\n")],
+        *[(value, 4.5) for value in (4.5, Decimal("4.50"), "4.5", "4,5", "+4,5", "4,50", " 4,5\n")],
         *[("-2,5", -2.5), ("1e1", 10.0), ("0,125", 0.125), ("12,3456", 12.3456), ("1234,567", 1234.567)],
         # one and a bit, or more than a thousand?
         *[(value, None) for value in ("1,234", "-12,345", "123,456%", "1,234,567", "1.234,5", "1 234")],
         *[(value, None) for value in ("", " ", "good", "5 stars", "4 out of 5", "4/0", "/5", "4/", "%", "1/2/3", ",5")],
-        *[(value, None) for value in (None, [1], {}, "nan", "inf", "-inf", float("nan"), 10**400, "9" * 400)],
+        *[
+            (value, None)
+            for value in (None, [1], {}, "nan", "inf", "-inf", float("nan"), Decimal("sNaN"), 10**400, "9" * 400)
+        ],
     ],
 )
 def test_scores(value, score):
@@ -44,7 +49,7 @@ def test_ranks():
     ("value", "choices", "place"),
     [
         *[(value, [], 0) for value in (0, "0", 0.0, "left", "Left")],
-        *[(value, [], 1) for value in (1, "1", 1.0, "right", " right ")],
+        *[(value, [], 1) for value in (1, "1", 1.0, Decimal("1.00"), "right", " right ")],
         *[(value, [1, 2], 0) for value in (1, "1", 1.0)],
         *[(value, ["A", "B"], 1) for value in ("B", "b")],
         *[(value, [True, False], 1) for value in (False, "False", "false")],

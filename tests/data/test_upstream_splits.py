@@ -83,6 +83,26 @@ def test_files_that_a_glob_matches(tmp_path):
     assert held_out_files(["a/test.csv", "b/dev_1.csv"]) == set()
 
 
+@pytest.mark.parametrize(
+    ("paths", "held"),
+    [
+        (["tea/train/0.csv", "tea/test/0.csv"], ["tea/test/0.csv"]),
+        (
+            ["tea_train.csv", "tea_test.csv", "tea.val-00000-of-00002.csv"],
+            ["tea_test.csv", "tea.val-00000-of-00002.csv"],
+        ),
+        (["a.training.jsonl.gz", "a.dev.jsonl.gz"], ["a.dev.jsonl.gz"]),
+        (["test/my_train.csv", "test/my_other.csv"], []),  # a folder of all of them says nothing
+        (["train/unit_test.csv", "train/plain.csv", "more/plain.csv"], []),
+        (["unit_test.csv", "plain.csv"], []),  # no file is named for training
+        (["train.csv", "latest.csv", "test_of_wits.csv", "contest/plain.csv"], []),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "data/", "/data/test/"])
+def test_files_are_held_out_by_folders_and_last_words(folder, paths, held):
+    assert held_out_files([folder + path for path in paths]) == {folder + path for path in held}
+
+
 def split_of(value, **columns):
     source = SourceParams(reader="file", name="mine", path="x", columns=columns)
     (item,) = parse({"prompt": "Q?", "response": "A", "split": value}, source)

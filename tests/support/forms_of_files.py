@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from project import ROOT
-from record_files import write, write_parquet
+from record_files import write, write_arrow, write_parquet
 
 from rlhf_lib.common.rows import parse_row
 from rlhf_lib.common.schema import check
@@ -65,6 +65,8 @@ def _written(form: Form, folder: Path) -> str:
     content = "".join(code(form.content))
     if name.endswith("parquet"):
         return write_parquet(folder / name, [json.loads(content)])
+    if name.endswith("arrow"):
+        return write_arrow(folder / name, [json.loads(content)])
     if ".json" not in name or r"\n{" in content or r"\n[" in content:  # in JSON, \n within a text is JSON's own
         content = re.sub(r"\\n(?=[{\[]|\\n)" if ".json" in name else r"\\n", "\n", content).replace(r"\t", "\t")
     return write(folder, name, content.encode(encoding or "utf-8"))

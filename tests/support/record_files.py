@@ -52,6 +52,16 @@ def write_parquet(path, records, **options):
     return str(path)
 
 
+def write_arrow(path, records, opened="new_stream"):
+    import pyarrow
+    from pyarrow import ipc
+
+    table = pyarrow.Table.from_pylist(records)
+    with getattr(ipc, opened)(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    return str(path)
+
+
 def values(path, **options):
     """The values that are read, those of lines parsed."""
     return [

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rlhf_lib.common.rows import EXCERPT, Message, Row, is_blank, is_text, make_row
 from rlhf_lib.data.load import fields as of_record
-from rlhf_lib.data.load.messages import PROMPT_RULE, answer, last_answer, pair_row, usable_row, user_prompt
+from rlhf_lib.data.load.messages import PROMPT_RULE, chosen_row, last_answer, pair_row, usable_row, user_prompt
 from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.reader import Rejected
 from rlhf_lib.data.load.roles import Fault, read_messages
@@ -16,6 +16,7 @@ from rlhf_lib.data.load.scores import chosen, label_fault, preferred, read_label
 from rlhf_lib.data.load.split_names import is_held_out
 
 SET_COLUMNS = "set load.sources[...].columns"
+COMMAS = "if NumPy wrote it (without commas), export it again as JSON Lines"
 TEXT_KEYS = ("content", "text", "response", "answer")  # of an answer that is an object
 DIALOGUES = ("prompt", "messages", "chosen", "rejected", "response", "completion")  # may be message lists
 ALWAYS = ("prompt", "input", "system", "split")  # go with every way to hold answers
@@ -64,10 +65,13 @@ def roots(column: of_record.Column | None, present: Collection[str]) -> list[str
     return of_record.roots(column, present)
 
 
-def _shape(fields: Collection[str], columns: Collection[str]) -> str:
-    """The name of the column with the answers; "prompt" where there is none."""
+def _shape(fields: Mapping[str, Any], columns: Collection[str]) -> str:
+    """The name of the column with the answers; "prompt" where there is none.
+
+    Tables that were put together have the columns of all, with nulls: one that is empty is last.
+    """
     with_answers = [name for name in SHAPES if name in fields and name != "prompt"]
-    return _first(with_answers, columns) if with_answers else "prompt"
+    return min(with_answers, key=lambda name: (name not in columns, fields[name] in ("", [])), default="prompt")
 
 
 def _first(names: Sequence[str], columns: Collection[str]) -> str:
@@ -131,6 +135,8 @@ def _read_dialogues(fields: dict[str, Any], role_map: Mapping[str, str]) -> Faul
             if isinstance(messages, Fault):
                 return messages
             holder[key] = messages
+        elif of_record.looks_like_messages(value):
+            return Fault("malformed", f"{key} is the text of a list of messages, but not as JSON or Python; {COMMAS}")
     return None
 
 
@@ -152,9 +158,7 @@ def _pair(source: SourceParams, fields: Fields) -> Iterator[Row | Rejected]:
     if "score_chosen" in fields and "score_rejected" in fields:
         given = [fields["score_chosen"], fields["score_rejected"]]
         scores = [read_score(value) for value in given]
-    elif (first := answer(answers[0])) and is_blank(first[1]):
-        answers, scores = answers[:1], scores[:1]  # without it the rejected one would be the best of its prompt
-    yield from pair_row(source.name, fields.get("prompt"), answers, scores, given=given)
+    yield from chosen_row(source.name, fields.get("prompt"), answers, scores, given)
 
 
 def _one(source: SourceParams, fields: Fields, name: str) -> Iterator[Row | Rejected]:
@@ -187,7 +191,7 @@ def _many(source: SourceParams, fields: Fields) -> Iterator[Row | Rejected]:
         yield from _prompt(source, fields)
         return
     if not isinstance(responses, list):
-        yield Rejected("malformed", source.name, "responses must be a list")
+        yield Rejected("malformed", source.name, f"responses must be a list; {COMMAS}")
         return
     found = _scores(source, fields, responses)
     if isinstance(found, Fault):

@@ -24,8 +24,10 @@ def table_records(path: str, lines: Iterator[str], delimiter: str) -> Iterator[R
         delimiter, start = said[1], start[1:]
     else:
         delimiter = _delimiter(start, delimiter)
-    rows = _rows(path, chain(start, lines), delimiter)
-    header = next(rows, [])
+    # written by hand, as `prompt, "an answer"`: the blank is none of the field's, and the quote after it opens one
+    spaced = f"{delimiter} " in next(filter(str.strip, start), "")
+    rows = _rows(path, chain(start, lines), delimiter, spaced)
+    header = [name.strip() for name in next(rows, [])]
     check_header(path, header)
     for number, row in enumerate(rows, start=1):
         place = f"{path}: row {number}"
@@ -68,10 +70,10 @@ def _first_two(lines: Iterable[str], delimiter: str) -> tuple[int, int]:
     return header, row
 
 
-def _rows(path: str, lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+def _rows(path: str, lines: Iterable[str], delimiter: str, spaced: bool) -> Iterator[list[str]]:
     """The fields of the header and of each row; blank lines between them are left out."""
     # strict: without it a quote that is never closed makes one field of the rest of the file
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced, strict=True)
     number = 0
     try:
         for row in rows:

@@ -70,7 +70,7 @@ def dialogue(text: Any) -> Dialogue | None:
 
 def _turns(text: str) -> list[Message]:
     """The turns of a text, without the blank space around them; none where something stands before the first."""
-    before, *rest = TURN.split(text)
+    before, *rest = TURN.split(text.replace("\r\n", "\n"))
     if before.strip():
         return []
     said = zip(rest[::2], rest[1::2], strict=True)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
+import re
+import tokenize
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rlhf_lib.data.load.params import COLUMNS
 
 LISTS = ("messages", "responses", "scores", "ranks")  # must be lists: in CSV, the text of one
+DIALOGUES = ("prompt", "chosen", "rejected", "response", "completion")  # texts, or lists of messages
+MESSAGE_KEYS = re.compile(r"""\s*\[\s*\{(?=.*['"](role|from)['"]\s*:)(?=.*['"](content|value)['"]\s*:)""", re.DOTALL)
 ABSENT = object()
 
 Column = str | list[str]
@@ -26,7 +32,12 @@ def names_of(columns: Columns, present: Collection[str]) -> dict[str, Column]:
 def values(raw: Mapping[Any, Any], columns: Columns) -> dict[str, Any]:
     """Our names, as far as the record has them, with their values; a null is an empty text."""
     found = {name: _value(raw, column) for name, column in names_of(columns, raw).items()}
-    return {name: _as_list(value) if name in LISTS else value for name, value in found.items() if value is not ABSENT}
+    return {name: _read(name, value) for name, value in found.items() if value is not ABSENT}
+
+
+def looks_like_messages(value: Any) -> bool:
+    """Whether a value is the text of a list of messages."""
+    return isinstance(value, str) and value.rstrip().endswith("]") and bool(MESSAGE_KEYS.match(value))
 
 
 def at_path(raw: Mapping[Any, Any], column: str) -> Any:
@@ -63,13 +74,27 @@ def _at(value: Any, keys: Sequence[str]) -> Any:
     return _at(value[keys[0]], keys[1:]) if isinstance(value, dict) and keys[0] in value else ABSENT
 
 
+def _read(name: str, value: Any) -> Any:
+    """The value of one of our names, with lists in the place of their texts where it may be a list."""
+    return _as_list(value) if name in LISTS or (name in DIALOGUES and looks_like_messages(value)) else value
+
+
 def _as_list(value: Any) -> Any:
     """A list out of its text, as JSON or as Python prints it (so does pandas in CSV); other values as they are."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, _literal):
         try:
             return read(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
+    return value
+
+
+def _literal(text: str) -> Any:
+    """What Python's text of a list holds; a `ValueError` for NumPy's, whose ['A' 'B'] would be one text to Python."""
+    value = ast.literal_eval(text)
+    kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.NL]
+    if any(one == other == tokenize.STRING for one, other in pairwise(kinds)):
+        raise ValueError("texts without a comma between them")
     return value

@@ -7,9 +7,10 @@ import glob
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
+from pathlib import PurePath
 from typing import IO, Any
 
 from rlhf_lib.data.load import compression
@@ -19,13 +20,17 @@ from rlhf_lib.data.load.reader import Record
 from rlhf_lib.data.load.split_names import held_out_files, is_held_out
 
 PARQUET_ROWS = 1000  # of a batch
+FEATHER = b"ARROW1"
+MOST_NAMES = 1000  # that are looked at in a folder
 RECORD = {"prompt", "messages", "chosen"}  # columns that lists of records are not called
 
 Parser = Callable[[str, IO[bytes]], Iterator[Record]]
+Batches = tuple[list[str], Iterable[Any]]  # the names of the columns, and batches of rows as pyarrow has them
 
 HEADS = {
     codecs.BOM_UTF16_LE: "is UTF-16; save it as UTF-8",
     codecs.BOM_UTF16_BE: "is UTF-16; save it as UTF-8",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file; get the file by git lfs pull",
     b"PK\x03\x04": "is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV",
     **{head: f"is compressed; end its name in {suffix}" for head, suffix in compression.HEADS.items()},
 }
@@ -48,7 +53,7 @@ def read(pattern: str, max_records: int | None = None) -> Iterator[Record]:
 def is_untyped(path: str) -> bool:
     """Whether `read` knows a file of this name as text, whose values have no types of their own."""
     inner = path.lower().removesuffix(compression.suffix(path))
-    return inner.endswith(tuple(suffix for suffix, parser in PARSERS.items() if parser is not _parquet))
+    return inner.endswith(tuple(PARSERS.keys() - TYPED.keys()))
 
 
 def parse_line(place: str, line: bytes) -> Any:
@@ -82,7 +87,7 @@ def _parser(path: str) -> Parser:
     inner = path.lower().removesuffix(packed)
     for suffix, parser in PARSERS.items():
         # a Parquet file is compressed within
-        if inner.endswith(suffix) and not (packed and parser is _parquet):
+        if inner.endswith(suffix) and not (packed and suffix in TYPED):
             return parser
     known, after = ", ".join(PARSERS), ", ".join(compression.OPENERS)
     raise SystemExit(f"{path}: unknown kind of file; its name must end in one of {known} (or {after} after it)")
@@ -100,9 +105,19 @@ def _check_file(path: str) -> None:
     except ValueError as error:
         raise SystemExit(f"{path!r}: no file can have this name: {error}") from None
     if stat.S_ISDIR(mode):
-        raise SystemExit(f"{path}: is a folder; name its files, such as {os.path.join(path, '*.jsonl')}")
+        raise SystemExit(f"{path}: is a folder; name its files, such as {glob_in(path)}")
     if not stat.S_ISREG(mode):
         raise SystemExit(f"{path}: is not a regular file; copy what it holds into one")
+
+
+def glob_in(folder: str) -> str:
+    """A glob for what a folder holds that `read` can read: for tables, not for JSON that describes them."""
+    names = list(islice(glob.iglob("**", root_dir=folder, recursive=True), MOST_NAMES))
+    for kind in reversed(PARSERS):
+        for name in names:
+            if kind in (found := PurePath(name.lower())).suffixes:
+                return os.path.join(folder, "**" * (len(found.parts) > 1), f"*{kind}{compression.suffix(name)}")
+    return os.path.join(folder, "*.jsonl")
 
 
 def _records(path: str, parser: Parser, max_records: int | None, held_out: bool) -> Iterator[Record]:
@@ -165,21 +180,39 @@ def _csv_lines(path: str, file: IO[bytes]) -> Iterator[str]:
         yield _decode(line, place)
 
 
-def _parquet(path: str, file: IO[bytes]) -> Iterator[Record]:
-    import pyarrow
+def _parquet(file: IO[bytes]) -> Batches:
     from pyarrow import parquet
+
+    table = parquet.ParquetFile(file)
+    return table.schema_arrow.names, table.iter_batches(PARQUET_ROWS)
+
+
+def _arrow(file: IO[bytes]) -> Batches:
+    """What `Dataset.save_to_disk` writes, a stream, or a Feather file."""
+    from pyarrow import ipc
+
+    if file.read(len(FEATHER)) == FEATHER:
+        table = ipc.open_file(file)
+        return table.schema.names, map(table.get_batch, range(table.num_record_batches))
+    file.seek(0)
+    stream = ipc.open_stream(file)
+    return stream.schema.names, stream
+
+
+def _typed(path: str, file: IO[bytes], kind: str, opened: Callable[[IO[bytes]], Batches]) -> Iterator[Record]:
+    import pyarrow
 
     number = 0
     try:
-        table = parquet.ParquetFile(file)
-        check_header(path, table.schema_arrow.names)
-        for batch in table.iter_batches(PARQUET_ROWS):
+        names, batches = opened(file)
+        check_header(path, names)
+        for batch in batches:
             for value in batch.to_pylist():
                 number += 1
                 yield Record(f"{path}: row {number}", value)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         detail = " ".join(str(error).split())[:200]
-        raise SystemExit(f"{path}: cannot be read as Parquet ({detail}); copy or export it again") from None
+        raise SystemExit(f"{path}: cannot be read as {kind} ({detail}); copy or export it again") from None
 
 
 def _json(path: str, file: IO[bytes]) -> Iterator[Record]:
@@ -247,11 +280,15 @@ def _kind(text: JsonText) -> str:
     return "rows" if dict in {type(item) for item in text.items()} else "column"
 
 
+TYPED: dict[str, Parser] = {
+    ".parquet": partial(_typed, kind="Parquet", opened=_parquet),
+    ".arrow": partial(_typed, kind="Arrow", opened=_arrow),
+}
 PARSERS: dict[str, Parser] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,
     ".csv": partial(_csv, delimiter=","),
     ".tsv": partial(_csv, delimiter="\t"),
-    ".parquet": _parquet,
+    **TYPED,
 }

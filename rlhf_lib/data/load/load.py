@@ -75,6 +75,7 @@ def parse_records(source: SourceParams, records: Sequence[Record]) -> Parsed:
         value = files.parse_line(record.place, record.value) if isinstance(record.value, bytes) else record.value
         if (source.reader == "file" or source.reward_columns) and isinstance(value, dict):
             layouts[tuple(value)] = None  # JSON has texts as keys, and so has Parquet
+            layouts[tuple(key for key in value if value[key] not in (None, "", []))] = None  # what it is read by
         for item in _with_columns(READERS[source.reader].parse(value, source), value, source):
             if isinstance(item, Rejected):
                 rejected.append(

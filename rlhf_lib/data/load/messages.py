@@ -96,3 +96,16 @@ def pair_row(
     else:
         texts = [text for _, text in found]
         yield from usable_row(source, messages, list(zip(texts, scores, strict=True)), scored, given)
+
+
+def chosen_row(
+    source: str, prompt: Any, answers: Sequence[Any], scores: Sequence[float | None], given: Sequence[Any] = ()
+) -> Iterator[Row | Rejected]:
+    """As `pair_row`, of the chosen answer and the rejected one.
+
+    Where the chosen one is empty, or has no score, neither is used: the rejected one would be the best of its prompt.
+    """
+    first = answer(answers[0])
+    alone = scores[0] is None or (first is not None and is_blank(first[1]))
+    used = slice(1 if alone else None)
+    yield from pair_row(source, prompt, answers[used], scores[used], given=given[used])

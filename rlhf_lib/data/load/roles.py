@@ -17,6 +17,7 @@ ROLE_KEYS = ("role", "from")
 CONTENT_KEYS = ("content", "value", "parts", "text")  # `parts` is Gemini's
 TEXT_PARTS = ("text", "input_text", "output_text")
 CALLS = ("tool_calls", "function_call")
+TOOL_ROLES = ("tool", "function", "function_call", "observation", "tool_call", "tool_response", "ipython")
 MESSAGE_RULE = "messages must be a list of objects with role and content"
 
 
@@ -43,12 +44,17 @@ def read_messages(value: Any, role_map: Mapping[str, str] | None = None) -> list
 
 def _message(item: Any, roles: Mapping[str, str]) -> Message | Fault:
     fields = item if isinstance(item, dict) else {}
-    role = next((fields[key] for key in ROLE_KEYS if key in fields), None)
-    content = next((fields[key] for key in CONTENT_KEYS if key in fields), None)
-    if not isinstance(role, str):
+    # in Parquet a message has the keys of all, those of other forms with a null
+    role = next((fields[key] for key in ROLE_KEYS if fields.get(key) is not None), None)
+    content = next((fields[key] for key in CONTENT_KEYS if fields.get(key) is not None), None)
+    if not is_text(role):
         return Fault("malformed", "")
     if any(fields.get(key) for key in CALLS):
         return Fault("tool_calls", "calls a tool, which no stage here can do; leave such dialogues out")
+    if role in TOOL_ROLES and role not in roles:
+        return Fault(
+            "tool_calls", f"is of a tool (role {role!r}), which no stage here can do; leave such dialogues out"
+        )
     if roles.get(role, role) not in ROLES:
         return Fault("unknown_role", f"role {role!r}; set load.sources[...].role_map, such as {{{role}: user}}")
     text = _text(content)

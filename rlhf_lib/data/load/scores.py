@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from rlhf_lib.common.rows import as_score
@@ -29,6 +30,8 @@ def read_score(value: Any) -> float | None:
     """
     if isinstance(value, bool):
         return float(value)
+    if isinstance(value, Decimal):  # databases write 4.5 so into Parquet
+        value = str(value)
     if not isinstance(value, str):
         return as_score(value)
     text = value.strip().lower()
@@ -98,7 +101,7 @@ def preferred(strength: Any) -> int | Fault:
 
 def _spelled(value: Any) -> str:
     """A value as text, whatever its type and case: 1, 1.0 and "1" are one."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and value % 1 == 0:
         value = int(value)
     return str(value).strip().lower()
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlhf_lib.common.rows import Message, Row, as_score, is_text
-from rlhf_lib.data.load.messages import pair_row, usable_row
+from rlhf_lib.data.load.messages import chosen_row, usable_row
 from rlhf_lib.data.load.params import Score, SourceParams
 from rlhf_lib.data.load.reader import Rejected
+from rlhf_lib.data.load.scores import read_score
 
 
 def parse(raw: Any, source: SourceParams) -> Iterator[Row | Rejected]:
@@ -43,8 +44,8 @@ def parse_binarized(raw: Any, source: SourceParams) -> Iterator[Row | Rejected]:
         yield Rejected("malformed", source.name)
         return
     answers = [fields["chosen"], fields["rejected"]]
-    scores = [as_score(fields["score_chosen"]), as_score(fields["score_rejected"])]
-    yield from pair_row(source.name, fields.get("prompt"), answers, scores)
+    given = [fields["score_chosen"], fields["score_rejected"]]  # texts where the file is CSV
+    yield from chosen_row(source.name, fields.get("prompt"), answers, list(map(read_score, given)), given)
 
 
 def _is_wrong_ten(completion: dict[str, Any]) -> bool:
