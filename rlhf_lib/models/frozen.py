@@ -46,8 +46,8 @@ def hold(model: nn.Module, dtype: torch.dtype, tables: bool = True, untrained_on
 
 
 def _let_go_of_files(model: nn.Module) -> None:
-    """Copy what is left in fp32: on a CPU, safetensors' weights are the file's own bytes, all of which stay in memory as
-    long as one of them is there."""
+    """Copy what is left in fp32: on a CPU, safetensors' weights are the file's own bytes, all of which stay in memory
+    as long as one of them is there."""
     for weight in model.parameters():
         if weight.dtype == torch.float32 and weight.device.type == "cpu":
             weight.data = weight.data.clone()

@@ -230,8 +230,18 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
 
 def context_length(model: PreTrainedModel) -> int | None:
     """The most tokens (prompt and response together) that the model can attend to, where its config says so."""
-    config = model.config.get_text_config()
-    return getattr(config, "max_position_embeddings", None)
+    return context_of(model.config)
+
+
+def context_of(config: Any) -> int | None:
+    """`context_length` of a model of this config.
+
+    LongRoPE [arXiv:2402.13753] has other frequencies for all rows of a batch as soon as one of them is longer than what
+    the model first read: what is said of a row would depend on its neighbours, so that this is the context.
+    """
+    text = config.get_text_config()
+    most, rope = getattr(text, "max_position_embeddings", None), getattr(text, "rope_parameters", None) or {}
+    return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else most
 
 
 def check_length(param: str, value: int, model: PreTrainedModel) -> None:
