@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN, NewGELUActivation
-from transformers.utils import logging
+from transformers.utils import find_adapter_config_file, logging
 
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
@@ -89,7 +89,9 @@ def explaining(fault: str, name: str, revision: str | None, instead: str, wanted
     instead: what the user may do if the hub does not give it. wanted: what to do, or what it must be, if it is there.
     """
     try:
-        if revision is None and os.path.isdir(name):
+        if not os.path.isdir(name):
+            _check_no_adapters(name, revision)
+        elif revision is None:
             check_directory(name)
         yield
     except (Unfit, Unruly) as unfit:
@@ -125,6 +127,16 @@ def fetch_causal(name: str, revision: str | None) -> tuple[PreTrainedModel, PreT
         raise Unfit(told)
     check_tokenizer(tokenizer, model)
     return model, tokenizer
+
+
+def _check_no_adapters(name: str, revision: str | None) -> None:
+    """An `Unfit` where a repository of the hub holds adapters: transformers would load the model that they name, of
+    whatever revision, and writes the adapters alone."""
+    if patiently(lambda: find_adapter_config_file(name, revision=revision)) is not None:
+        raise Unfit(
+            "it holds adapters to another model (adapter_config.json); merge them into that (peft's merge_and_unload), "
+            "and name the directory that save_pretrained() writes"
+        )
 
 
 def check_directory(path: str | Path) -> None:
