@@ -38,7 +38,7 @@ def train(
     if plain is None:
         return
     batch_size = RewardModel.ANSWERS * params.per_device_eval_batch_size
-    model = RewardModel(plain, trainer.processing_class, batch_size=batch_size, bounds=bounds)
+    model = RewardModel(plain.to(hardware.device()), trainer.processing_class, batch_size=batch_size, bounds=bounds)
     pairs, test = scores.measured_pairs(section, splits), read_jsonl(paths.split("test"))
     groups = read_jsonl(splits.groups_validation) if splits.groups_validation else None
     measured = scores.measure(model, params.kind, pairs, groups, test, target_range)

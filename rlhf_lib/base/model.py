@@ -19,7 +19,7 @@ from rlhf_lib.base.params import BaseParams
 from rlhf_lib.base.tokens import Started, add_special_tokens, start_untrained
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.chat import END, PAD, ROLES, chat_template
-from rlhf_lib.models.loading import explaining, fetch_causal
+from rlhf_lib.models.loading import Unfit, explaining, fetch_causal
 from rlhf_lib.models.settled import settle
 from rlhf_lib.models.stops import NeverEnds, answer_ends, as_config
 
@@ -67,7 +67,13 @@ def pretrained(params: BaseParams) -> tuple[PreTrainedModel, PreTrainedTokenizer
     name, revision = str(params.model_name_or_path), params.model_revision
     way_out = "give a directory or a hub id, or null for a fresh model"
     with explaining(f"params.yaml: base.model_name_or_path: cannot load {name!r}", name, revision, way_out, way_out):
-        return fetch_causal(name, revision)
+        model, tokenizer = fetch_causal(name, revision)
+        if getattr(model, "is_quantized", False):
+            raise Unfit(
+                "its weights are of 8 or 4 bits, from which no plain model can be written; name the model that they "
+                "were made from, and set load_in_8bit or load_in_4bit in the sections of what trains it by adapters"
+            )
+    return model, tokenizer
 
 
 def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> Started:

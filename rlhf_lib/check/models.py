@@ -21,7 +21,7 @@ from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import directory, templates
 from rlhf_lib.models.bounded import Unruly
-from rlhf_lib.models.loading import attention_fault
+from rlhf_lib.models.loading import attention_fault, context_of
 from rlhf_lib.models.stops import NeverEnds, answer_ends
 from rlhf_lib.plan.shapes import base_config
 from rlhf_lib.training import weights
@@ -124,7 +124,7 @@ def _attention(named: str, config: Any) -> Iterator[str]:
 
 
 def _context(name: str, section: Any, config: Any) -> Iterator[str]:
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limit = context_of(config)
     if limit and section.max_length > limit:
         yield f"{name}.max_length: {section.max_length} tokens, but the model attends to {limit}; lower it"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.generation import StopStringCriteria
+from transformers.generation import StoppingCriteriaList, StopStringCriteria
 
+from rlhf_lib.generation.said import text_ends
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.stops import stop_ids, up_to_stop
 
@@ -25,23 +27,34 @@ def by_library(
     `options` are those of GenerationConfig, which the model's own does not add to.
     """
     batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt").to(model.device)
-    own, stops, texts = model.generation_config, stop_ids(model), list(stop_strings)
-    # in the model's place, not beside it: what it sets itself, such as a penalty, would be used where ours sets nothing
-    model.generation_config = GenerationConfig(
-        **options, stop_strings=texts or None, pad_token_id=tokenizer.pad_token_id, eos_token_id=list(stops) or None
-    )
-    try:
+    stops, ends = stop_ids(model), text_ends(tokenizer, stop_strings)
+    with configured(model, tokenizer, **options):
         # the mask gives each row the positions that it has without its padding
         sequences = model.generate(
-            batch["input_ids"], attention_mask=batch["attention_mask"], tokenizer=tokenizer if texts else None
+            batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            stopping_criteria=None if ends is None else StoppingCriteriaList([ends]),
         )
+    answers = sequences[:, batch["input_ids"].size(1) :].tolist()
+    if ends is None:
+        return [Response(ids, stopped, stopped=stopped) for ids, stopped in (up_to_stop(ids, stops) for ids in answers)]
+    return [_ended_by_text(ids, stops, tokenizer.pad_token_id, ends) for ids in answers]
+
+
+@contextmanager
+def configured(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **options: Any) -> Iterator[None]:
+    """A context in which the model generates by these options of GenerationConfig, and stops at its own tokens.
+
+    In the model's place, not beside it: what it sets itself, such as a penalty, would be used where ours sets nothing.
+    """
+    own, stops = model.generation_config, list(stop_ids(model))
+    model.generation_config = GenerationConfig(
+        **options, pad_token_id=tokenizer.pad_token_id, eos_token_id=stops or None
+    )
+    try:
+        yield
     finally:
         model.generation_config = own
-    answers = sequences[:, batch["input_ids"].size(1) :].tolist()
-    if not texts:
-        return [Response(ids, stopped, stopped=stopped) for ids, stopped in (up_to_stop(ids, stops) for ids in answers)]
-    text_ends = StopStringCriteria(tokenizer, texts)
-    return [_ended_by_text(ids, stops, tokenizer.pad_token_id, text_ends) for ids in answers]
 
 
 def _ended_by_text(ids: list[int], stops: tuple[int, ...], pad_id: int, text_ends: StopStringCriteria) -> Response:

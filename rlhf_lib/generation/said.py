@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -28,8 +29,7 @@ class Said:
         self.stopped = torch.zeros(rows, dtype=torch.bool)  # by a token, not by a text
         self.supports: list[list[Tensor]] = [[] for _ in range(rows)]
         self.stop_ids = torch.tensor(stop_ids, dtype=torch.long)
-        texts = list(sampling.stop_strings)
-        self.text_ends = StopStringCriteria(tokenizer, texts) if texts else None
+        self.text_ends = text_ends(tokenizer, sampling.stop_strings)
 
     def note(self, tokens: Sequence[Tensor], supports: Sequence[Tensor]) -> Tensor:
         """Take the next steps' (b,) tokens, and the (b, K) ones that each was drawn from; which of the b places go on.
@@ -76,6 +76,21 @@ class Said:
         widths = (of_places >= 0).sum(dim=2).amax(dim=1).tolist()
         for place in is_going_on.nonzero().squeeze(1).tolist():
             self.supports[self.rows[place]].append(of_places[place, :, : widths[place]].clone())
+
+
+def text_ends(tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str]) -> StopStringCriteria | None:
+    """What finds the rows that end with one of these texts, or in which the last token has its end; None without any.
+
+    It is kept: to make one looks at each token of the vocabulary, seconds of 150,000. transformers looks anew wherever
+    the vocabulary comes in another order than before, which it mostly does.
+    """
+    return _text_ends(tokenizer, len(tokenizer), tuple(stop_strings)) if stop_strings else None
+
+
+@lru_cache(maxsize=4)
+def _text_ends(tokenizer: PreTrainedTokenizerBase, size: int, stop_strings: tuple[str, ...]) -> StopStringCriteria:
+    """`text_ends`, where tokens may be added to a tokenizer."""
+    return StopStringCriteria(tokenizer, list(stop_strings))
 
 
 def _stack(pieces: Sequence[Tensor], length: int) -> Tensor | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
+from rlhf_lib.generation.library import configured
 from rlhf_lib.generation.sampling import response_text
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.stops import stop_ids, up_to_stop
@@ -43,14 +44,9 @@ def stream(
     """
     ids, stops = torch.tensor([prompt], device=model.device), stop_ids(model)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=max_new_tokens,
-        eos_token_id=list(stops),
-        pad_token_id=tokenizer.pad_token_id,
-        streamer=_Streamer(tokenizer, stops, show),
-        **({"do_sample": False} | sampling),
-    )
+    with configured(model, tokenizer, max_new_tokens=max_new_tokens, **({"do_sample": False} | sampling)):
+        output = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), streamer=_Streamer(tokenizer, stops, show)
+        )
     answer, stopped = up_to_stop(output[0, ids.size(1) :].tolist(), stops)
     return response_text(tokenizer, Response(answer, stopped, stopped=stopped))

@@ -24,6 +24,7 @@ NARROW = 128
 
 _chosen = AUTO
 _as_on_a_gpu = False
+_on_cpu = False
 _widest = 0  # hidden size of this process's models
 
 
@@ -31,7 +32,7 @@ def use(params: ComputeParams) -> None:
     """Make `params` this process's choice; a `ParamsError` for what this machine cannot do."""
     global _chosen, _widest
     _chosen, _widest = params, 0
-    device.cache_clear()
+    _device.cache_clear()
     kind = device().type
     if params.precision == "fp16" and kind != "cuda":
         raise ParamsError(f"params.yaml: compute.precision: fp16 needs a CUDA GPU, and this is {kind}; set it to auto")
@@ -59,12 +60,27 @@ def _tell_slow_bf16(param: str) -> None:
         print(f"{param}, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32")
 
 
-@cache
 def device() -> torch.device:
     """The device that `compute.device` names; auto: CUDA, else Apple's MPS, else the CPU.
 
-    In several processes on GPUs each has the one of its local rank.
+    In several processes on GPUs each has the one of its local rank. In `on_cpu` it is the CPU.
     """
+    return torch.device("cpu") if _on_cpu else _device()
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """A context, or a decorator, in which models are loaded on the CPU, whatever computes beside it."""
+    global _on_cpu
+    before, _on_cpu = _on_cpu, True
+    try:
+        yield
+    finally:
+        _on_cpu = before
+
+
+@cache
+def _device() -> torch.device:
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kind = next(kind for kind in found if found[kind]) if _chosen.device == "auto" else _chosen.device
     if not found[kind]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN, NewGELUActivation
-from transformers.utils import logging
+from transformers.utils import find_adapter_config_file, logging
 
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
@@ -89,7 +89,9 @@ def explaining(fault: str, name: str, revision: str | None, instead: str, wanted
     instead: what the user may do if the hub does not give it. wanted: what to do, or what it must be, if it is there.
     """
     try:
-        if revision is None and os.path.isdir(name):
+        if not os.path.isdir(name):
+            _check_no_adapters(name, revision)
+        elif revision is None:
             check_directory(name)
         yield
     except (Unfit, Unruly) as unfit:
@@ -125,6 +127,16 @@ def fetch_causal(name: str, revision: str | None) -> tuple[PreTrainedModel, PreT
         raise Unfit(told)
     check_tokenizer(tokenizer, model)
     return model, tokenizer
+
+
+def _check_no_adapters(name: str, revision: str | None) -> None:
+    """An `Unfit` where a repository of the hub holds adapters: transformers would load the model that they name, of
+    whatever revision, and writes the adapters alone."""
+    if patiently(lambda: find_adapter_config_file(name, revision=revision)) is not None:
+        raise Unfit(
+            "it holds adapters to another model (adapter_config.json); merge them into that (peft's merge_and_unload), "
+            "and name the directory that save_pretrained() writes"
+        )
 
 
 def check_directory(path: str | Path) -> None:
@@ -230,8 +242,18 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
 
 def context_length(model: PreTrainedModel) -> int | None:
     """The most tokens (prompt and response together) that the model can attend to, where its config says so."""
-    config = model.config.get_text_config()
-    return getattr(config, "max_position_embeddings", None)
+    return context_of(model.config)
+
+
+def context_of(config: Any) -> int | None:
+    """`context_length` of a model of this config.
+
+    LongRoPE [arXiv:2402.13753] has other frequencies for all rows of a batch as soon as one of them is longer than what
+    the model first read: what is said of a row would depend on its neighbours, so that this is the context.
+    """
+    text = config.get_text_config()
+    most, rope = getattr(text, "max_position_embeddings", None), getattr(text, "rope_parameters", None) or {}
+    return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else most
 
 
 def check_length(param: str, value: int, model: PreTrainedModel) -> None:

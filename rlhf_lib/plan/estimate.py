@@ -10,6 +10,7 @@ from typing import Any
 from rlhf_lib.common import paths
 from rlhf_lib.common.policies import TRAINERS, section
 from rlhf_lib.data.lengths import Lengths
+from rlhf_lib.models.loading import context_of
 from rlhf_lib.plan import memory, phases, shapes, speed
 from rlhf_lib.plan.data import VALIDATION, data_of, of_chosen, rows_in, validation_tokens
 from rlhf_lib.plan.device import Device
@@ -78,7 +79,7 @@ class Run:
     def prompts(self, response: int) -> Any:
         """Lengths of the prompts beside which so many new tokens have room."""
         most = self.sections["sft"].max_length
-        room = max(8, (getattr(self.base, "max_position_embeddings", None) or most) - response)
+        room = max(8, (context_of(self.base) or most) - response)
         assumed = self.sections["prepare"].max_prompt_tokens or max(8, most - response)
         return data_of("ppo", room, self.length, assumed)
 

@@ -80,7 +80,7 @@ def measure(params: Mapping[str, Any], free: float, batches: Mapping[str, Forwar
     def fits(batch: ForwardPass) -> bool:
         return memory.in_process(memory.training_peak(of, batch, compute), hardware.device().type).total <= free
 
-    context = getattr(config, "max_position_embeddings", None) or max(batch.width for batch in batches.values())
+    context = models.context_of(config) or max(batch.width for batch in batches.values())
     batches = {stage: replace(batch, width=min(batch.width, context)) for stage, batch in batches.items()}
     measured = {stage: batch for stage, batch in batches.items() if fits(batch)}
     if not measured:

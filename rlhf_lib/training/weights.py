@@ -208,11 +208,11 @@ def export(
 ) -> PreTrainedModel | None:
     """Write the trained model as a plain one to `path`, by the main process, and give it; None in the others.
 
-    `load` gives the model that the training began with, in whole numbers of bits and on one device: shards and
-    adapters of quantised weights are put together on it. `part`: the model's name in what was trained, where that holds
-    others too. Every process must call this.
+    `load` gives the model that the training began with, in whole numbers of bits: on it, shards and adapters of held or
+    quantised weights are put together, on the CPU, for beside what was trained a GPU may have no room for it. `part`:
+    the model's name in what was trained, where that holds others too. Every process must call this.
     """
-    accelerator = trainer.accelerator
+    accelerator, load = trainer.accelerator, hardware.on_cpu()(load)
     model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).get_submodule(part)
     if trainer.is_fsdp_enabled:
         state = accelerator.get_state_dict(trainer.model_wrapped)

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from same_greedy import differing, ours
 from taught_standins import FRESH, OVER, PROMPTS, complete, leaning, teach
 from transformers import GenerationConfig
+from transformers.generation import StopStringCriteria
 
 from rlhf_lib import talk
 from rlhf_lib.generation.decoding import generate
@@ -67,6 +68,22 @@ def test_a_stop_string_is_no_token_that_stops(over):
     responses = sample(policy, tokenizer, Sampling(LENGTH, stop_strings=("e",)))[1]
     by_text = [response for response in responses if response.finished and not response.stopped]
     assert by_text and all("e" in response_text(tokenizer, response) for response in by_text)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_the_vocabulary_is_searched_for_a_stop_string_once_and_not_for_each_batch(over, beams, monkeypatch):
+    """It takes seconds of a real model's, which come again for every batch in transformers."""
+    policy, tokenizer, _ = over
+    searched, search = [], StopStringCriteria.clean_tokenizer_vocab
+    monkeypatch.setattr(
+        StopStringCriteria,
+        "clean_tokenizer_vocab",
+        staticmethod(lambda *args, **kwargs: searched.append(1) or search(*args, **kwargs)),
+    )
+    ids = [prompt_ids(tokenizer, prompt) for prompt in PROMPTS[:3]]
+    sampling = Sampling(4, 0.0, stop_strings=(f"{beams}, of which nobody speaks",), num_beams=beams)
+    assert len(generate(policy, tokenizer, ids, sampling, random_numbers(3, sampling, 1), batch_size=1)) == 3
+    assert len(searched) == 1
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -115,12 +115,18 @@ def test_the_oldest_turns_go_first_and_the_newest_message_stays(policy, tokenize
     assert talk.fit(talker, turns, length[6]) == turns[6:] and talk.fit(talker, turns, length[6] - 1) == []
 
 
-def test_streaming_says_what_the_pipelines_own_sampling_says_greedily(policy, tokenizer, capsys):
+def test_streaming_says_what_the_pipelines_own_sampling_says_greedily(policy, tokenizer, capsys, monkeypatch):
+    """Whatever a model of the hub has for its own sampling, such as Qwen's penalty."""
+    from transformers import GenerationConfig
+
     from rlhf_lib.generation.decoding import generate
     from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, response_text
 
     messages = [{"role": "user", "content": "Name the cat."}]
+    own_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, repetition_penalty=3.0, do_sample=True, top_k=20)
+    monkeypatch.setattr(policy, "generation_config", own_config)
     said = talk.say(talk.Policy("x", policy, tokenizer), messages, 0.0, 12)
+    assert policy.generation_config is own_config
     sampling = Sampling(12, 0.0)
     ids = encode_prompts(tokenizer, [messages], 12, 64, "x")
     (own,) = generate(policy, tokenizer, ids, sampling, random_numbers(1, sampling, 0), 1)

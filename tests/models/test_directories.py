@@ -122,6 +122,15 @@ def test_a_broken_directory_is_one_line_that_says_how_to_mend_it(tiny, tmp_path,
     assert re.search(text, said), said
 
 
+def test_nothing_starts_from_weights_of_few_bits(tiny, monkeypatch):
+    """As of a repository whose name ends in -bnb-4bit: transformers cannot write such a model as a plain one."""
+    model = models.load_policy(tiny.policy)
+    model.is_quantized = True
+    monkeypatch.setattr(base, "fetch_causal", lambda *_: (model, models.load_tokenizer(tiny.policy)))
+    said = told(load_base, tiny.policy)
+    assert "8 or 4 bits" in said and "name the model that they were made from" in said
+
+
 @pytest.mark.parametrize("fault", ["no tokenizer", "half the weights", "pickles", "remote code"])
 def test_talk_tells_a_broken_directory_in_one_line(tiny, tmp_path, fault):
     shutil.copytree(tiny.policy, tmp_path / "model")

@@ -6,8 +6,10 @@ import shutil
 import pytest
 import yaml
 from hub_processes import COMMIT, start
+from peft import LoraConfig, get_peft_model
 from project import DEMO
 from standin_hub import StandInHub
+from transformers import AutoModelForCausalLM
 
 from rlhf_lib.common.rows import write_jsonl
 
@@ -24,7 +26,7 @@ from rlhf_lib.base import model as base
 from rlhf_lib.ppo.rewards import RewardFunctions
 
 faults = []
-for name in ("o/nothing", "o/pickles", "o/remote"):
+for name in ("o/nothing", "o/pickles", "o/remote", "o/adapters"):
     try:
         base.pretrained(replace(read("base", BaseParams), model_name_or_path=name))
     except SystemExit as error:
@@ -54,14 +56,17 @@ def run_models(hub, root, name, **env):
 
 
 def broken(policy, root):
-    """Copies of a model: one with pickles alone, one that needs code of its own."""
-    folders = {name: root / name for name in ("pickles", "remote")}
+    """Copies of a model: one with pickles alone, one that needs code of its own, one with adapters to another model."""
+    folders = {name: root / name for name in ("pickles", "remote", "adapters")}
     for folder in folders.values():
         shutil.copytree(policy, folder)
     (folders["pickles"] / "model.safetensors").rename(folders["pickles"] / "pytorch_model.bin")
     config = folders["remote"] / "config.json"
     own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}}
     config.write_text(json.dumps(json.loads(config.read_text()) | own))
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(policy), LoraConfig(r=2, task_type="CAUSAL_LM"))
+    adapted.peft_config["default"].base_model_name_or_path = "o/policy"
+    adapted.save_pretrained(folders["adapters"])
     return folders
 
 
@@ -94,9 +99,10 @@ def test_a_reward_model_of_the_hub_and_then_of_the_cache(models, tiny):
 
 def test_a_model_that_cannot_be_had_is_one_line(models):
     for _, faults, _ in models:
-        for name, fault in zip(("nothing", "pickles", "remote"), faults, strict=True):
+        for name, fault in zip(("nothing", "pickles", "remote", "adapters"), faults, strict=True):
             assert fault.startswith(f"params.yaml: base.model_name_or_path: cannot load 'o/{name}': ")
             assert "\n" not in fault
-    _, (_, pickles, remote), _ = models[0]
+    _, (_, pickles, remote, adapters), _ = models[0]
     assert "no safetensors, only pickles" in pickles
     assert "needs code of its own, which is never run here" in remote
+    assert "adapters to another model (adapter_config.json); merge them into that" in adapters

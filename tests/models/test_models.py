@@ -1,11 +1,13 @@
 import pytest
 import torch
+from architectures import GROUPED, SPREAD
 from tiny_models import TEXTS
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_ids, prompt_ids
+from rlhf_lib.models.logprobs import Response, sequence_logprobs
 from rlhf_lib.scoring.reward_model import RewardModel
 
 ANSWERS = ["Cat.", "The sky is in one word, the dog.", "", "dog dog dog", "<|end|><|pad|>", "Paint", "é", "cat", "A."]
@@ -62,6 +64,22 @@ def test_a_length_beyond_the_context_is_told(policy):
     with pytest.raises(ParamsError, match=r"sft\.max_length: 65 .* at most 64") as error:
         models.check_length("sft.max_length", 65, policy)
     assert "\n" not in str(error.value)
+
+
+def test_in_the_context_of_longrope_what_is_said_of_a_row_does_not_depend_on_longer_ones():
+    """As in Phi-3.5 and Phi-4 mini, whose frequencies are other ones for a batch with a longer row than of old."""
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 10_000.0}
+    lengths = {"max_position_embeddings": 64, "original_max_position_embeddings": 8}
+    torch.manual_seed(0)
+    shape = {**SPREAD, **GROUPED, **lengths, "vocab_size": 50, "pad_token_id": 0}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("phi3", rope_parameters=rope, **shape)).eval()
+    models.run_fast(model)
+    longest = models.context_length(model)
+    prompts, responses = [[3, 4], [5, 6, 7]], [Response([8, 9], True), Response([4] * (longest - 3), True)]
+    together, alone = (sequence_logprobs(model, prompts, responses, 0, batch_size=size) for size in (2, 1))
+    assert together == pytest.approx(alone, abs=1e-4)
+    with pytest.raises(ParamsError, match="at most 8"):
+        models.check_length("sft.max_length", 9, model)
 
 
 # ---- rewards

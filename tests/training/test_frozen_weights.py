@@ -90,6 +90,25 @@ def test_adapters_are_merged_into_weights_in_fp32(tiny, checkpoints, compute):
     assert untouched and all(after[key].equal(before[key]) for key in untouched)
 
 
+@pytest.mark.parametrize("changes", [LORA, PARTS])
+def test_no_second_model_comes_to_lie_on_the_gpu_beside_the_trained_one(
+    tiny, checkpoints, compute, changes, monkeypatch
+):
+    """In fp32 it has twice the bytes or, of 4 bits, eight times: what was trained there could not be written."""
+    compute(**HELD)
+    trainer = run("sft", tiny, checkpoints, **changes)
+    with monkeypatch.context() as on_a_gpu:
+        on_a_gpu.setattr(torch.cuda, "is_available", lambda: True)
+        on_a_gpu.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+        compute(**HELD, device="cuda")
+        load = partial(models.load_policy, tiny.policy)
+        with pytest.raises((RuntimeError, AssertionError)):
+            load()  # there is no such device
+        plain = weights.export(trainer, "sft", None, "CAUSAL_LM", "exported", load)
+    compute(**HELD)
+    assert {p.device.type for p in plain.parameters()} == {"cpu"} and not frozen.is_held(plain)
+
+
 @pytest.mark.parametrize("what", ["sft", "reward"])
 def test_frozen_parts_are_exported_as_they_were(tiny, checkpoints, compute, what):
     compute(**HELD)
