@@ -163,6 +163,7 @@ def test_a_tokenizer_that_loses_a_sign_here_and_there_is_taken():
 # ---- the command
 
 
+@pytest.mark.slow
 def test_a_part_of_a_model_in_the_hubs_cache_is_no_fault(folder: Path):
     """`hf download owner/name config.json`, which `make plan` needs, comes before the stage that fetches the rest."""
     save_model("mine")

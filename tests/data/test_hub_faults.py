@@ -73,6 +73,7 @@ def troubled(tmp_path_factory):
         yield functools.cache(lambda: outcomes(reader)), hub, start(url, home, "-c", FAIL), url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_fails_in_passing_is_tried_again(fault, troubled):
     records = troubled[0]()[fault]

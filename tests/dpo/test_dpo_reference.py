@@ -74,6 +74,7 @@ def run_stage(folder, **changes):
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", ["load_in_4bit", pytest.param("load_in_8bit", marks=pytest.mark.slow)])
 def test_the_reference_is_held_in_the_bits_of_dpo(tiny, tmp_path, bits):
     """On a CPU they are refused, by the stage that computes the reference as by DPO, and nothing is written."""

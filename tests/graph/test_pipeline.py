@@ -94,6 +94,7 @@ def test_a_second_run_executes_nothing(clean: Path) -> None:
     assert run(clean, "git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_a_dpo_param_reruns_dpo_and_what_hangs_on_it(clean: Path) -> None:
     params = clean / "params.yaml"
     text = params.read_text()

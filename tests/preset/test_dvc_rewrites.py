@@ -113,6 +113,7 @@ def test_the_values_are_those_that_dvc_reads():
     assert parse_yaml(rewritten(TEXT, "policy=ppo"), Path("params.yaml")) == load_yaml(DEMO)
 
 
+@pytest.mark.slow
 def test_an_experiment_keeps_the_comments_and_leaves_the_workspace(folder: Path):
     """A real `dvc exp run` of one light stage: `--temp` leaves all as it was, and without it one line differs."""
     stage = ["  show:", "    cmd: cp params.yaml seen.yaml", "    params: [ppo]", "    outs: [seen.yaml]"]
