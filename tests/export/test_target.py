@@ -1,10 +1,10 @@
 """Where an export may not lie, and what licence a card may name."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
+from tracked import track
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.export import target
@@ -26,8 +26,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("mine")
     (tmp_path / "notes/dpo").mkdir(parents=True)
     (tmp_path / "notes/dpo/a.txt").write_text("mine")
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run(["git", "add", "README.md", "notes"], check=True)
+    track("README.md", "notes")
     return tmp_path
 
 

@@ -1,10 +1,10 @@
 """Places that commands must not write to."""
 
 import shutil
-import subprocess
 
 import pytest
 from project import DEMO, ROOT
+from tracked import track
 
 from rlhf_lib.inputs.owned import owner
 
@@ -18,8 +18,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/one (1)*.md").write_text("a")
     (tmp_path / "docs/new.md").write_text("a")
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run(["git", "add", "docs/one (1)*.md", "dvc.yaml"], check=True)
+    track("docs/one (1)*.md", "dvc.yaml")
     return tmp_path
 
 

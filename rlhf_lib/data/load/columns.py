@@ -18,7 +18,6 @@ from rlhf_lib.data.load.split_names import is_held_out
 SET_COLUMNS = "set load.sources[...].columns"
 COMMAS = "if NumPy wrote it (without commas), export it again as JSON Lines"
 TEXT_KEYS = ("content", "text", "response", "answer")  # of an answer that is an object
-DIALOGUES = ("prompt", "messages", "chosen", "rejected", "response", "completion")  # may be message lists
 ALWAYS = ("prompt", "input", "system", "split")  # go with every way to hold answers
 OPTIONAL = ("input", "system", "split")  # a record may lack them, even where the map names them
 LIST_SCORES = ("scores", "ranks", "choice", "preference_strength")
@@ -122,7 +121,7 @@ def _listed(raw: Mapping[Any, Any]) -> str:
 def _read_dialogues(fields: dict[str, Any], role_map: Mapping[str, str]) -> Fault | None:
     """Put message lists of our own form in the place of those that the record has; or why one cannot be read."""
     answers = fields.get("responses")
-    places: list[tuple[Any, Any]] = [(fields, name) for name in DIALOGUES if name in fields]
+    places: list[tuple[Any, Any]] = [(fields, name) for name in of_record.DIALOGUES if name in fields]
     if isinstance(answers, list):
         fields["responses"] = answers = list(answers)
         places += [(answers, number) for number, item in enumerate(answers) if isinstance(item, list)]

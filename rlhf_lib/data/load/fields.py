@@ -14,7 +14,7 @@ from typing import Any
 from rlhf_lib.data.load.params import COLUMNS
 
 LISTS = ("messages", "responses", "scores", "ranks")  # must be lists: in CSV, the text of one
-DIALOGUES = ("prompt", "chosen", "rejected", "response", "completion")  # texts, or lists of messages
+DIALOGUES = ("prompt", "messages", "chosen", "rejected", "response", "completion")  # may be message lists
 MESSAGE_KEYS = re.compile(r"""\s*\[\s*\{(?=.*['"](role|from)['"]\s*:)(?=.*['"](content|value)['"]\s*:)""", re.DOTALL)
 ABSENT = object()
 
