@@ -183,10 +183,10 @@ def test_both_stages_on_real_data(tmp_path):
     write_params(tmp_path, load={"sources": [{"reader": SOURCE, "path": os.path.relpath(REAL, tmp_path)}]})
     files = run_both(tmp_path)
     metrics = json.loads(files["metrics/data.json"])
-    assert metrics["rows_in"] == 1000
-    assert metrics["rejected_by_load"] == {"response_empty": {SOURCE: 3}}
+    assert metrics["rows_in"] == 999  # of 1,000: the chosen answer of one is empty, and its rejected one is not used
+    assert metrics["rejected_by_load"] == {"response_empty": {SOURCE: 3}, "no_usable_response": {SOURCE: 1}}
     assert 40 < metrics["dropped_rows"]["foreign_prompt"][SOURCE] < 100
-    assert metrics["rows_kept"] + sum(c[SOURCE] for c in metrics["dropped_rows"].values()) == 1000
+    assert metrics["rows_kept"] + sum(c[SOURCE] for c in metrics["dropped_rows"].values()) == 999
     assert all(len(where) == 1 for where in parts(files).values())
     splits = b"".join(files[f"data/splits/{name}.jsonl"] for name in FILES)
     assert all(f'"content": "{text}"' in splits.decode() for text in ("No", "Yes", "Saigon", "13"))
