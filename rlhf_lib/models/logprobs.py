@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.forward import logits_where
 from rlhf_lib.models.hardware import favours_few_calls
 from rlhf_lib.models.output_layer import CHUNK, of_chunks
-from rlhf_lib.models.packing import filled, packed_inputs
+from rlhf_lib.models.packing import marked, packed_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,52 +55,45 @@ class Batch:
 
 
 def collate(model: PreTrainedModel, prompts: Sequence[list[int]], responses: Sequence[Response], pad_id: int) -> Batch:
-    """Token lists as one `Batch`, end to end where the model takes that, else padded. No response is empty."""
+    """Token lists as one `Batch`, end to end where the model takes that, else padded. No response is empty.
+
+    End to end, what prompts begin with in common is there once.
+    """
     device = model.device
     flat = torch.tensor([token for response in responses for token in response.ids])
     positions = torch.cat([torch.arange(len(response.ids)) for response in responses])
-    lengths = [len(p) + len(r.ids) for p, r in zip(prompts, responses, strict=True)]
-    layout = _packed if takes_packing(model) else _padded
-    inputs, predictors = layout(prompts, responses, lengths, pad_id, device)
+    rows = [prompt + response.ids for prompt, response in zip(prompts, responses, strict=True)]
+    columns = [range(len(prompt) - 1, len(row) - 1) for prompt, row in zip(prompts, rows, strict=True)]
+    if takes_packing(model):
+        inputs = packed_inputs(rows, [of_row[0] for of_row in columns], device)
+        places = inputs["packing"].places(columns)
+    else:
+        inputs = _padded(rows, pad_id, device)
+        width = inputs["input_ids"].size(1)
+        places = torch.tensor([row * width + column for row, of_row in enumerate(columns) for column in of_row])
     support = _stack_supports(responses)
     return Batch(
         inputs,
-        predictors.to(device),
+        marked(places, inputs).to(device),
         flat.to(device),
         positions.to(device),
         None if support is None else support.to(device),
-        predictors.flatten().nonzero().squeeze(1).to(device),
+        places.to(device),
     )
 
 
-def _packed(
-    prompts: Sequence[list[int]], responses: Sequence[Response], lengths: list[int], pad_id: int, device: torch.device
-) -> tuple[dict[str, Any], Tensor]:
-    tokens = [token for p, r in zip(prompts, responses, strict=True) for token in (*p, *r.ids)]
-    positions = torch.cat([torch.arange(length) for length in lengths])
-    starts = torch.cat([torch.full((length,), len(p) - 1) for p, length in zip(prompts, lengths, strict=True)])
-    ends = torch.cat([torch.full((length,), length - 1) for length in lengths])
-    inputs = packed_inputs(torch.tensor(tokens, device=device), positions.to(device), lengths)
-    return inputs, filled((positions >= starts) & (positions < ends), inputs)
-
-
-def _padded(
-    prompts: Sequence[list[int]], responses: Sequence[Response], lengths: list[int], pad_id: int, device: torch.device
-) -> tuple[dict[str, Any], Tensor]:
+def _padded(rows: Sequence[list[int]], pad_id: int, device: torch.device) -> dict[str, Any]:
     """Rows padded on the right: what comes before a token is then the same for every architecture."""
-    input_ids = torch.full((len(prompts), max(lengths)), pad_id)
+    input_ids = torch.full((len(rows), max(map(len, rows))), pad_id)
     attention_mask = torch.zeros_like(input_ids)
-    predictors = torch.zeros_like(input_ids, dtype=torch.bool)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        input_ids[row, : lengths[row]] = torch.tensor(prompt + response.ids)
-        attention_mask[row, : lengths[row]] = 1
-        predictors[row, len(prompt) - 1 : lengths[row] - 1] = True
-    inputs = {
+    for place, row in enumerate(rows):
+        input_ids[place, : len(row)] = torch.tensor(row)
+        attention_mask[place, : len(row)] = 1
+    return {
         "input_ids": input_ids.to(device),
         "attention_mask": attention_mask.to(device),
         "use_cache": False,
     }
-    return inputs, predictors
 
 
 def _stack_supports(responses: Sequence[Response]) -> Tensor | None:
@@ -230,7 +223,9 @@ def token_logprobs(
     keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
     distinct = list({key: i for i, key in enumerate(keys)}.values())
     found: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
-    for rows in by_length([len(prompts[i]) + len(responses[i].ids) for i in distinct], batch_size):
+    lengths = [len(prompts[i]) + len(responses[i].ids) for i in distinct]
+    together = [keys[i][0] for i in distinct] if takes_packing(model) else None
+    for rows in by_length(lengths, batch_size, together):
         chosen = [distinct[row] for row in rows]
         batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
         logprobs = response_logprobs(model, batch, distribution).double().cpu()
@@ -253,8 +248,20 @@ def sequence_logprobs(
     return [logprobs.sum().item() for logprobs in found]
 
 
-def by_length(lengths: Iterable[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, so that little is padded."""
-    order = sorted(enumerate(lengths), key=lambda item: item[1])
+def by_length(
+    lengths: Sequence[int], batch_size: int, prompts: Sequence[Hashable] | None = None
+) -> Iterator[list[int]]:
+    """Indices in batches of similar length, so that little is padded.
+
+    prompts: what tells which rows begin with the same prompt. They stay together, so that it is read once: by the
+    length of the longest of them.
+    """
+    of_rows: Sequence[Hashable] = range(len(lengths)) if prompts is None else prompts
+    longest: dict[Hashable, int] = {}
+    for prompt, length in zip(of_rows, lengths, strict=True):
+        longest[prompt] = max(length, longest.get(prompt, 0))
+    number = {prompt: number for number, prompt in enumerate(longest)}
+    keys = [(longest[prompt], number[prompt], length) for prompt, length in zip(of_rows, lengths, strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     for start in range(0, len(order), batch_size):
-        yield [index for index, _ in order[start : start + batch_size]]
+        yield order[start : start + batch_size]

@@ -21,7 +21,7 @@ from rlhf_lib.models import frozen
 from rlhf_lib.models.attention import IMPLEMENTATION, takes_packing
 from rlhf_lib.models.forward import Steps, forward_takes, logits_where, trunk
 from rlhf_lib.models.lengths import say
-from rlhf_lib.models.packing import filled, packed_inputs
+from rlhf_lib.models.packing import packed_inputs
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.windows import WATCHED, watched
 
@@ -154,7 +154,8 @@ def _unprovable(model: PreTrainedModel) -> str | None:
 
 
 def _rows(model: PreTrainedModel) -> list[Tensor]:
-    """Three rows of tokens, always the same, of which the first is the longest; none is padding."""
+    """Three rows of tokens, always the same, of which the first is the longest; none is padding. The last one begins as
+    the first does."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or SMALL_WINDOW + 1
     longest = window + 4 if window <= SMALL_WINDOW else LONGEST
@@ -164,7 +165,10 @@ def _rows(model: PreTrainedModel) -> list[Tensor]:
     ids = torch.randint(vocabulary, (sum(lengths),), generator=seeded("proof", vocabulary))
     if (pad := getattr(config, "pad_token_id", None)) is not None:
         ids[ids == pad] = (pad + 1) % vocabulary
-    return list(ids.to(model.device).split(lengths))
+    rows = list(ids.to(model.device).split(lengths))
+    half = longest // 2
+    rows[2][:half] = rows[0][:half]
+    return rows
 
 
 @contextmanager
@@ -215,10 +219,10 @@ def _of_rows(model: PreTrainedModel, rows: Sequence[Tensor]) -> Sequence[Tensor]
 def _of_packed(model: PreTrainedModel, rows: Sequence[Tensor]) -> Sequence[Tensor]:
     """(n, V) for each row, of rows end to end."""
     lengths = [len(row) for row in rows]
-    positions = torch.cat([torch.arange(length, device=model.device) for length in lengths])
-    inputs = packed_inputs(torch.cat(list(rows)), positions, lengths)
-    wanted = filled(torch.ones_like(positions, dtype=torch.bool), inputs)
-    return _outputs(model, wanted, **inputs).split(lengths)
+    inputs = packed_inputs([row.tolist() for row in rows], lengths, model.device)
+    places = inputs["packing"].places(map(range, lengths)).to(model.device)
+    found = _outputs(model, torch.ones_like(inputs["input_ids"], dtype=torch.bool), **inputs)
+    return found.index_select(0, places).split(lengths)
 
 
 def _shows_hidden_states(model: PreTrainedModel, row: Tensor) -> bool:

@@ -1,26 +1,28 @@
 """Forward passes of padded batches that compute nothing on the padding.
 
 Trainers hand the model rows padded to one length. `skip_padding` gives a model a forward that lays the rows end to end
-(`attention.py`), computes logits of the labelled tokens alone, and gives back what the padded forward would: TRL's
-losses and metrics stay TRL's.
+(`attention.py`), reads once what they begin with in common, computes logits of the labelled tokens alone, and gives
+back what the padded forward would: TRL's losses and metrics stay TRL's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutputWithPast
 
 from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.hardware import favours_few_calls
 from rlhf_lib.models.logprobs import logprobs_and_entropies
-from rlhf_lib.models.packing import filled, packed_inputs
+from rlhf_lib.models.packing import marked, packed_inputs
 
 Forward = Callable[..., Any]
 
@@ -52,11 +54,10 @@ def skip_padding(model: PreTrainedModel, squares: bool = False) -> None:
         model.forward = MethodType(_classifier_forward, model)
 
 
-def _without_padding(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
-    """(B, T) padded rows as `packed_inputs`."""
-    real = attention_mask.bool()
-    positions = (attention_mask.cumsum(dim=1) - 1)[real]
-    return packed_inputs(input_ids[real], positions, attention_mask.sum(dim=1).tolist())
+def _host_rows(attention_mask: Tensor, *given: Tensor) -> list[list[list[int]]]:
+    """Of each of (B, T) tensors its rows without the padding, as lists; a device is waited for once."""
+    mask, *lists = torch.stack([attention_mask.long(), *given]).tolist()
+    return [[list(compress(row, real)) for row, real in zip(rows, mask, strict=True)] for rows in lists]
 
 
 def _language_model_forward(padded_forward: Forward, squares: bool) -> Forward:
@@ -75,23 +76,25 @@ def _language_model_forward(padded_forward: Forward, squares: bool) -> Forward:
             given = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, **kwargs}
             return padded_forward(**{name: value for name, value in given.items() if value is not None})
         assert input_ids is not None and attention_mask is not None and labels is not None
-        labelled = labels[:, 1:] != -100
-        packed = _without_padding(input_ids, attention_mask)
-        predictors = filled(torch.nn.functional.pad(labelled, (0, 1))[attention_mask.bool()], packed)
-        if favours_few_calls(input_ids.device):
-            next_tokens = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)[attention_mask.bool()].unsqueeze(0)
-            given = {"shift_labels": next_tokens, "num_items_in_batch": num_items_in_batch}
-            return _back_in_rows(padded_forward(**packed, **given, fused_lm_head=True), predictors, labelled)
-        logits = padded_forward(**packed, logits_to_keep=predictors).logits
+        device, labelled = input_ids.device, labels[:, 1:] != -100
+        rows, next_tokens = _host_rows(attention_mask, input_ids, pad(labels[:, 1:], (0, 1), value=-100))
+        columns = [[column for column, token in enumerate(row) if token != -100] for row in next_tokens]
+        own = [of_row[0] if of_row else len(row) for of_row, row in zip(columns, rows, strict=True)]
+        packed = packed_inputs(rows, own, device)
+        places = packed["packing"].places(columns)
+        if favours_few_calls(device):
+            shift_labels = torch.full(packed["input_ids"].shape, -100)
+            shift_labels[0, places] = torch.tensor([token for row in next_tokens for token in row if token != -100])
+            given = {"shift_labels": shift_labels.to(device), "num_items_in_batch": num_items_in_batch}
+            return _back_in_rows(padded_forward(**packed, **given, fused_lm_head=True), places.to(device), labelled)
+        logits = padded_forward(**packed, logits_to_keep=marked(places, packed)).logits
         return _token_outputs(logits, labels[:, 1:][labelled], labelled, num_items_in_batch, squares)
 
     return forward
 
 
-def _back_in_rows(packed: Any, predictors: Tensor, labelled: Tensor) -> TokenOutputs:
-    """What TRL's output layer, which makes few logits at a time, gives of (1, N) packed tokens, where
-    `predictors` (1, N) is True, as rows."""
-    places = predictors.flatten().nonzero().squeeze(1)
+def _back_in_rows(packed: Any, places: Tensor, labelled: Tensor) -> TokenOutputs:
+    """What TRL's output layer, which makes few logits at a time, gives of packed tokens at (n,) places, as rows."""
 
     def padded(x: Tensor | None) -> Tensor | None:
         if x is None:
@@ -137,10 +140,10 @@ def _classifier_forward(
     """(B, labels) logits at each row's last token that is not the pad token, as transformers' classifiers read them."""
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
-    hidden = self.base_model(**_without_padding(input_ids, attention_mask)).last_hidden_state[0]
     pad_id = self.config.get_text_config().pad_token_id
-    counts = attention_mask.bool() if pad_id is None else input_ids != pad_id
-    last = (torch.arange(input_ids.size(1), device=input_ids.device) * counts).argmax(dim=1)
-    place = attention_mask.cumsum(dim=1).gather(1, last.unsqueeze(1)).squeeze(1) - 1
-    first = attention_mask.sum(dim=1).cumsum(dim=0) - attention_mask.sum(dim=1)
-    return SequenceClassifierOutputWithPast(logits=self.score(hidden[first + place]))
+    (rows,) = _host_rows(attention_mask, input_ids)
+    packed = packed_inputs(rows, [len(row) for row in rows], input_ids.device)
+    last = [max((column for column, token in enumerate(row) if token != pad_id), default=0) for row in rows]
+    places = packed["packing"].places([column] for column in last)
+    hidden = self.base_model(**packed).last_hidden_state[0]
+    return SequenceClassifierOutputWithPast(logits=self.score(hidden.index_select(0, places.to(hidden.device))))

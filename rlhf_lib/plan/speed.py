@@ -102,7 +102,10 @@ def _training_rate(model: Any, of: ModelShape, batch: ForwardPass, compute: Comp
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
     prompt = batch.width // 2
     answers = [Response([1] * (batch.width - prompt), True)] * batch.rows
-    inputs = collate(model, [[1] * prompt] * batch.rows, answers, 0)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    # each begins with a token of its own: equal prompts would be read once
+    prompts = [[row % vocabulary] + [1] * (prompt - 1) for row in range(batch.rows)]
+    inputs = collate(model, prompts, answers, 0)
 
     def step() -> None:
         with hardware.autocast():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_lib.models.logprobs import Response
+from rlhf_lib.models.logprobs import Response, by_length
 from rlhf_lib.ppo import advantages, algos
 from rlhf_lib.ppo.data import chunks
 from rlhf_lib.ppo.model import Batches
@@ -18,7 +18,7 @@ from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.ppo.state import PPOState
 
 Micro = Sequence[int]  # the rows of one forward pass
-Minibatch = list[Micro]  # the rows of one optimizer step
+Minibatch = Sequence[Micro]  # the rows of one optimizer step
 
 
 @dataclass
@@ -103,13 +103,15 @@ class Rollout:
 def minibatches(permutation: Sequence[int], lengths: Sequence[int], params: PPOParams) -> list[Minibatch]:
     """Row indices as minibatches of micro-batches.
 
-    The permutation decides which rows an optimizer step sees; inside a minibatch, micro-batches hold rows of like
-    length, so the micro-batch size changes neither the rows of a step nor its gradient.
+    The permutation decides which rows an optimizer step sees; inside a minibatch, micro-batches hold the answers to a
+    prompt, and rows of like length, so the micro-batch size changes neither the rows of a step nor its gradient.
     """
-    split = []
+    split: list[Minibatch] = []
     for minibatch in chunks(permutation, params.minibatch_size):
-        rows = sorted(minibatch, key=lambda i: (lengths[i], i))
-        split.append(list(chunks(rows, params.per_device_train_batch_size)))
+        rows = sorted(minibatch)
+        prompts = [row // params.num_generations for row in rows]
+        micros = by_length([lengths[row] for row in rows], params.per_device_train_batch_size, prompts)
+        split.append([[rows[place] for place in places] for places in micros])
     return split
 
 

@@ -133,8 +133,12 @@ class PPOTrainer(SealedCheckpoints):
                     yield {**update, **ptx}
 
     def _minibatches(self, rollout: Rollout, index: int, epoch: int) -> list[Minibatch]:
-        order = torch.randperm(len(rollout.prompts), generator=seeded("minibatches", self.params.seed, index, epoch))
-        return minibatches(order.tolist(), rollout.lengths, self.params)
+        """Those of an epoch. The answers to a prompt stay together: what they begin with is read once."""
+        copies = self.params.num_generations
+        generator = seeded("minibatches", self.params.seed, index, epoch)
+        order = torch.randperm(len(rollout.prompts) // copies, generator=generator).tolist()
+        rows = [prompt * copies + answer for prompt in order for answer in range(copies)]
+        return minibatches(rows, rollout.lengths, self.params)
 
     def sample(self, index: int) -> Rollout:
         """Responses of the policy to the prompts of rollout `index`, and their scores."""

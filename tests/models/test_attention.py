@@ -11,8 +11,9 @@ from transformers.activations import NewGELUActivation
 from rlhf_lib.models import attention, hardware
 from rlhf_lib.models import packing as packed
 from rlhf_lib.models.attention import takes_packing
+from rlhf_lib.models.beginnings import NONE, Beginning
 from rlhf_lib.models.logprobs import Response, collate, response_logits
-from rlhf_lib.models.packing import Packing, filled, packed_inputs
+from rlhf_lib.models.packing import Packing, packed_inputs
 
 PACKED = [kind for kind, cells in TABLE.items() if cells.rows == "packed"]
 # lengths of prompts and responses
@@ -21,6 +22,8 @@ SHAPES = {
     "all of one length": ([3, 5, 6], [6, 4, 3]),
     "different": ([1, 9, 4, 2], [12, 1, 5, 1]),
     "shorter than the window": ([1, 2], [2, 1]),
+    # the second row's whole prompt is the first one's, and four tokens of the last one's
+    "of one beginning": ([9, 9, 2, 6], [3, 5, 4, 1]),
 }
 
 
@@ -39,6 +42,10 @@ def texts(shape, seed=0):
     prompts, responses = (
         [torch.randint(50, (size,), generator=generator).tolist() for size in sizes] for sizes in SHAPES[shape]
     )
+    if shape == "of one beginning":
+        prompts[0][0], prompts[2][0] = 1, 2
+        prompts[1], prompts[3] = prompts[0], prompts[0][:4] + prompts[3][4:]
+        prompts[0][4], prompts[3][4] = 1, 2
     return prompts, [Response(ids, True) for ids in responses]
 
 
@@ -57,6 +64,16 @@ def test_who_takes_rows_without_padding(kind):
     assert takes_packing(fast) == (kind in PACKED)
     shape = collate(fast, *texts("different"), 0).inputs["input_ids"].shape
     assert shape == ((1, 64) if kind in PACKED else (4, 13))  # of 35 tokens, and 29 that fill up
+
+
+def test_what_prompts_begin_with_in_common_is_read_once():
+    _, fast = make(PACKED[0])
+    with hardware.as_on_a_gpu():  # where no rows fill up
+        batch = collate(fast, *texts("of one beginning"), 0)
+        # of the second prompt the last token alone, whose next one is asked for; of the last one two tokens
+        assert batch.inputs["input_ids"].shape == (1, 9 + 3 + 1 + 5 + 2 + 4 + 2 + 1)
+        prompts, responses = texts("of one beginning")
+        assert collate(fast, prompts[1:3], responses[1:3], 0).inputs["input_ids"].shape == (1, 9 + 5 + 2 + 4)
 
 
 @pytest.fixture(params=["one block", "blocks", "fused"])
@@ -78,7 +95,7 @@ def test_the_fast_model_has_the_logits_of_the_plain_padded_one(pair, shape):
 
 
 @pytest.mark.usefixtures("products")
-@pytest.mark.parametrize("shape", ["all of one length", "different"])
+@pytest.mark.parametrize("shape", ["all of one length", "different", "of one beginning"])
 def test_the_fast_model_has_the_gradients_of_the_plain_padded_one(pair, shape):
     weights = None
     for model in pair:
@@ -151,6 +168,23 @@ def test_packing_by_hand():
     assert x.grad.flatten().tolist() == [1, 2, 3, 4, 5, 6]
 
 
+def test_packing_of_rows_that_begin_alike_by_hand():
+    """Rows of 2, 1 and 3 tokens, the last one of which begins with the whole first one."""
+    packing = Packing([2, 1, 3], torch.device("cpu"), [NONE, NONE, Beginning(0, 2)])
+    x = torch.arange(4.0).reshape(1, 1, 4, 1).requires_grad_()
+    padded = packing.pad(x)
+    assert padded.reshape(3, 3).tolist() == [[0, 1, 3], [0, 1, 0], [2, 2, 2]]
+    assert packing.unpad(padded).flatten().tolist() == [0, 1, 2, 3]
+    assert packing.places([[0, 1], [0], [1, 2]]).tolist() == [0, 1, 2, 1, 3]
+    # each token's gradient is the sum over the rows that begin with it, without the padding
+    (padded.reshape(3, 3) * torch.tensor([[1.0, 2, 4], [8, 16, 32], [64, 128, 256]])).sum().backward()
+    assert x.grad.flatten().tolist() == [9, 18, 64, 4]
+    x.grad = None
+    # the place in its first row alone passes a gradient on
+    (packing.unpad(packing.pad(x)).flatten() * torch.arange(1.0, 5.0)).sum().backward()
+    assert x.grad.flatten().tolist() == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("tokens", "longest", "filler"),
     [
@@ -161,16 +195,14 @@ def test_packing_by_hand():
     ],
 )
 def test_rows_that_fill_up_bring_the_tokens_to_few_numbers_and_are_no_longer_than_the_others(tokens, longest, filler):
-    first = torch.arange(longest)
     lengths = [longest] * (tokens // longest) + ([tokens % longest] if tokens % longest else [])
-    positions = torch.cat([first[:length] for length in lengths])
-    inputs = packed_inputs(torch.ones(tokens, dtype=torch.long), positions, lengths)
+    rows, cpu = [[1] * length for length in lengths], torch.device("cpu")
+    inputs = packed_inputs(rows, [0] * len(rows), cpu)
     assert inputs["input_ids"].tolist() == [[1] * tokens + [0] * sum(filler)]
     assert inputs["position_ids"][0, tokens:].tolist() == [place for length in filler for place in range(length)]
     assert inputs["packing"].rows == len(lengths) + len(filler) and inputs["packing"].width == longest
-    assert filled(torch.ones(tokens, dtype=torch.bool), inputs).sum() == tokens
     with hardware.as_on_a_gpu():
-        assert packed_inputs(inputs["input_ids"][0], positions, lengths)["packing"].rows == len(lengths)
+        assert packed_inputs(rows, [0] * len(rows), cpu)["packing"].rows == len(lengths)
 
 
 def test_blocks_by_hand(monkeypatch):
@@ -185,11 +217,12 @@ def test_blocks_by_hand(monkeypatch):
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("kv_heads", [2, 4])
 @pytest.mark.parametrize("trained", [{"query", "key", "value"}, {"value"}], ids=["all", "values alone"])
-def test_the_gradients_of_attention_are_those_of_finite_differences(dropout, window, kv_heads, trained):
-    packing = Packing([9, 2, 6], torch.device("cpu"))
+@pytest.mark.parametrize("beginnings", [None, [NONE, NONE, Beginning(0, 4)]], ids=["apart", "of one beginning"])
+def test_the_gradients_of_attention_are_those_of_finite_differences(dropout, window, kv_heads, trained, beginnings):
+    packing = Packing([9, 2, 6], torch.device("cpu"), beginnings)
     module = torch.nn.Module()
     given = [
-        torch.randn(1, heads, 17, 3, dtype=torch.float64, requires_grad=name in trained)
+        torch.randn(1, heads, len(packing.padded_index), 3, dtype=torch.float64, requires_grad=name in trained)
         for name, heads in (("query", 4), ("key", kv_heads), ("value", kv_heads))
     ]
 

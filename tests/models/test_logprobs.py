@@ -142,6 +142,12 @@ def test_batches_by_length_hold_rows_of_like_length():
     assert list(by_length([5, 1, 4, 1, 3], 2)) == [[1, 3], [4, 2], [0]]
 
 
+def test_batches_by_length_keep_the_rows_of_a_prompt_together():
+    # the longest of a is 5, of b 3, of c 4
+    assert list(by_length([5, 1, 4, 1, 3], 2, "abcab")) == [[1, 4], [2, 3], [0]]
+    assert list(by_length([2, 2, 2, 2], 3, "abab")) == [[0, 2, 1], [3]]
+
+
 # ---- The distribution
 
 

@@ -138,6 +138,13 @@ def test_minibatches_are_a_partition_that_the_micro_batch_size_does_not_change(p
     assert all([LENGTHS[i] for i in step] == sorted(LENGTHS[i] for i in step) for step in steps)
 
 
+def test_micro_batches_hold_the_answers_to_a_prompt():
+    params = ppo_params(num_generations=2, per_device_train_batch_size=2)
+    # prompts of rows 0 and 1, 2 and 3, 4 and 5, 6 and 7, the longest of whose rows have 9, 7, 8 and 6 tokens
+    split = minibatches([4, 5, 0, 1, 6, 7, 2, 3], LENGTHS, params)
+    assert split == [[[4, 5], [1, 0]], [[6, 7], [3, 2]]]
+
+
 @pytest.fixture
 def scored_rollout():
     rollout = filled_rollout()

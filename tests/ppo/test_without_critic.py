@@ -5,6 +5,7 @@ from ppo_steps import assert_first_ratios_are_1, gradients
 from ppo_trainers import ppo_params
 from trained import rows, same, weights
 
+from rlhf_lib.models import hardware
 from rlhf_lib.ppo import build as ppo
 
 REINFORCE = {"critic": "none", "advantage_estimator": "reinforce"}
@@ -43,6 +44,20 @@ def test_nothing_of_a_critic_is_computed_or_logged(build, changes):
 
 def test_the_first_ratio_is_exactly_1(build):
     assert_first_ratios_are_1(build(**GRPO, total_rollouts=1))
+
+
+def test_the_prompt_of_the_answers_in_a_micro_batch_is_read_once(build):
+    trainer = build(**GRPO, rollout_batch_size=16, num_minibatches=2, per_device_train_batch_size=4)
+    rollout = trainer.sample(0)
+    split = trainer._minibatches(rollout, 0, 0)
+    assert sorted(row for minibatch in split for micro in minibatch for row in micro) == list(range(16))
+    for micro in (micro for minibatch in split for micro in minibatch):
+        assert len({row // 4 for row in micro}) == 1
+        prompt, responses = rollout.prompts[micro[0]], [rollout.responses[row] for row in micro]
+        with hardware.as_on_a_gpu():  # where no rows fill up
+            batch = trainer.model.collate([prompt] * 4, responses, trainer.pad_id).policy
+        # the prompt's last token is asked for the first of each answer
+        assert batch.inputs["input_ids"].numel() == len(prompt) + 3 + sum(len(r.ids) for r in responses)
 
 
 def test_reinforce_is_gae_of_lambda_1_where_all_values_are_0(build):

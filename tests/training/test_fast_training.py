@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import nullcontext
+from itertools import takewhile
 
 import pytest
 import torch
@@ -22,8 +23,9 @@ from trl_trainers import (
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.dpo import trainer as dpo
-from rlhf_lib.models import hardware
+from rlhf_lib.models import hardware, packing
 from rlhf_lib.models import loading as models
+from rlhf_lib.models.chat import dialogue_ids
 from rlhf_lib.reward import base as reward_base
 from rlhf_lib.reward.params import JudgeParams
 from rlhf_lib.scoring.reward_model import RewardModel
@@ -98,6 +100,43 @@ def test_a_classifier_reads_the_same_token_without_padding(tiny):
     fast.model.forward = inner.__get__(fast.model)
     assert got == pytest.approx(RewardModel(fast.model, fast.tokenizer).scores(rows, CHOSEN), abs=1e-5)
     assert fast.scores([user("a")], ["b"]) == pytest.approx(fast.scores([user("a")], ["b"]))
+
+
+def read_by(model, monkeypatch):
+    """The numbers of tokens that forward passes of the model's trunk read, as they come."""
+    seen = []
+    model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append((args[0] if args else kwargs["input_ids"]).numel()), with_kwargs=True
+    )
+    monkeypatch.setattr(packing, "_filler", lambda *args: [])
+    return seen
+
+
+def test_dpo_reads_the_prompt_of_a_pair_once(tiny, checkpoints, monkeypatch):
+    pairs = referenced(tiny, pair_rows())
+    trainer = dpo.build(dpo_params(), 64, str(tiny.policy), pairs, pairs, checkpoints)
+    batch = batch_of(trainer, [2])
+    seen = read_by(trainer.model, monkeypatch)
+    trainer.compute_loss(trainer.model, batch)
+    rows = [ids[mask.bool()].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+    prompt = len(rows[0]) - int(batch["completion_mask"][0].sum())
+    assert rows[0][:prompt] == rows[1][:prompt] and prompt > 2
+    # but for its last token, which is asked for the first one of each answer
+    assert seen == [sum(map(len, rows)) - (prompt - 1)]
+
+
+def test_a_reward_model_reads_a_prompt_once_for_all_its_answers(tiny, monkeypatch):
+    params = JudgeParams(**TRAINER, model_name_or_path=str(tiny.policy), max_length=64, center_rewards_coefficient=None)
+    scorer = reward_base.load("reward", params, {})
+    prompts = [[{"role": "user", "content": text}] for text in (TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1])]
+    alone = [scorer.scores([prompt], [text])[0] for prompt, text in zip(prompts, CHOSEN, strict=False)]
+    ids = [dialogue_ids(scorer.tokenizer, p, text) for p, text in zip(prompts, CHOSEN, strict=False)]
+    seen = read_by(scorer.model, monkeypatch)
+    scorer.batch_size = 2
+    assert scorer.scores(prompts, CHOSEN[:4]) == pytest.approx(alone, abs=1e-5)
+    together = [sum(takewhile(bool, map(int.__eq__, ids[i], ids[i + 2]))) for i in range(2)]
+    assert min(together) > 2
+    assert sorted(seen) == sorted(len(ids[i]) + len(ids[i + 2]) - together[i] for i in range(2))
 
 
 # ---- The order of the rows
