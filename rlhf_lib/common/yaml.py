@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,14 @@ Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def parse_value(text: str) -> Any:
-    """The value that a YAML text holds."""
+    """The value that a YAML text holds, the caller's own."""
+    return deepcopy(_parsed(text))
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> Any:
+    """A stage reads a section at a time, each from the same text, and PyYAML is slow. Its quicker parser, in C, dies
+    of brackets nested deeply."""
     return yaml.load(text, Loader)  # noqa: S506 -- a SafeLoader
 
 

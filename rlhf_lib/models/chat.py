@@ -26,8 +26,12 @@ def chat_template() -> str:
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) -> list[int]:
     """Token ids of a prompt, up to where the assistant's answer begins."""
-    messages = tuple((message["role"], message["content"]) for message in prompt)
-    return list(_prompt_ids(tokenizer, len(tokenizer), str(tokenizer.chat_template), messages))
+    return list(_prompt_ids(tokenizer, len(tokenizer), str(tokenizer.chat_template), hashable(prompt)))
+
+
+def hashable(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """A prompt as what may be a key: role and content of each message."""
+    return tuple((message["role"], message["content"]) for message in prompt)
 
 
 @lru_cache(maxsize=2)  # the answers to a prompt come one after the other

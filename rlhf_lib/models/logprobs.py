@@ -260,8 +260,7 @@ def by_length(
     longest: dict[Hashable, int] = {}
     for prompt, length in zip(of_rows, lengths, strict=True):
         longest[prompt] = max(length, longest.get(prompt, 0))
-    number = {prompt: number for number, prompt in enumerate(longest)}
-    keys = [(longest[prompt], number[prompt], length) for prompt, length in zip(of_rows, lengths, strict=True)]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    rank = {prompt: (length, number) for number, (prompt, length) in enumerate(longest.items())}
+    order = sorted(range(len(lengths)), key=lambda row: (rank[of_rows[row]], lengths[row]))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

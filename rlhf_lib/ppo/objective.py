@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,8 +11,10 @@ from torch import Tensor
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.params import PPOParams
-from rlhf_lib.ppo.sampler import Answers
-from rlhf_lib.ppo.state import PPOState
+
+if TYPE_CHECKING:
+    from rlhf_lib.ppo.sampler import Answers
+    from rlhf_lib.ppo.state import PPOState
 
 
 def shaped(params: PPOParams, rewards: Tensor, responses: Sequence[Response], std: float) -> Tensor:

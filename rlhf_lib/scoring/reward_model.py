@@ -17,7 +17,7 @@ from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import frozen
 from rlhf_lib.models.attention import takes_packing
-from rlhf_lib.models.chat import dialogue_ids, last_tokens
+from rlhf_lib.models.chat import dialogue_ids, hashable, last_tokens
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import by_length
 from rlhf_lib.models.processes import shared_out
@@ -109,7 +109,7 @@ class RewardModel:
         rows = [encode(self.tokenizer, p, c, self.limit, segments) for p, c in zip(prompts, completions, strict=True)]
         scores = [0.0] * len(rows)
         size = 1 if self.pad_id is None else self.batch_size
-        together = [_key(prompt) for prompt in prompts] if takes_packing(self.model) else None
+        together = [hashable(prompt) for prompt in prompts] if takes_packing(self.model) else None
         for indices in by_length([len(row.ids) for row in rows], size, together):
             batch = padded([rows[i] for i in indices], self.pad_id or 0)
             batch = {key: tensor.to(self.model.device) for key, tensor in batch.items()}
@@ -229,11 +229,6 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, 
     """
     pairs = tokenizer([prompt], [completion], split_special_tokens=True, **options)
     return {key: rows[0] for key, rows in pairs.items()}
-
-
-def _key(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    """A prompt as what a dictionary takes."""
-    return tuple((message["role"], message["content"]) for message in prompt)
 
 
 def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rlhf_lib.common.policies import section
 from rlhf_lib.common.rows import JsonObject, read_jsonl
-from rlhf_lib.models import hardware, machines
+from rlhf_lib.models import hardware, heap, machines
 from rlhf_lib.models.lengths import say
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
@@ -67,8 +67,11 @@ def wants_checkpointing(model: Model, rows: int, max_length: int) -> bool:
 
 def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_length: int) -> None:
     """Let a trainer's model compute activations again where `wants_checkpointing` says so."""
+    wanted = wants_checkpointing(model, rows, max_length)
     # TRL and peft read the first, which transformers keeps until it is removed
-    config.gradient_checkpointing = config.activation_checkpointing = wants_checkpointing(model, rows, max_length)
+    config.gradient_checkpointing = config.activation_checkpointing = wanted
+    if wanted:
+        heap.return_blocks()
 
 
 class EpochOrder(Sampler[int]):
@@ -129,7 +132,7 @@ class Unpadded(SealedCheckpoints):
         batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         # The argument is the same rows, without this column.
         return EpochOrder(
-            self.train_dataset["length"], batch_size, args.train_sampling_strategy == "group_by_length", args.seed
+            self.train_dataset["length"][:], batch_size, args.train_sampling_strategy == "group_by_length", args.seed
         )
 
 
