@@ -14,6 +14,7 @@ from rlhf_lib.data.load.reader import Rejected
 from rlhf_lib.data.load.roles import Fault, read_messages
 from rlhf_lib.data.load.scores import chosen, label_fault, preferred, read_label, read_rank, read_score
 from rlhf_lib.data.load.split_names import is_held_out
+from rlhf_lib.data.load.turns import put_together
 
 SET_COLUMNS = "set load.sources[...].columns"
 COMMAS = "if NumPy wrote it (without commas), export it again as JSON Lines"
@@ -38,7 +39,10 @@ def parse(raw: Any, source: SourceParams) -> Iterator[Row | Rejected]:
         return
     fields = of_record.values(raw, source.columns)
     shape = _shape(fields, source.columns)
-    fault = _fault(raw, source, fields, shape) or _read_dialogues(fields, source.role_map)
+    fault = _fault(raw, source, fields, shape)
+    if fault is None:
+        fields = put_together(fields)
+        fault = _read_dialogues(fields, source.role_map)
     if fault:
         yield Rejected(fault.reason, source.name, fault.text)
         return
@@ -175,7 +179,9 @@ def _one(source: SourceParams, fields: Fields, name: str) -> Iterator[Row | Reje
 def _messages(source: SourceParams, fields: Fields) -> Iterator[Row | Rejected]:
     """A dialogue: its last answer is the response; without an answer it is a prompt."""
     messages = fields["messages"]
-    if not isinstance(messages, list):
+    if messages in ([], "") and "prompt" in fields:
+        yield from _prompt(source, fields)
+    elif not isinstance(messages, list):
         yield Rejected("malformed", source.name, "messages must be a list of objects with role and content")
     elif last_answer(messages):
         yield from _one(source, fields, "messages")

@@ -76,10 +76,10 @@ def _at(value: Any, keys: Sequence[str]) -> Any:
 
 def _read(name: str, value: Any) -> Any:
     """The value of one of our names, with lists in the place of their texts where it may be a list."""
-    return _as_list(value) if name in LISTS or (name in DIALOGUES and looks_like_messages(value)) else value
+    return as_list(value) if name in LISTS or (name in DIALOGUES and looks_like_messages(value)) else value
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """A list out of its text, as JSON or as Python prints it (so does pandas in CSV); other values as they are."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value

@@ -1,0 +1,47 @@
+"""Dialogues as lists of texts, without roles: the turns of each side in a column of its own, or of both in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlhf_lib.data.load import fields as of_record
+
+ANSWERS = ("chosen", "rejected", "response", "completion")
+SIDES = ("user", "assistant")
+
+
+def put_together(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with message lists where they have turns as texts; others as they are.
+
+    Those of a prompt go before those of each answer, if all have as many, and the column of the prompt is left out.
+    Such lists may be texts themselves, as in CSV: a prompt and all its answers that look so are no coincidence.
+    """
+    found = dict(fields)
+    if isinstance(said := fields.get("messages"), list) and _are_texts(said):
+        found["messages"] = _dialogue(said)
+    asked = _turns(fields.get("prompt"))
+    places = [name for name in ANSWERS if name in fields]
+    listed = fields.get("responses")
+    answers = [*(fields[name] for name in places), *(listed if isinstance(listed, list) else [])]
+    turns = [_turns(answer) for answer in answers]
+    if asked is None or not answers or any(each is None or len(each) != len(asked) for each in turns):
+        return found
+    dialogues = [_dialogue([text for turn in zip(asked, each or [], strict=True) for text in turn]) for each in turns]
+    del found["prompt"]
+    found.update(zip(places, dialogues, strict=False))
+    return {**found, "responses": dialogues[len(places) :]} if isinstance(listed, list) else found
+
+
+def _turns(value: Any) -> list[str | None] | None:
+    """The texts of a list of them, or of the text of such a list; None for anything else."""
+    value = of_record.as_list(value)
+    return value if isinstance(value, list) and _are_texts(value) else None
+
+
+def _are_texts(items: Sequence[Any]) -> bool:
+    return any(isinstance(item, str) for item in items) and all(item is None or isinstance(item, str) for item in items)
+
+
+def _dialogue(texts: Sequence[str | None]) -> list[dict[str, str]]:
+    return [{"role": SIDES[place % 2], "content": text or ""} for place, text in enumerate(texts)]
