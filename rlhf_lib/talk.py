@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -64,7 +65,7 @@ class Answer(NamedTuple):
 
 def check(path: str) -> None:
     """A `SystemExit` of one line where the files of a directory are not those of a model that answers."""
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):
         raise SystemExit(f"{path}: no such directory; dvc repro makes models/sft, models/ppo and models/dpo")
     if why := left_out.reason(path):
         raise SystemExit(f"{path}: no model in it: {why}")

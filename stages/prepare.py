@@ -1,5 +1,6 @@
 """Stage `prepare`: data/raw into one file for each split, and data/rejected.jsonl."""
 
+import os
 from pathlib import Path
 
 from rlhf_lib.common import environment, paths, running, schema
@@ -12,7 +13,7 @@ from rlhf_lib.data.prepare.params import PrepareParams
 def main() -> None:
     params = schema.read("prepare", PrepareParams)
     tokenizer = params.tokenizer_name_or_path
-    environment.prepare(offline=tokenizer is None or Path(tokenizer).is_dir())
+    environment.prepare(offline=tokenizer is None or os.path.isdir(tokenizer))
     try:
         language.check_languages(params.languages)
     except ValueError as error:

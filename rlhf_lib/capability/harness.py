@@ -104,7 +104,7 @@ def tasks(names: Sequence[str], folder: Path, online: bool) -> tuple[Any, list[s
 
 def _matching(manager: Any, name: str) -> list[str]:
     if Path(name).suffix in (".yaml", ".yml"):
-        return [name] if Path(name).is_file() else []
+        return [name] if os.path.isfile(name) else []
     return sorted(manager.match_tasks([name]))
 
 

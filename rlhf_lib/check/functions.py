@@ -21,8 +21,8 @@ def faults(name: str, module: str, function: str, columns: Sequence[str] | None)
     columns: those of the prompts, in which its arguments are looked for; None where they are not known.
     """
     file = Path(*module.split("."))
-    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-    found = _of_project(file, function) if file.is_file() else _installed(module, function, file)
+    file = file / "__init__.py" if os.path.isdir(file) else file.with_suffix(".py")
+    found = _of_project(file, function) if os.path.isfile(file) else _installed(module, function, file)
     if isinstance(found, Arguments):
         fault = None if columns is None else arguments.fault(found, columns)
         found = f"{module}:{function} {fault}" if fault else None

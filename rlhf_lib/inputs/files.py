@@ -26,10 +26,10 @@ def files(named: Named, root: Path) -> list[str]:
     if named.kind == "folder":
         return sorted(os.path.join(name, file) for file in _within(root / name))
     if os.path.lexists(root / name) or not glob.has_magic(name):
-        return [name] if (root / name).is_file() else []
+        return [name] if os.path.isfile(root / name) else []
     if too_wide(name):
         return []
-    return sorted(path for path in glob.glob(name, root_dir=root, recursive=True) if (root / path).is_file())
+    return sorted(path for path in glob.glob(name, root_dir=root, recursive=True) if os.path.isfile(root / path))
 
 
 def too_wide(pattern: str) -> str | None:
@@ -79,7 +79,7 @@ def _of_module(module: str, root: Path) -> set[str]:
     while todo:
         module = todo.pop()
         path = module.replace(".", os.path.sep)
-        file = next((f for f in (f"{path}.py", os.path.join(path, "__init__.py")) if (root / f).is_file()), None)
+        file = next((f for f in (f"{path}.py", os.path.join(path, "__init__.py")) if os.path.isfile(root / f)), None)
         if file is None:
             continue
         found.add(file)

@@ -80,8 +80,8 @@ def _is_out(name: str) -> bool:
 
 def _is_file(name: str, root: Path) -> bool:
     name = os.path.expanduser(name)
-    return os.path.isfile(name) or (root / name).is_file()
+    return os.path.isfile(name) or os.path.isfile(root / name)
 
 
 def _is_folder(name: str, root: Path) -> bool:
-    return (root / os.path.expanduser(name)).is_dir()
+    return os.path.isdir(root / os.path.expanduser(name))

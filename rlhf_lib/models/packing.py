@@ -147,7 +147,7 @@ def packed_inputs(rows: Sequence[list[int]], own: Sequence[int], device: torch.d
     tokens = [token for row, (_, common) in zip(rows, beginnings, strict=True) for token in row[common:]]
     positions = [place for n, (_, common) in zip(lengths, beginnings, strict=True) for place in range(common, n)]
     filler = [] if favours_few_calls(device) else _filler(len(tokens), max(lengths))
-    tokens += [0] * sum(filler)
+    tokens += tokens[:1] * sum(filler)  # no pad token: some embeddings of it are 0, and a norm has no slope there
     positions += [place for length in filler for place in range(length)]
     return {
         "input_ids": torch.tensor([tokens], device=device),

@@ -43,7 +43,7 @@ def parse(entry: str) -> RewardSource:
     A `ValueError` of one line that begins with `reward_funcs:` for anything else.
     """
     path = os.path.expanduser(entry)
-    if path and (environment.project() / path).is_dir():
+    if path and os.path.isdir(environment.project() / path):
         return RewardSource("directory", path)
     if ":" in entry:
         if (function := _FUNCTION.fullmatch(entry)) is None:

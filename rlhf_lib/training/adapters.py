@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFTS_CHOICE
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -15,8 +18,30 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.loading import init_kwargs
 from rlhf_lib.models.seeds import seeded
 
+ALL_LINEAR = "all-linear"  # PEFT's word
 _HEADS = ("score", "classifier")  # of classifiers, which are trained whole
 _ROWS, _TOKENS = 3, 16  # of the forward pass by which a merged model is held to the trained one
+
+
+def targets(named: Sequence[str] | None, model: PreTrainedModel) -> dict[str, Any]:
+    """`target_modules` of `LoraConfig`, and `exclude_modules`, of the layers that the params name.
+
+    None stands for what PEFT takes for the architecture, or for all linear layers where it knows none; `[all-linear]`
+    for those in any case, but for two kinds of them: routers of experts, which give more than a product, and the last
+    layer of a state space model, whose kernels read its weights past the adapter.
+    """
+    if named is None and model.config.model_type in PEFTS_CHOICE:
+        return {}
+    if named is not None and list(named) != [ALL_LINEAR]:
+        return {"target_modules": list(named)}
+    modules = dict(model.named_modules())
+    unfit = []
+    for name, module in modules.items():
+        parent, _, own_name = name.rpartition(".")
+        is_router = "Router" in type(module).__name__
+        if is_router or (own_name == "out_proj" and hasattr(modules[parent], "conv1d")):
+            unfit.append(name)
+    return {"target_modules": ALL_LINEAR, "exclude_modules": unfit}
 
 
 def check_targets(section: str, model: PreTrainedModel, config: LoraConfig) -> None:
@@ -26,8 +51,8 @@ def check_targets(section: str, model: PreTrainedModel, config: LoraConfig) -> N
     An output layer that shares its weights with the embedding would change both once the adapter is merged; TRL reads
     the weights of any output layer itself, past the adapter. A classifier's head is trained whole beside the adapters.
     """
-    if not config.target_modules:
-        return  # peft's choice for the architecture: never one of these
+    if not config.target_modules or config.target_modules == ALL_LINEAR:
+        return  # PEFT's choice: never one of these
     owners: dict[int, list[str]] = defaultdict(list)
     modules = dict(model.named_modules())
     for name, module in modules.items():

@@ -113,6 +113,11 @@ class Unpadded(SealedCheckpoints):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # In a mixture of experts TRL would add how unevenly they are used: to DPO's ln 2, and of padded batches alone.
+        self.aux_loss_enabled = False
+        config = base_model(self.model).config.get_text_config()
+        if hasattr(config, "output_router_logits"):
+            config.output_router_logits = False
         # DPO weights pairs by the policy's squared probabilities
         skip_padding(base_model(self.model), squares=getattr(self, "use_weighting", False))
         self.throughput = Throughput()

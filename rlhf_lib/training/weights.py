@@ -77,7 +77,7 @@ def lora_config(params: WeightsParams, model: PreTrainedModel, task: Task) -> Lo
     return LoraConfig(
         r=params.lora_r,
         lora_alpha=params.lora_alpha,
-        target_modules=params.lora_target_modules,
+        **adapters.targets(params.lora_target_modules, model),
         # PPO has none: it would make another policy of the one that sampled
         lora_dropout=getattr(params, "lora_dropout", 0.0),
         # GPT-2's Conv1D layers hold the weights transposed
@@ -92,7 +92,7 @@ def telling_of_lora(section: str, config: LoraConfig | None) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        named = sorted(config.target_modules) if config and config.target_modules else None
+        named = sorted(config.target_modules) if config and isinstance(config.target_modules, set) else None
         told = " ".join(str(error).split())[:200]
         raise ParamsError(f"params.yaml: {section}.lora_target_modules: {named}: {told}") from None
 

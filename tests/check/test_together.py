@@ -11,6 +11,7 @@ from checked import with_values
 from shipped_params import fault
 
 from rlhf_lib.check import inputs, patterns
+from rlhf_lib.check.__main__ import check
 from rlhf_lib.check.sections import check_all, faults, valid_sections
 
 PROJECT = pytest.mark.usefixtures("folder")
@@ -222,3 +223,28 @@ def test_a_reward_function_is_looked_for_without_running_its_module(folder: Path
     told = list(inputs.faults(valid_sections(with_values({"ppo.reward_funcs": entries}))))
     assert told[0] == "ppo.reward_funcs[1]: mine.py has no scores; it has score"
     assert told[1].startswith("ppo.reward_funcs[2]: odd.py is not Python: ") and len(told) == 2
+
+
+LONG = "y" * 300  # longer than a file's name may be
+
+
+@PROJECT
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("launch", LONG),
+        ("launch", f"accelerate launch --config_file {LONG}"),
+        ("base.model_name_or_path", f"./{LONG}"),
+        ("reward.model_name_or_path", LONG),
+        ("judge.model_name_or_path", f"./{LONG}"),
+        ("load.sources", [{"reader": "file", "path": LONG}]),
+        ("load.sources", [{"reader": "file", "path": f"{LONG}/*.csv"}]),
+        ("ppo.reward_funcs", [LONG]),
+        ("ppo.reward_funcs", [f"models/{LONG}"]),
+        ("ppo.reward_funcs", [f"rewards.{LONG}:f"]),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_told(key, value):
+    params = {**with_values({}), key: value} if key == "launch" else with_values({key: value})
+    (line,) = check(params)[0]
+    assert line.startswith(f"params.yaml: {key}")

@@ -17,7 +17,7 @@ from rlhf_lib.models.logprobs import Response, collate, response_logits
 from rlhf_lib.scoring.reward_model import RewardModel
 
 # none of it, or (Gemma 2) none that caps the scores
-WITHOUT_SDPA = {"gpt_neo", "bloom", "mamba", "openai-gpt", "gemma2"}
+WITHOUT_SDPA = {"gpt_neo", "bloom", "mamba", "openai-gpt", "gemma2", "gpt_oss"}
 
 
 @pytest.fixture

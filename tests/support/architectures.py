@@ -16,6 +16,25 @@ LLAMA = {
 GROUPED = {**LLAMA, "num_key_value_heads": 2}
 WINDOW = {"sliding_window": 4}
 GEMMA = {**GROUPED, **WINDOW, "head_dim": 8, "query_pre_attn_scalar": 5}
+HEADS = {**GROUPED, "head_dim": 8}
+EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
+TWO_WINDOWS = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+GEMMA_3N = {
+    **HEADS,
+    **WINDOW,
+    "num_hidden_layers": 4,
+    "layer_types": TWO_WINDOWS,
+    "vocab_size_per_layer_input": 320,
+    "hidden_size_per_layer_input": 8,
+    "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
+}
+DELTA = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
 MLA = {
     "kv_lora_rank": 8,
     "q_lora_rank": 8,
@@ -69,6 +88,33 @@ KINDS = {
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     "recurrent_gemma": {**GROUPED, "num_hidden_layers": 3, "head_dim": 8, "lru_width": 32, "attention_window_size": 64},
     "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "phi": LLAMA,
+    "smollm3": {**GROUPED, "no_rope_layer_interval": 2},
+    "qwen3_moe": {**HEADS, **EXPERTS, "num_experts": 4},
+    "qwen3_5_text": {**HEADS, **DELTA},
+    "gemma3n_text": {**GEMMA_3N, "num_kv_shared_layers": 2, "laurel_rank": 4},
+    "gemma4_text": {**GEMMA_3N, "global_head_dim": 8, "num_kv_shared_layers": 0},
+    "olmo3": {**GROUPED, **WINDOW},
+    "exaone4": {**HEADS, **WINDOW, "sliding_window_pattern": 2},
+    "ministral3": HEADS,
+    "gpt_oss": {**HEADS, **WINDOW, **EXPERTS, "num_local_experts": 4, "layer_types": TWO_WINDOWS[:2]},
+    "granitemoehybrid": {
+        **GROUPED,
+        "layer_types": ["mamba", "attention"],
+        "mamba_n_heads": 4,
+        "mamba_d_head": 16,
+        "mamba_d_state": 8,
+        "shared_intermediate_size": 32,
+        "num_local_experts": 0,
+    },
+    "falcon_h1": {
+        **HEADS,
+        "mamba_d_ssm": 32,
+        "mamba_n_heads": 4,
+        "mamba_d_head": 8,
+        "mamba_d_state": 8,
+        "mamba_n_groups": 1,
+    },
 }
 # Layers that look at neighbouring tokens other than by attention to all or in a window.
 MIXING = {

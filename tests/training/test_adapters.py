@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from architectures import draw
 from one_line import told
 from peft import LoraConfig, get_peft_model
 from ppo_trainers import ppo_params
-from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
+from trl_trainers import TRAINER, dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
 
 from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.models import loading as models
 from rlhf_lib.ppo import build as ppo
+from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import weights
 
 
@@ -54,6 +56,34 @@ def test_an_output_layer_of_its_own_is_refused_too(tiny):
 def test_the_critics_adapters_are_looked_at_as_the_policys(tiny, checkpoints):
     changes = {"critic": "lora", "lora_r": 4, "lora_target_modules": ["wpe"]}
     assert "ppo.lora_target_modules: wpe: an embedding" in told(ppo_policy, tiny, checkpoints, **changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "layers"),
+    [
+        ("gpt2", None, {"c_attn"}),  # PEFT's choice
+        ("phi3", None, {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}),  # it has none
+        ("mamba", None, {"in_proj", "x_proj", "dt_proj"}),  # out_proj is read past the adapter
+        (
+            "granitemoehybrid",
+            None,
+            {"in_proj", "q_proj", "k_proj", "v_proj", "o_proj", "input_linear", "output_linear"},
+        ),
+        ("gpt2", ["all-linear"], {"c_attn", "c_proj", "c_fc"}),
+        ("opt", ["all-linear"], {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}),
+        ("falcon", ["all-linear"], {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}),
+        ("llama4_text", ["all-linear"], {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+        ("llama", ["up_proj"], {"up_proj"}),
+    ],
+)
+def test_the_layers_that_get_adapters(kind, named, layers):
+    model = draw(kind)
+    params = SFTParams(**{**TRAINER, "max_length": 64, "lora_r": 2, "lora_target_modules": named})
+    config = weights.lora_config(params, model, "CAUSAL_LM")
+    adapted = weights.with_lora("sft", model, config)
+    names = {name.split(".lora_A")[0].rpartition(".")[2] for name, _ in adapted.named_parameters() if "lora_A" in name}
+    assert names == layers
+    assert adapted(torch.arange(1, 9)[None]).logits.isfinite().all()
 
 
 def adapted(model, targets, task):

@@ -1,5 +1,6 @@
 """The first steps of every trainer, and the export, of every architecture in docs/models.md."""
 
+import dataclasses
 import math
 from functools import partial
 
@@ -91,6 +92,24 @@ def test_sft(of_kind, checkpoints, kind):
     trained_and_exported(
         trainer, checkpoints, "CAUSAL_LM", AutoModelForCausalLM, partial(models.load_policy, tiny.policy)
     )
+
+
+@pytest.mark.slow
+@ARCHITECTURES
+def test_sft_by_adapters(of_kind, checkpoints, kind):
+    """With the layers that are taken where no param names some: the merged model is the one that was trained."""
+    tiny = of_kind(kind)
+    trainer = sft_trainer(tiny, checkpoints, **ONE_STEP, lora_r=2)
+    training.run(trainer, checkpoints, "sft")
+    moved = [name for name, p in trainer.model.named_parameters() if "lora_B" in name and p.any()]
+    assert moved
+    with torch.no_grad():
+        expected = trainer.model.eval()(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
+    params = dataclasses.replace(PLAIN, lora_r=2)
+    assert weights.export(trainer, "sft", params, "CAUSAL_LM", "exported", partial(models.load_policy, tiny.policy))
+    again = AutoModelForCausalLM.from_pretrained("exported").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(input_ids=IDS).logits, expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.slow

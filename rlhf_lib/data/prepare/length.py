@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -69,7 +70,7 @@ class Tokens:
 def tokenizer_file(name_or_path: str, revision: str | None) -> str:
     """The tokenizer.json of a directory or of a hub model; a `ParamsError` where there is none."""
     where = f"{PARAMS_FILE}: prepare.tokenizer_name_or_path"
-    if Path(name_or_path).is_dir():
+    if os.path.isdir(name_or_path):
         return str(Path(name_or_path) / "tokenizer.json")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
