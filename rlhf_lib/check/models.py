@@ -19,7 +19,7 @@ from rlhf_lib.check.together import START
 from rlhf_lib.common.hub import one_line
 from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import directory, templates
+from rlhf_lib.models import classifiers, directory, templates
 from rlhf_lib.models.bounded import Unruly
 from rlhf_lib.models.loading import attention_fault, context_of
 from rlhf_lib.models.stops import NeverEnds, answer_ends
@@ -152,6 +152,7 @@ def _reward_model(name: str, section: Any, base: Any, texts: Sequence[str]) -> I
             return
     if config is None:
         return
+    classifiers.register(config)
     model = _on_meta(AutoModelForSequenceClassification, config)
     if model is None or config.is_encoder_decoder or not hasattr(config.get_text_config(), "vocab_size"):
         kind = "an encoder-decoder" if config.is_encoder_decoder else f"of the kind {config.model_type}"

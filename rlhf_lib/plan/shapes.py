@@ -17,7 +17,7 @@ from transformers import (
 from rlhf_lib.base.params import BaseParams
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import frozen, hardware
+from rlhf_lib.models import classifiers, frozen, hardware
 from rlhf_lib.models.directory import config_fault
 from rlhf_lib.scoring.source import RewardSource
 from rlhf_lib.training import memory, weights
@@ -76,6 +76,7 @@ def source_config(source: RewardSource, base: Any, param: str) -> Any:
 def shape(section: str, config: Any, kind: Kind, params: WeightsParams | None) -> ModelShape:
     """The shape of a model of a config, with the weights that the params train; of `None`, none is trained."""
     config.num_labels = 1
+    classifiers.register(config)
     with torch.device("meta"):
         model = _CLASSES[kind].from_config(config)
         if params is None:
