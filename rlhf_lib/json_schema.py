@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from rlhf_lib.check.sections import SECTIONS
 from rlhf_lib.common.policies import POLICIES
-from rlhf_lib.common.schema import PARAMS_FILE, Above, AtLeast, AtMost, Below, NotEmpty
+from rlhf_lib.common.schema import PARAMS_FILE, Above, AtLeast, AtMost, Below, NotEmpty, SomeText
 from rlhf_lib.common.yaml import ParamsError
 
 SCHEMA_FILE = Path("params.schema.json")
@@ -30,6 +30,7 @@ BOUNDS = {
     AtMost: "maximum",
     Below: "exclusiveMaximum",
     NotEmpty: "minItems",
+    SomeText: "minLength",
 }
 LAUNCH = r"^\s*(python|accelerate|torchrun|bash)(\s|$)"
 
@@ -120,7 +121,7 @@ def _closed(properties: Schema, required: list[str]) -> Schema:
 
 
 def _limit(bound: Any) -> float:
-    return next(iter(vars(bound).values()), 1)  # NotEmpty has no field: one item
+    return next(iter(vars(bound).values()), 1)  # NotEmpty and SomeText have no field: one item, one character
 
 
 def _or_null(schema: Schema) -> Schema:

@@ -17,7 +17,18 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, Below, Copies, NewTokens, NotEmpty, Positive, examine
+from rlhf_lib.common.schema import (
+    Above,
+    AtLeast,
+    AtMost,
+    Below,
+    Copies,
+    NewTokens,
+    NotEmpty,
+    Positive,
+    StopStrings,
+    examine,
+)
 from rlhf_lib.common.yaml import ParamsError, parse_value
 
 Beams = Annotated[int, AtLeast(1), AtMost(1000)]
@@ -42,7 +53,7 @@ class Decoding:
 
     max_new_tokens: NewTokens | None = None
     min_new_tokens: NotNegative | None = None
-    stop_strings: Annotated[list[str], NotEmpty()] | None = None
+    stop_strings: Annotated[StopStrings, NotEmpty()] | None = None
     max_time: Positive | None = None
     do_sample: bool | None = None
     temperature: Annotated[float, AtLeast(0)] | None = None
@@ -99,8 +110,6 @@ class Decoding:
             raise ValueError(f"num_return_sequences: at most num_beams, which is {beams}, got {copies}")
         if copies > beams and not self.samples:
             raise ValueError(f"num_return_sequences: {copies} answers are all the same; sample, or give as many beams")
-        if self.stop_strings and "" in self.stop_strings:
-            raise ValueError("stop_strings: an empty text would end every answer")
         decay = self.exponential_decay_length_penalty
         if decay is not None and (len(decay) != 2 or decay[0] != int(decay[0]) or min(decay) < 0 or decay[1] == 0):
             raise ValueError(f"exponential_decay_length_penalty: a whole number of tokens and a factor, got {decay}")

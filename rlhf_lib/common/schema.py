@@ -81,6 +81,13 @@ class NotEmpty:
         return None if len(value) else "must not be empty"
 
 
+class SomeText:
+    """A bound: the text has a character."""
+
+    def fault(self, value: Any) -> str | None:
+        return None if value else "must not be an empty text"
+
+
 Positive = Annotated[float, Above(0)]
 Fraction = Annotated[float, AtLeast(0), AtMost(1)]
 Count = Annotated[int, AtLeast(1)]
@@ -89,6 +96,7 @@ Several = Annotated[int, AtLeast(2), AtMost(10_000)]  # of what one is chosen
 BatchSize = Annotated[int, AtLeast(1), AtMost(1_000_000)]
 NewTokens = Annotated[int, AtLeast(1), AtMost(1_000_000)]  # of an answer
 MaxLength = Annotated[int, AtLeast(8), AtMost(1_000_000)]  # of a row, in tokens
+StopStrings = list[Annotated[str, SomeText()]]  # an empty text would end every answer at its first token
 Seed = Annotated[int, AtLeast(0), AtMost(LARGEST_INT)]  # what NumPy takes
 
 

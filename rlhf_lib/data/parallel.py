@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
@@ -34,8 +36,9 @@ def ordered_map(
         yield from map(function, items)
         return
     # not forked: a library that was imported here may have threads, and their locks would be copied as they are
-    with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        waiting: deque[Future[Result]] = deque(pool.submit(function, item) for item in first)
+    with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn"), initializer=_begin) as pool:
+        with _without_interrupts():  # the first item starts the processes
+            waiting: deque[Future[Result]] = deque(pool.submit(function, item) for item in first)
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
@@ -57,8 +60,22 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield chunk
 
 
-def _end_with_parent() -> None:
-    """End this worker as soon as its parent is gone, which may be killed: else it would wait for work for ever."""
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A context in which Ctrl-C waits, here and in the processes that are started: while they import what they need,
+    each would print where it was."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    """Let this worker end without a word on Ctrl-C, and as soon as its parent is gone, which may be killed: else it
+    would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = parent_process()
 
     def wait() -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Copies, Count, NewTokens, NotEmpty, Seed, Several
+from rlhf_lib.common.schema import (
+    Above,
+    AtLeast,
+    AtMost,
+    BatchSize,
+    Copies,
+    Count,
+    NewTokens,
+    NotEmpty,
+    Seed,
+    Several,
+    StopStrings,
+)
 from rlhf_lib.evaluation.samples import mode_name
 
 
@@ -25,7 +37,7 @@ class EvaluateParams:
     top_p: Annotated[float, Above(0), AtMost(1)]
     no_repeat_ngram_size: Annotated[int, AtLeast(0)]
     num_beams: Annotated[int, AtLeast(1), AtMost(1000)]
-    stop_strings: list[str]
+    stop_strings: StopStrings
     per_device_eval_batch_size: BatchSize
     bf16_full_eval: bool
 

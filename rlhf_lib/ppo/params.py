@@ -18,6 +18,7 @@ from rlhf_lib.common.schema import (
     NewTokens,
     NotEmpty,
     Positive,
+    StopStrings,
 )
 from rlhf_lib.scoring import source as reward_source
 from rlhf_lib.training.optimizers import BY_LOSS
@@ -45,7 +46,7 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
     temperature: Positive
     top_k: WholeNotNegative
     top_p: Annotated[float, Above(0), AtMost(1)]
-    stop_strings: list[str]
+    stop_strings: StopStrings
     gather_for_generation: bool
     # the reward
     reward_funcs: Annotated[list[str], NotEmpty()]

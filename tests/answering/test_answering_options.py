@@ -61,7 +61,7 @@ def test_a_value_is_read_as_what_it_is():
         (["--temperature", "nan"], "--temperature: must be a number, got 'nan'"),
         (["--repetition_penalty", "0"], "--repetition_penalty: must be above 0, got 0"),
         (["--stop_strings", '["'], "--stop_strings: cannot be read as a number, a word or a list"),
-        (["--stop_strings", '[""]'], "--stop_strings: an empty text would end every answer"),
+        (["--stop_strings", '[""]'], "--stop_strings[0]: must not be an empty text"),
         (["--length_penalty", "2"], "--length_penalty: it is of beams; give --num_beams above 1"),
         (["--num_return_sequences", "2"], "--num_return_sequences: 2 answers are all the same; sample"),
         (

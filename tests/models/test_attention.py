@@ -196,9 +196,9 @@ def test_packing_of_rows_that_begin_alike_by_hand():
 )
 def test_rows_that_fill_up_bring_the_tokens_to_few_numbers_and_are_no_longer_than_the_others(tokens, longest, filler):
     lengths = [longest] * (tokens // longest) + ([tokens % longest] if tokens % longest else [])
-    rows, cpu = [[1] * length for length in lengths], torch.device("cpu")
+    rows, cpu = [[7] * length for length in lengths], torch.device("cpu")
     inputs = packed_inputs(rows, [0] * len(rows), cpu)
-    assert inputs["input_ids"].tolist() == [[1] * tokens + [0] * sum(filler)]
+    assert inputs["input_ids"].tolist() == [[7] * (tokens + sum(filler))]  # a token that the model has read
     assert inputs["position_ids"][0, tokens:].tolist() == [place for length in filler for place in range(length)]
     assert inputs["packing"].rows == len(lengths) + len(filler) and inputs["packing"].width == longest
     with hardware.as_on_a_gpu():
