@@ -41,6 +41,7 @@ READ_BY = {
     "attainable": ("attainable", "attained"),
     "policy": ("select",),
     "launch": (),
+    "methods": (),  # what is left out by it has no outs of the smoke params to be compared with
 }
 DEADLINE = 60.0
 AT_WORK = 8.0  # seconds after which a run that was asked for much more work than a test has time for is stopped

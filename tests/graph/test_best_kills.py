@@ -41,7 +41,7 @@ CONSTANT = {"lr_scheduler_type": "constant", "weight_decay": 0.0}
 SETTINGS = {
     "compute": {"precision": "fp32"},
     "base": {"n_embd": 128, "n_layer": 2, "n_head": 4},
-    "sft": {**HEART, **CONSTANT, "learning_rate": 1e-2, "max_steps": 200, "early_stopping_patience": 6},
+    "sft": {**HEART, **CONSTANT, "learning_rate": 1e-3, "max_steps": 400, "early_stopping_patience": 6},
     "dpo": {**HEART, "learning_rate": 3e-3, "max_steps": 60},
 }
 

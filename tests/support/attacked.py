@@ -109,8 +109,9 @@ def after(seconds: float) -> Callable[[], bool]:
 
 
 def begin_anew(project: Path) -> None:
-    """Forget all that was run in a project, DVC's cache too."""
+    """Forget all that was run in a project, DVC's cache too; what git has of metrics is an input."""
     for name in (".dvc/cache", "models", "report", "metrics", "checkpoints"):
         shutil.rmtree(project / name, ignore_errors=True)
     (project / "dvc.lock").unlink(missing_ok=True)
     subprocess.run(["git", "clean", "-qfdX", "data"], cwd=project, env=ENV, check=True)
+    subprocess.run(["git", "checkout", "-q", "--", "metrics"], cwd=project, env=ENV, check=True)

@@ -16,8 +16,9 @@ from rlhf_lib.common import left_out
 from rlhf_lib.evaluation.samples import DATASET, mode_name
 from rlhf_lib.inputs.graph import Graph
 
-# of one prompt there is no error, nor are there others to compare it with; of bounded rewards there is no calibration
-MAY_BE_NULL = ("_se", "self_bleu", "ece")
+# of one prompt there is no error, nor are there others to compare it with; of bounded rewards there is no calibration;
+# of answers of one length there is no control for it
+MAY_BE_NULL = ("_se", "self_bleu", "ece", "lc_win_rate")
 MAY_BE_EMPTY = ("rejected.jsonl",)
 # metrics that are shares or probabilities, by the end of their names
 SHARES = ("accuracy", "accuracies", "eos_rate", "clip_fraction", "distinct_1", "distinct_2", "win_rate")
@@ -28,6 +29,8 @@ def faults(folder: Path, stage: str, params: Mapping[str, Any], before: Path) ->
     outs = set(Graph.read(params, folder / "dvc.yaml").stages[stage].outs)
     if params["ppo"]["num_completions_to_log"] == 0:
         outs.discard("data/samples/ppo_training.jsonl")
+    if params["evaluate"]["split"] != "test":  # other prompts, without answers to compare with
+        before = folder / "of other prompts"
     found = [f"{out}: {fault}" for out in sorted(outs) for fault in of_out(folder / out, before / out)]
     return found + list(of_params(folder, stage, params))
 
