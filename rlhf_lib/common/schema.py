@@ -96,6 +96,7 @@ Several = Annotated[int, AtLeast(2), AtMost(10_000)]  # of what one is chosen
 BatchSize = Annotated[int, AtLeast(1), AtMost(1_000_000)]
 NewTokens = Annotated[int, AtLeast(1), AtMost(1_000_000)]  # of an answer
 MaxLength = Annotated[int, AtLeast(8), AtMost(1_000_000)]  # of a row, in tokens
+TopP = Annotated[float, Above(0), AtMost(1)]
 StopStrings = list[Annotated[str, SomeText()]]  # an empty text would end every answer at its first token
 Seed = Annotated[int, AtLeast(0), AtMost(LARGEST_INT)]  # what NumPy takes
 

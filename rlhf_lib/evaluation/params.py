@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from rlhf_lib.common.schema import (
-    Above,
     AtLeast,
     AtMost,
     BatchSize,
@@ -17,6 +16,7 @@ from rlhf_lib.common.schema import (
     Seed,
     Several,
     StopStrings,
+    TopP,
 )
 from rlhf_lib.evaluation.samples import mode_name
 
@@ -34,7 +34,7 @@ class EvaluateParams:
     max_new_tokens: NewTokens
     min_new_tokens: Annotated[int, AtLeast(0)]
     top_k: Annotated[int, AtLeast(0)]
-    top_p: Annotated[float, Above(0), AtMost(1)]
+    top_p: TopP
     no_repeat_ngram_size: Annotated[int, AtLeast(0)]
     num_beams: Annotated[int, AtLeast(1), AtMost(1000)]
     stop_strings: StopStrings

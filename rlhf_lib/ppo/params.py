@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from rlhf_lib.common.schema import (
     Above,
     AtLeast,
-    AtMost,
     BatchSize,
     Copies,
     Count,
@@ -19,6 +18,7 @@ from rlhf_lib.common.schema import (
     NotEmpty,
     Positive,
     StopStrings,
+    TopP,
 )
 from rlhf_lib.scoring import source as reward_source
 from rlhf_lib.training.optimizers import BY_LOSS
@@ -45,7 +45,7 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
     min_new_tokens: WholeNotNegative
     temperature: Positive
     top_k: WholeNotNegative
-    top_p: Annotated[float, Above(0), AtMost(1)]
+    top_p: TopP
     stop_strings: StopStrings
     gather_for_generation: bool
     # the reward
