@@ -14,8 +14,8 @@ def return_blocks() -> None:
     """Give blocks of 2 MiB and more back to the system as soon as they are free; where there is no glibc, nothing.
 
     In its heap, the holes that a layer's gradients leave are filled with smaller activations, and the next gradients
-    take more. At GPT-2's size it saves a tenth of the memory and costs a tenth of the time, as the system clears pages
-    before it hands them out (docs/performance.md).
+    take more. At GPT-2's size it saves a tenth of the memory and costs a fifth of the time, as the system clears pages
+    before it hands them out (benchmarks/README.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
