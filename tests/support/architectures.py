@@ -18,16 +18,8 @@ WINDOW = {"sliding_window": 4}
 GEMMA = {**GROUPED, **WINDOW, "head_dim": 8, "query_pre_attn_scalar": 5}
 HEADS = {**GROUPED, "head_dim": 8}
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
-TWO_WINDOWS = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
-GEMMA_3N = {
-    **HEADS,
-    **WINDOW,
-    "num_hidden_layers": 4,
-    "layer_types": TWO_WINDOWS,
-    "vocab_size_per_layer_input": 320,
-    "hidden_size_per_layer_input": 8,
-    "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
-}
+WINDOW_AND_FULL = ["sliding_attention", "full_attention"]
+PER_LAYER = {**HEADS, **WINDOW, "vocab_size_per_layer_input": 320, "hidden_size_per_layer_input": 8}
 DELTA = {
     "layer_types": ["linear_attention", "full_attention"],
     "linear_num_key_heads": 2,
@@ -92,20 +84,19 @@ KINDS = {
     "smollm3": {**GROUPED, "no_rope_layer_interval": 2},
     "qwen3_moe": {**HEADS, **EXPERTS, "num_experts": 4},
     "qwen3_5_text": {**HEADS, **DELTA},
-    "gemma3n_text": {**GEMMA_3N, "num_kv_shared_layers": 2, "laurel_rank": 4},
-    "gemma4_text": {
-        **HEADS,
-        **WINDOW,
-        "global_head_dim": 8,
-        "num_kv_shared_layers": 0,
-        "layer_types": TWO_WINDOWS[:2],
-        "vocab_size_per_layer_input": 320,
-        "hidden_size_per_layer_input": 8,
+    "gemma3n_text": {
+        **PER_LAYER,
+        "num_hidden_layers": 4,
+        "layer_types": [*WINDOW_AND_FULL, *WINDOW_AND_FULL],
+        "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
+        "num_kv_shared_layers": 2,
+        "laurel_rank": 4,
     },
+    "gemma4_text": {**PER_LAYER, "global_head_dim": 8, "num_kv_shared_layers": 0, "layer_types": WINDOW_AND_FULL},
     "olmo3": {**GROUPED, **WINDOW},
     "exaone4": {**HEADS, **WINDOW, "sliding_window_pattern": 2},
     "ministral3": HEADS,
-    "gpt_oss": {**HEADS, **WINDOW, **EXPERTS, "num_local_experts": 4, "layer_types": TWO_WINDOWS[:2]},
+    "gpt_oss": {**HEADS, **WINDOW, **EXPERTS, "num_local_experts": 4, "layer_types": WINDOW_AND_FULL},
     "granitemoehybrid": {
         **GROUPED,
         "layer_types": ["mamba", "attention"],

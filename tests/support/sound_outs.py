@@ -29,7 +29,7 @@ def faults(folder: Path, stage: str, params: Mapping[str, Any], before: Path) ->
     outs = set(Graph.read(params, folder / "dvc.yaml").stages[stage].outs)
     if params["ppo"]["num_completions_to_log"] == 0:
         outs.discard("data/samples/ppo_training.jsonl")
-    if params["evaluate"]["split"] != "test":  # other prompts, without answers to compare with
+    if stage.startswith("measure@") and params["evaluate"]["split"] != "test":  # of prompts without answers to compare
         before = folder / "of other prompts"
     found = [f"{out}: {fault}" for out in sorted(outs) for fault in of_out(folder / out, before / out)]
     return found + list(of_params(folder, stage, params))
