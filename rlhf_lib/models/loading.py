@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.activations import ACT2FN, NewGELUActivation
 from transformers.utils import find_adapter_config_file, logging
 
 from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import attention, contract, directory, frozen, hardware
+from rlhf_lib.models import attention, classifiers, contract, directory, frozen, hardware
 from rlhf_lib.models.bounded import Unruly
 from rlhf_lib.models.proof import prove_packing
 from rlhf_lib.models.settled import settle
@@ -72,6 +79,8 @@ def fetch_config(name: str | Path, revision: str | None, auto_class: Any) -> Any
     the rest would be drawn at random, and may not fit into the memory.
     """
     config = fetch(AutoConfig, name, revision)
+    if auto_class is AutoModelForSequenceClassification:
+        classifiers.register(config)
     told = directory.config_fault(config)
     if told is None and os.path.isdir(name) and type(config) in auto_class._model_mapping:
         with only_errors(), torch.device("meta"):

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import classifiers, directory, frozen, hardware
+from rlhf_lib.models import directory, frozen, hardware
 from rlhf_lib.models.heads import score_in_fp32
 from rlhf_lib.models.loading import (
     Unfit,
@@ -56,7 +56,6 @@ def read_classifier(
     with explaining(fault, name, revision, "name a directory", must_be):
         tokenizer = fetch_tokenizer(name, revision)
         config = fetch_config(name, revision, AutoModelForSequenceClassification)
-        classifiers.register(config)
         if type(config) not in AutoModelForSequenceClassification._model_mapping:
             raise Unfit(
                 f"transformers has no sequence classifier of architecture {config.model_type}; name another model"

@@ -4,9 +4,11 @@ import pytest
 import torch
 from architectures import config, draw
 from model_table import TABLE
-from transformers import AutoModelForSequenceClassification, T5Config
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, CohereConfig, T5Config
 
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.classifiers import register
+from rlhf_lib.scoring.classifier import load_classifier
 
 KNOWN = AutoModelForSequenceClassification._model_mapping
 
@@ -39,3 +41,16 @@ def test_what_transformers_has_stays_its_own():
     of_t5 = KNOWN[T5Config]
     register(T5Config())
     assert KNOWN[T5Config] is of_t5
+
+
+def test_the_first_of_a_kind_is_measured_before_it_is_read(tmp_path, tokenizer):
+    """Far fewer weights than config.json asks for: the rest would be drawn at random."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
+    small = CohereConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **sizes)
+    assert CohereConfig not in KNOWN
+    AutoModelForCausalLM.from_config(small).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    small.num_hidden_layers = 40
+    small.save_pretrained(tmp_path)
+    with pytest.raises(ParamsError, match="its config.json asks for"):
+        load_classifier(str(tmp_path), None)
