@@ -21,16 +21,17 @@ def put_together(fields: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(said := fields.get("messages"), list) and _are_texts(said):
         found["messages"] = _dialogue(said)
     asked = _turns(fields.get("prompt"))
-    places = [name for name in ANSWERS if name in fields]
-    listed = fields.get("responses")
-    answers = [*(fields[name] for name in places), *(listed if isinstance(listed, list) else [])]
-    turns = [_turns(answer) for answer in answers]
-    if asked is None or not answers or any(each is None or len(each) != len(asked) for each in turns):
+    places: list[tuple[Any, Any]] = [(found, name) for name in ANSWERS if name in fields]
+    if isinstance(fields.get("responses"), list):
+        found["responses"] = answers = list(fields["responses"])
+        places += [(answers, number) for number in range(len(answers))]
+    turns = [_turns(holder[key]) for holder, key in places]
+    if asked is None or not turns or any(each is None or len(each) != len(asked) for each in turns):
         return found
-    dialogues = [_dialogue([text for turn in zip(asked, each or [], strict=True) for text in turn]) for each in turns]
+    for (holder, key), each in zip(places, turns, strict=True):
+        holder[key] = _dialogue([text for turn in zip(asked, each or [], strict=True) for text in turn])
     del found["prompt"]
-    found.update(zip(places, dialogues, strict=False))
-    return {**found, "responses": dialogues[len(places) :]} if isinstance(listed, list) else found
+    return found
 
 
 def _turns(value: Any) -> list[str | None] | None:
