@@ -166,7 +166,8 @@ def _load_source(
     tested = f"; for the test: {held_out:,}" if held_out else ""
     print(f"{source.name}: {kept:,} rows{tested}" + (f"; rejected: {lost}" if lost else ""))
     if (unused := unused_columns(layouts, source, where)) and source.reader == "file":
-        print(visible(f"{source.name}: columns not used: {unused}"))
+        hint = "" if Has.RESPONSES in has else f"; no row has an answer: if one of these does, {columns.SET_COLUMNS}"
+        print(visible(f"{source.name}: columns not used: {unused}{hint}"))
     good = {"name": source.name, **_good_for(READERS[source.reader], has), "score_range": score_range(source)}
     if source.reward_columns:
         good["reward_columns"] = list(source.columns_of_reward)
