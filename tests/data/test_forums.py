@@ -16,11 +16,16 @@ from rlhf_lib.data.load.forums import html_text
         ({"history": None}, ["malformed"]),
         ({"history": " "}, ["empty_prompt"]),
         ({"human_ref_A": " ", "human_ref_B": ""}, ["response_empty", "response_empty", "no_usable_response"]),
-        ({"score_A": None, "score_B": "54"}, ["response_no_score", "response_no_score", "no_usable_response"]),
+        ({"score_A": None, "score_B": "many"}, ["response_no_score", "response_no_score", "no_usable_response"]),
     ],
 )
 def test_faulty_shp_records(fields, reasons):
     assert parse("shp", {**SHP, **fields}) == (reasons, [])
+
+
+def test_shp_from_csv_has_numbers_as_texts():
+    texts = {key: str(value) for key, value in SHP.items()}
+    assert row_of("shp", texts) == row_of("shp", SHP)
 
 
 def test_shp_labels_that_agree_with_the_scores():

@@ -1,7 +1,8 @@
 import json
+import re
 
 import pytest
-from upstream import HH, HH_PROMPTS, SFT_STATIC, SHP, ULTRACHAT, ULTRAFEEDBACK, completion
+from upstream import HH, HH_PROMPTS, RECORDS, SFT_STATIC, SHP, ULTRACHAT, ULTRAFEEDBACK, completion, parse
 
 from rlhf_lib.common.rows import EXCERPT, parse_row, row_id, write_jsonl
 from rlhf_lib.data.load.load import load, parse_records
@@ -167,7 +168,7 @@ def test_a_source_without_usable_rows_is_named(tmp_path):
         "params.yaml: load.sources[1]: no usable row for reader file (rejected: empty_prompt 2, malformed 1; "
         f"first: {tmp_path}/a.jsonl: line 1: empty_prompt: "
     )
-    assert text.endswith("check reader, path and columns")
+    assert text.endswith("check path and columns")
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
@@ -200,3 +201,12 @@ def test_what_is_printed_has_no_control_characters(tmp_path, capsys):
     assert text.count("\n") == 0
     loaded(tmp_path / "raw", local(tmp_path, records))
     assert not {"\x1b", "\x07"} & set(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("reader", "record"), [entry for entry in RECORDS if entry[0] != "demo"])
+def test_who_brings_other_records_is_told_what_the_reader_takes(reader, record, tmp_path):
+    """It names the columns without which a record gives no row."""
+    told = fault(tmp_path / "raw", local(tmp_path, [{"question of": "Q?", "reply": "A"}], reader=reader))
+    wanted = re.search("a record of that reader has (.*); for others, set reader: file", told)[1]
+    needed = [name for name in record if not parse(reader, {key: record[key] for key in record if key != name})[1]]
+    assert [name for name in needed if not re.search(rf"\b{name}\b", wanted)] == []

@@ -11,6 +11,7 @@ from rlhf_lib.common.rows import Message, Row, as_score, is_text
 from rlhf_lib.data.load.messages import usable_row
 from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.reader import Rejected
+from rlhf_lib.data.load.scores import read_score
 
 BLOCKS = {"p", "div", "ul", "ol", "li", "pre", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "table", "tr"}
 
@@ -19,12 +20,12 @@ def parse_shp(raw: Any, source: SourceParams) -> Iterator[Row | Rejected]:
     """One record of stanfordnlp/SHP: a post and two comments; `labels` is 1 where the first is preferred, else 0."""
     fields = raw if isinstance(raw, dict) else {}
     domain, post, first, second = (fields.get(key) for key in ("domain", "history", "human_ref_A", "human_ref_B"))
-    label = as_score(fields.get("labels"))
+    label = read_score(fields.get("labels"))  # a text in CSV
     if not (is_text(domain) and is_text(post) and is_text(first) and is_text(second)) or label not in (0, 1):
         yield Rejected("malformed", source.name)
         return
     name = f"{source.name}/{re.sub('_(train|validation|test)$', '', domain)}"
-    scores = as_score(fields.get("score_A")), as_score(fields.get("score_B"))
+    scores = read_score(fields.get("score_A")), read_score(fields.get("score_B"))
     if _contradicts(label, *scores):
         yield Rejected("label_contradicts_score", name)
         return

@@ -159,9 +159,13 @@ def _load_source(
             rejected.write(json.dumps(item, ensure_ascii=False) + "\n")
     lost = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
     if not kept:
+        holds = READERS[source.reader].record
+        hint = (
+            f"a record of that reader has {holds}; for others, set reader: file" if holds else "check path and columns"
+        )
         raise ParamsError(
             f"{where}: no usable row for reader {source.reader} "
-            f"(rejected: {lost or 'none'}; first: {first or 'no record'}); check reader, path and columns"
+            f"(rejected: {lost or 'none'}; first: {first or 'no record'}); {hint}"
         )
     tested = f"; for the test: {held_out:,}" if held_out else ""
     print(f"{source.name}: {kept:,} rows{tested}" + (f"; rejected: {lost}" if lost else ""))

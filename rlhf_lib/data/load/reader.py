@@ -46,6 +46,7 @@ class Reader:
     """A kind of dataset: how to parse one of its records, and what its rows are good for."""
 
     parse: Parse
+    record: str = ""  # what one of upstream has, in words
     hub: Hub | None = None
     roles: tuple[str, ...] = ("sft", "preference", "prompts")
     merges: bool = False  # several records of one prompt are one row

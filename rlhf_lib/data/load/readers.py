@@ -32,10 +32,13 @@ def _telling(parse: Parse, raw: Any, source: SourceParams) -> Iterator[Row | Rej
         yield item
 
 
+_ULTRAFEEDBACK = "texts source and instruction, and a list completions"
+_TURNS = r"\n\nHuman: ...\n\nAssistant: ..."
 _READERS = {
-    "demo": Reader(ultrafeedback.parse, score_range=(1.0, 10.0)),
+    "demo": Reader(ultrafeedback.parse, _ULTRAFEEDBACK, score_range=(1.0, 10.0)),
     "ultrafeedback": Reader(
         ultrafeedback.parse,
+        _ULTRAFEEDBACK,
         Hub(
             "openbmb/UltraFeedback",
             "40b436560ca83a8dba36114c22ab3c66e43f6d5e",
@@ -46,6 +49,7 @@ _READERS = {
     ),
     "ultrafeedback_binarized": Reader(
         ultrafeedback.parse_binarized,
+        "chosen, rejected, score_chosen and score_rejected, and a prompt where those are texts",
         Hub(
             "HuggingFaceH4/ultrafeedback_binarized",
             "3949bf5f8c17c394422ccfab0c31ea9c20bdeb85",
@@ -55,6 +59,7 @@ _READERS = {
     ),
     "ultrachat": Reader(
         dialogues.parse_ultrachat,
+        "a list messages",
         Hub(
             "HuggingFaceH4/ultrachat_200k",
             "8049631c405ae6576f93f445c6b8166f76f5505a",
@@ -64,6 +69,7 @@ _READERS = {
     ),
     "hh": Reader(
         dialogues.parse_hh,
+        f"texts chosen and rejected, {_TURNS}",
         Hub(
             "Anthropic/hh-rlhf",
             "09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa",
@@ -73,11 +79,13 @@ _READERS = {
     ),
     "hh_prompts": Reader(
         dialogues.parse_hh_prompts,
+        "a text user",
         Hub("wentingzhao/anthropic-hh-first-prompt", None, {"train": False}),
         roles=("prompts",),
     ),
     "shp": Reader(
         forums.parse_shp,
+        "texts domain, history, human_ref_A and human_ref_B, and labels of 1 or 0",
         Hub(
             "stanfordnlp/SHP",
             "e94b5f32602712d78ed494fe79105b1959396686",
@@ -87,6 +95,7 @@ _READERS = {
     ),
     "stack_exchange": Reader(
         forums.parse_stack_exchange,
+        "a text question and a list answers",
         Hub(
             "HuggingFaceH4/stack-exchange-preferences",
             "c7bda74048748f55749cd663c3d8d1025a841fd9",
@@ -96,10 +105,12 @@ _READERS = {
     ),
     "rm_static": Reader(
         dialogues.parse_rm_static,
+        f"texts prompt, chosen and rejected, together {_TURNS}",
         Hub("Dahoas/rm-static", "64fd53cc91f7cb73b283a6e4f661205e277d23c9", {"train": False, "test": True}),
     ),
     "sft_static": Reader(
         dialogues.parse_sft_static,
+        f"texts prompt and response, together {_TURNS}",
         Hub("Dahoas/sft-static", "90e35d9cd625075f1224c4241734716ec9f0db78", {"train": False}),
         roles=("sft",),
     ),
