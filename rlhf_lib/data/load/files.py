@@ -238,6 +238,9 @@ def _json_object(path: str, file: IO[bytes]) -> Iterator[Record]:
         return
     keys = _keys_of_rows(path, kinds)
     text = JsonText(path, file)
+    if not keys and all(map(str.isdigit, kinds)):  # pandas' to_json(orient="index")
+        yield from (Record(f"{path}: row {key}", text.value()) for key in text.members())
+        return
     if not keys:
         yield Record(f"{path}: row 1", text.value())
         return
