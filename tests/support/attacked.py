@@ -91,11 +91,13 @@ def _log(project: Path) -> Path:
 
 
 def struck(project: Path, moment: Callable[[], bool], *command: str, number: int = signal.SIGKILL) -> bool:
-    """Run until the moment, then send a signal to all processes of the run; whether it still ran then."""
+    """Run until the moment, then send a signal to all processes of the run; whether it still ran then. One that ended
+    before must have ended well."""
     with running(project, *command) as process:
         while process.poll() is None and not moment():
             time.sleep(0.001)
         if process.poll() is not None:
+            assert process.returncode == 0, printed(project)[-3000:]
             return False
         os.killpg(process.pid, number)
         process.wait(timeout=LIMIT)
