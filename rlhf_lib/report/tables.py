@@ -25,9 +25,10 @@ from rlhf_lib.report.columns import (
     TERMINAL_TEXT,
     Column,
 )
+from rlhf_lib.report.differences import Difference, number
 from rlhf_lib.report.head_to_head import judged
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
-from rlhf_lib.report.verdict import Difference, comparisons, mode_label, number
+from rlhf_lib.report.verdict import comparisons, mode_label
 
 MISSING = "–"
 

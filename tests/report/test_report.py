@@ -14,10 +14,7 @@ from report_project import make_project, run_report
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.report import columns, inputs, tables
-from rlhf_lib.report.verdict import (
-    comparison_metrics,
-    verdict,
-)
+from rlhf_lib.report.verdict import comparison_metrics, verdict
 
 
 def row_of(table, name, group=0):
