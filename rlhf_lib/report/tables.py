@@ -172,7 +172,10 @@ def source_table(inputs: Inputs) -> Table:
     for source in sorted(sources):
         entries = {s: (m.get("accuracy_by_source") or {}).get(source, {}) for s, m in inputs.reward_models.items()}
         accuracy = {stage: entry.get("accuracy") for stage, entry in entries.items()}
-        rows.append(("", source, {**accuracy, "pairs": max(entry.get("pairs", 0) for entry in entries.values())}))
+        errors = {f"{stage}_se": entry.get("accuracy_se") for stage, entry in entries.items()}
+        rows.append(
+            ("", source, {**accuracy, **errors, "pairs": max(entry.get("pairs", 0) for entry in entries.values())})
+        )
     return table(columns, [("", rows)])
 
 
