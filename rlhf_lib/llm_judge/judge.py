@@ -17,7 +17,7 @@ from typing import Any
 
 from rlhf_lib.common.rows import Message
 from rlhf_lib.llm_judge.protocol import Reply
-from rlhf_lib.measure.estimates import mean_and_se
+from rlhf_lib.measure.estimates import share_and_se
 from rlhf_lib.measure.length_control import Match, controlled
 
 INSTRUCTIONS = """\
@@ -205,7 +205,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     values = [_WORTH[result] for result in results if result is not None]
     asked = [row["result"] != "inconsistent" for row in rows if row["result"] and not row["identical"]]
     said = [row[key] for row in rows for key in ("verdict", "verdict_swapped") if row[key] in ("A", "B")]
-    win_rate, error = mean_and_se(values)
+    win_rate, error = share_and_se(values)
     lc_win_rate, lc_error = controlled(
         [
             Match(row["id"], _WORTH[row["result"]], row["characters"][0] - row["characters"][1])

@@ -11,8 +11,8 @@ from typing import Any
 from rlhf_lib.evaluation.samples import Sample
 from rlhf_lib.measure import length_control
 from rlhf_lib.measure.comparison import Opponents, group_by_prompt
-from rlhf_lib.measure.estimates import Estimate, mean_and_se, with_errors
-from rlhf_lib.measure.policy_metrics import Value, chosen_responses, measures, of_prompt
+from rlhf_lib.measure.estimates import Estimate, with_errors
+from rlhf_lib.measure.policy_metrics import Value, chosen_responses, estimated, measures, of_prompt
 
 
 def kl_bound(n: int) -> float:
@@ -46,7 +46,7 @@ def best_of_n_metrics(
     sft = partial(of_prompt, group_by_prompt(baseline))
     values = measures(candidates, sft, partial(of_prompt, chosen_responses(dataset)))
     prompts = list(group_by_prompt(candidates).values())
-    found = {n: {name: mean_and_se(expected(prompts, n, value)) for name, value in values.items()} for n in sizes}
+    found = {n: {name: estimated(name, expected(prompts, n, value)) for name, value in values.items()} for n in sizes}
     if "judge" in values:
         for n in sizes:
             found[n]["judge_lc_win_rate"] = lc_win_rate(prompts, n, sft)

@@ -32,6 +32,16 @@ def mean_and_se(values: Sequence[float]) -> Estimate:
     return fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
+def share_and_se(values: Sequence[float]) -> Estimate:
+    """`mean_and_se` of shares, 0 to 1. Where all are 0, or all 1, their spread is 0 and says nothing: the error is then
+    half the distance at which all n would still come out alike once in 20, so that two errors reach as far as the
+    truth may lie, about 3 / n [Hanley & Lippman-Hand 1983, doi:10.1001/jama.1983.03330370053031]."""
+    share, se = mean_and_se(values)
+    if share in (0, 1) and se is not None:
+        se = (1 - 0.05 ** (1 / len(values))) / 2
+    return share, se
+
+
 def jackknife_se(values: Sequence[float | None]) -> float | None:
     """Standard error of a statistic from its `values` without each of the n independent parts of the data in turn.
 

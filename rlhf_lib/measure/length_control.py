@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from rlhf_lib.evaluation.samples import Sample
 from rlhf_lib.measure.comparison import Opponents, by_prompt, same_draw, wins
-from rlhf_lib.measure.estimates import Estimate, mean_and_se
+from rlhf_lib.measure.estimates import Estimate, share_and_se
 
 PRIOR = 5.0  # of phi: weak, since a phi of 5 turns even odds into 45 to 1 for the longer answer
 STEPS = 100
@@ -68,7 +68,7 @@ def win_rates(one: Sequence[Sample], other: Iterable[Sample], key: str) -> tuple
     """The win rate of `one` over the samples of `other` that have the same prompt and draw, and the controlled one."""
     compared = matches(one, same_draw(other), key)
     won = by_prompt([{"id": match.prompt, "win": match.win} for match in compared], itemgetter("win"))
-    return mean_and_se(won), controlled(compared)
+    return share_and_se(won), controlled(compared)
 
 
 def controlled(matches: Sequence[Match]) -> Estimate:
@@ -91,7 +91,7 @@ def controlled(matches: Sequence[Match]) -> Estimate:
     won, longer, prompts = won[kept], longer[kept], prompts[kept]
     weight = weight[kept] / np.bincount(prompts, weight[kept])[prompts]
     if won.min() == won.max() and won[0] in (0, 1):
-        return mean_and_se([float(won[0])] * int(prompts.max() + 1))
+        return share_and_se([float(won[0])] * int(prompts.max() + 1))
     if _separated(won, longer):
         return None, None
     return _predicted(won, _features(longer, weight), weight, prompts)

@@ -14,7 +14,7 @@ from rlhf_lib.common.few import FEW
 from rlhf_lib.evaluation.samples import DATASET, Sample, in_mode
 from rlhf_lib.measure import estimates, length_control, text_metrics
 from rlhf_lib.measure.comparison import Opponents, by_prompt, group_by_prompt, ordered_pairs, same_draw, wins
-from rlhf_lib.measure.estimates import Estimate, mean_and_se
+from rlhf_lib.measure.estimates import Estimate, mean_and_se, share_and_se
 from rlhf_lib.measure.self_bleu import self_bleu
 
 Value = Callable[[Sample], float | None]
@@ -38,7 +38,7 @@ def summary(samples: Sequence[Sample], baseline: Sequence[Sample], dataset: Sequ
     chosen = chosen_responses(dataset)
     values = measures(samples, sft, partial(of_prompt, chosen))
     values["kl"] = lambda s: s["logprob"] - s["ref_logprob"]
-    found = {name: mean_and_se(by_prompt(samples, value)) for name, value in values.items()}
+    found = {name: estimated(name, by_prompt(samples, value)) for name, value in values.items()}
     if "judge" in values:
         found["judge_lc_win_rate"] = length_control.controlled(length_control.matches(samples, sft, "judge"))
     measured = estimates.with_errors(found | text_summary(samples, chosen))
@@ -75,6 +75,11 @@ def measures(samples: Sequence[Sample], sft: Opponents, chosen: Opponents) -> di
 
 def _all_have(samples: Sequence[Sample], key: str) -> bool:
     return bool(samples) and all(key in sample for sample in samples)
+
+
+def estimated(name: str, of_prompts: Sequence[float]) -> Estimate:
+    """A measure by its name and its values, one a prompt."""
+    return share_and_se(of_prompts) if "win_rate" in name else mean_and_se(of_prompts)
 
 
 def win_rate(key: str, opponents: Opponents) -> Value:

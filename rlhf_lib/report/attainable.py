@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rlhf_lib.common.few import FEW, few
 from rlhf_lib.common.policies import LABELS
 from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.report.columns import ESS, GOLD, JUDGE, KL, OBJECTIVE, SCORE, SHARE, Column
+from rlhf_lib.report.differences import NAMES, Difference, plus_minus
 from rlhf_lib.report.drawing import COLOURS
 from rlhf_lib.report.inputs import Inputs, error
 from rlhf_lib.report.tables import Table, table
-from rlhf_lib.report.verdict import CRITERIA, NAMES, Difference, Point, plus_minus
+from rlhf_lib.report.verdict import CRITERIA, Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,8 +93,10 @@ def blame(inputs: Inputs) -> str:
     if "score_gap" not in reached or criterion is None:
         return ""
     reward, quality = (Difference(reached[f"{k}_gap"], reached[f"{k}_gap_se"]) for k in ("score", criterion))
-    name = NAMES[criterion]
+    name, prompts = NAMES[criterion], inputs.attainable["prompts"]
     got = f"PPO got {plus_minus(reached['score_share'], reached['score_share_se'])} of the gain in reward that is "
+    if prompts < FEW:
+        return f"What limits PPO is not known{few(prompts)}: {got}attainable at its KL."
     if not (reward.clear and reward.value > 0):
         return (
             f"No clear fault of the optimiser: {got}attainable at its KL. The best policy there differs by {quality} "
@@ -104,8 +108,8 @@ def blame(inputs: Inputs) -> str:
     if quality.clear:
         return f"The reward model is to blame: {got}, but is worse in {name} ({quality})."
     return (
-        f"The reward model is more to blame than the optimiser: {got}, but no clear difference in {name} ({quality}): "
-        "to optimise the same reward better would not clearly help."
+        f"Undecided between optimiser and reward model: {got}, but no clear difference in {name} ({quality}): whether "
+        "to optimise the same reward better would help is not known."
     )
 
 

@@ -10,10 +10,10 @@ from rlhf_lib.common import paths
 from rlhf_lib.common.few import few
 from rlhf_lib.common.policies import LABELS
 from rlhf_lib.report.columns import Column
+from rlhf_lib.report.differences import Difference, number
 from rlhf_lib.report.holm import holm, two_sided
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
 from rlhf_lib.report.tables import MISSING, Table, cell, markdown_table, table
-from rlhf_lib.report.verdict import Difference, number
 
 DIGITS = 3
 MOST = 6  # numbers that a sentence lists

@@ -20,3 +20,6 @@ def holm(p: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p) - place) * p[i]))
         adjusted[i] = largest
     return adjusted
+
+
+TWO_ERRORS = two_sided(2.0, 1.0)  # the p-value of a difference of two standard errors

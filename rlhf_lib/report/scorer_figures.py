@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rlhf_lib.report.drawing import COLOURS, Panel, mark
-from rlhf_lib.report.inputs import Inputs, is_number
+from rlhf_lib.report.inputs import Inputs, error, is_number
 from rlhf_lib.report.tables import SCORER_LABELS, first_number
 
 if TYPE_CHECKING:
@@ -19,10 +19,15 @@ def scorers(inputs: Inputs) -> list[Panel]:
     """Of the reward model and the judge: accuracy by score gap, calibration, and the reward by the dataset's score."""
     panels = []
     if any(summary.get("accuracy_by_gap") for summary in inputs.reward_models.values()):
-        words = "Share of test pairs that are ordered rightly, by how far apart their scores are."
+        words = (
+            "Share of test pairs that are ordered rightly, by how far apart their scores are; with one standard error."
+        )
         panels.append(Panel("scorers-gap", "Accuracy by gap of the scores", words, lambda a: _by_gap(a, inputs)))
     if any(summary.get("reliability") for summary in inputs.reward_models.values()):
-        words = "Share of test pairs that the model orders rightly by the probability it gives; the diagonal is ideal."
+        words = (
+            "Share of test pairs that the model orders rightly, with one standard error, by the probability it gives; "
+        )
+        words += "the diagonal is ideal."
         panels.append(Panel("scorers-reliability", "Calibration", words, lambda a: _reliability(a, inputs)))
     if any(_by_score(rows) for rows in inputs.scores.values()):
         words = "Mean reward by the score in the data; the whisker is one standard error."
@@ -36,7 +41,7 @@ def _by_gap(axes: Axes, inputs: Inputs) -> None:
     for offset, (stage, summary) in zip((-0.08, 0.08), inputs.reward_models.items(), strict=False):
         bins = summary.get("accuracy_by_gap") or {}
         points = [
-            (names.index(name) + offset, entry["accuracy"], _binomial_se(entry["accuracy"], entry["pairs"]))
+            (names.index(name) + offset, entry["accuracy"], error(entry, "accuracy"))
             for name, entry in sorted(bins.items(), key=lambda item: first_number(item[0]))
             if is_number(entry.get("accuracy"))
         ]
@@ -48,17 +53,13 @@ def _by_gap(axes: Axes, inputs: Inputs) -> None:
     axes.set(xlabel="gap of the scores", ylabel="share ordered rightly")
 
 
-def _binomial_se(share: float, count: int) -> float:
-    return math.sqrt(share * (1 - share) / count) if count else 0.0
-
-
 def _reliability(axes: Axes, inputs: Inputs) -> None:
     axes.axline((0.5, 0.5), slope=1, color=COLOURS["muted"], lw=0.8, ls=":")
     for stage, summary in inputs.reward_models.items():
         bins = [entry for entry in summary.get("reliability") or [] if entry.get("pairs")]
         if bins:
             x, y = ([entry[key] for entry in bins] for key in ("probability", "accuracy"))
-            errors = [_binomial_se(entry["accuracy"], entry["pairs"]) for entry in bins]
+            errors = [error(entry, "accuracy") for entry in bins]
             axes.errorbar(x, y, yerr=errors, ls="-", lw=0.8, **mark(stage, SCORER_LABELS[stage]))
     axes.set(xlabel="predicted probability", ylabel="share ordered rightly")
 

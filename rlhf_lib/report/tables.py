@@ -25,9 +25,10 @@ from rlhf_lib.report.columns import (
     TERMINAL_TEXT,
     Column,
 )
+from rlhf_lib.report.differences import Difference, number
 from rlhf_lib.report.head_to_head import judged
 from rlhf_lib.report.inputs import Inputs, Metrics, is_number
-from rlhf_lib.report.verdict import Difference, comparisons, mode_label, number
+from rlhf_lib.report.verdict import comparisons, mode_label
 
 MISSING = "–"
 
@@ -171,7 +172,10 @@ def source_table(inputs: Inputs) -> Table:
     for source in sorted(sources):
         entries = {s: (m.get("accuracy_by_source") or {}).get(source, {}) for s, m in inputs.reward_models.items()}
         accuracy = {stage: entry.get("accuracy") for stage, entry in entries.items()}
-        rows.append(("", source, {**accuracy, "pairs": max(entry.get("pairs", 0) for entry in entries.values())}))
+        errors = {f"{stage}_se": entry.get("accuracy_se") for stage, entry in entries.items()}
+        rows.append(
+            ("", source, {**accuracy, **errors, "pairs": max(entry.get("pairs", 0) for entry in entries.values())})
+        )
     return table(columns, [("", rows)])
 
 

@@ -1,4 +1,4 @@
-"""What the numbers say, in words that claim no more than they carry: a difference counts from two standard errors."""
+"""What the numbers say, in words that claim no more than they carry (`differences` says which differences count)."""
 
 from __future__ import annotations
 
@@ -6,41 +6,21 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from rlhf_lib.common.few import few
 from rlhf_lib.common.policies import LABELS, METHODS
-from rlhf_lib.measure.comparison import paired_difference
 from rlhf_lib.measure.estimates import with_errors
+from rlhf_lib.report.differences import NAMES, Difference, Pair, count, difference, having, number, paired, plus_minus
 from rlhf_lib.report.head_to_head import judged
-from rlhf_lib.report.inputs import Curve, Inputs, Sample, error
+from rlhf_lib.report.holm import TWO_ERRORS, two_sided
+from rlhf_lib.report.inputs import Curve, Inputs, error
 
 Point = tuple[float, float, float]  # KL, mean, standard error
 
 COMPARED = ("gold", "judge", "reward", "kl", "length")
 # What is trusted, best first. The training reward is not in it: it is what was optimised.
 CRITERIA = ("gold", "judge")
-NAMES = {
-    "gold": "true quality",
-    "judge": "the judge's score",
-    "reward": "reward",
-    "kl": "KL to SFT",
-    "length": "length",
-}
-
-
-class Difference(NamedTuple):
-    """A mean difference and its standard error, None where there is only one prompt."""
-
-    value: float
-    se: float | None
-
-    @property
-    def clear(self) -> bool:
-        return self.se is not None and self.value != 0 and abs(self.value) >= 2 * self.se
-
-    def __str__(self) -> str:
-        return plus_minus(self.value, self.se, sign="+")
 
 
 @dataclass(frozen=True)
@@ -51,30 +31,9 @@ class Verdict:
     details: list[str] = field(default_factory=list)
 
 
-def plus_minus(value: float, se: float | None, sign: str = "") -> str:
-    """A value and its standard error as text."""
-    text = number(value, 3, sign)
-    return text if se is None else f"{text} ± {se:.3f}"
-
-
-def number(value: float, digits: int, sign: str = "") -> str:
-    """A number with a real minus sign, and without one where it is rounded to zero."""
-    return f"{value:{sign}z,.{digits}f}".replace("-", "−")
-
-
 def mode_label(mode: str) -> str:
     """The sampling mode as people write it: T=0.7, greedy."""
     return mode if mode == "greedy" else f"T={float(mode[1:].replace('_', '.')):g}"
-
-
-def difference(one: Sequence[Sample], other: Sequence[Sample], key: str) -> Difference | None:
-    """The mean of `key` in `one` less that in `other`, paired by prompt; None where no prompt has it in both."""
-    value, se = paired_difference(_with(one, key), _with(other, key), key)
-    return None if value is None else Difference(value, se)
-
-
-def _with(samples: Sequence[Sample], key: str) -> list[Sample]:
-    return [sample for sample in samples if sample.get(key) is not None]
 
 
 def trained(inputs: Inputs) -> list[str]:
@@ -117,27 +76,31 @@ def verdict(inputs: Inputs) -> Verdict:
             "since it is what was optimised."
         )
     ranked = sorted(methods, key=lambda method: inputs.measured(method)[criterion], reverse=True)
-    details = [_compared(inputs, ranked[0], other, criterion) for other in ranked[2:]]
+    # of all pairs, since which is the best was seen by looking at all
+    told = _told(inputs, list(combinations(ranked, 2)), criterion)
+    details = [told[ranked[0], other] for other in ranked[2:]]
     details += [*_against_sft(inputs, methods, criterion), *_against_best_of_n(inputs, methods, criterion)]
     details += [*_second_opinion(inputs, ranked[:2], criterion), _basis(inputs, criterion)]
-    return Verdict(_headline(inputs, ranked, criterion), details)
+    return Verdict(_headline(inputs, ranked, criterion, told), details)
 
 
-def _headline(inputs: Inputs, ranked: Sequence[str], criterion: str) -> str:
+def _headline(
+    inputs: Inputs, ranked: Sequence[str], criterion: str, told: Mapping[tuple[str, str], str] | None = None
+) -> str:
     """The two best methods against each other; one alone against SFT. `ranked`: the best first."""
-    if len(ranked) > 1:
-        one, other = _in_order(ranked[:2])
-        return _compared(inputs, one, other, criterion)
+    if told:
+        return told[ranked[0], ranked[1]]
     missing = [method for method in inputs.methods if method not in ranked]
     wanting = _wanting(inputs, missing)
     if not ranked or "sft" not in inputs.policies:
         return f"No verdict{'' if {*missing} <= inputs.left_out.keys() else ' yet'}: {wanting}"
-    return f"{_compared(inputs, ranked[0], 'sft', criterion)} {wanting}"
+    (alone,) = _told(inputs, [(ranked[0], "sft")], criterion).values()
+    return f"{alone} {wanting}"
 
 
 def _in_order(two: Sequence[str]) -> tuple[str, str]:
-    """Two methods in the order in which everything lists them."""
-    one, other = (method for method in METHODS if method in two)
+    """Two policies in the order in which everything lists the methods; SFT comes last."""
+    one, other = sorted(two, key=[*METHODS, "sft"].index)
     return one, other
 
 
@@ -151,48 +114,81 @@ def _wanting(inputs: Inputs, missing: Sequence[str]) -> str:
     return f"{names} {'have' if several else 'has'} not been evaluated yet (dvc repro {runs})."
 
 
-def _compared(inputs: Inputs, one: str, other: str, criterion: str) -> str:
-    """One sentence on two policies, the better one first."""
-    found = difference(inputs.drawn(one), inputs.drawn(other), criterion)
-    if found is None:
-        return f"{LABELS[one]} and {LABELS[other]} cannot be compared: their samples share no prompt."
-    if found.clear and found.value < 0:
-        return _compared(inputs, other, one, criterion)
-    means = " against ".join(number(inputs.measured(policy)[criterion], 3) for policy in (one, other))
-    if found.clear:
-        told = f"{LABELS[one]} did better than {LABELS[other]}"
-    else:
-        told = f"No clear difference between {LABELS[one]} and {LABELS[other]}"
-    return f"{told}: {NAMES[criterion]} is {means}, a difference of {found} paired by prompt{few(inputs.prompts)}."
+def _told(inputs: Inputs, twos: Sequence[tuple[str, str]], criterion: str) -> dict[tuple[str, str], str]:
+    """A sentence on each two policies, which are looked at together."""
+    pairs = [paired(inputs, *two, criterion) for two in twos]
+    clear = count((pair.found, pair.prompts) if pair else (None, 0) for pair in pairs)
+    return {
+        two: _compared(inputs, pair, counts, criterion) if pair else _apart(*two)
+        for two, pair, counts in zip(twos, pairs, clear, strict=True)
+    }
+
+
+def _apart(one: str, other: str) -> str:
+    one, other = _in_order([one, other])
+    return f"{LABELS[one]} and {LABELS[other]} cannot be compared: their samples share no prompt."
+
+
+def _compared(inputs: Inputs, pair: Pair, is_clear: bool, criterion: str) -> str:
+    """One sentence on two policies, the better one first; where neither is clearly, in the order of all lists."""
+    if pair.found.value < 0 if is_clear else (pair.one, pair.other) != _in_order([pair.one, pair.other]):
+        pair = pair.turned
+    one, other = LABELS[pair.one], LABELS[pair.other]
+    told = f"{one} did better than {other}" if is_clear else f"No clear difference between {one} and {other}"
+    means = " against ".join(number(mean, 3) for mean in pair.means)
+    shown = f"{NAMES[criterion]} is {means}, a difference of {pair.found} paired by prompt"
+    return f"{told}: {shown}{_shared(inputs, pair)}."
+
+
+def _shared(inputs: Inputs, pair: Pair) -> str:
+    """How many prompts a comparison rests on, where these are not all, or few."""
+    part = f", on the {pair.prompts} prompts of both" if pair.prompts < inputs.prompts else ""
+    return f"{part}{few(pair.prompts)}"
 
 
 def _against_sft(inputs: Inputs, methods: Sequence[str], criterion: str) -> Iterator[str]:
-    for policy in methods if "sft" in inputs.policies else ():
-        measured, found = inputs.measured(policy), difference(inputs.drawn(policy), inputs.drawn("sft"), criterion)
-        if found is not None:
-            better = f"{LABELS[policy]} is {'better' if found.value > 0 else 'worse'} than SFT"
-            told = better if found.clear else f"No clear difference between {LABELS[policy]} and SFT"
-            kl = plus_minus(measured["kl"], measured["kl_se"])
-            yield f"{told} ({found}), at a KL of {kl} nats per response{few(inputs.prompts)}."
+    known = methods if "sft" in inputs.policies else ()
+    pairs = [pair for method in known if (pair := paired(inputs, method, "sft", criterion))]
+    clear = count((pair.found, pair.prompts) for pair in pairs)
+    for pair, counts in zip(pairs, clear, strict=True):
+        policy, found, measured = pair.one, pair.found, inputs.measured(pair.one)
+        better = f"{LABELS[policy]} is {'better' if found.value > 0 else 'worse'} than SFT"
+        told = better if counts else f"No clear difference between {LABELS[policy]} and SFT"
+        kl = plus_minus(measured["kl"], measured["kl_se"])
+        yield f"{told} ({found}), at a KL of {kl} nats per response{_shared(inputs, pair)}."
 
 
 def _against_best_of_n(inputs: Inputs, methods: Sequence[str], criterion: str) -> Iterator[str]:
     points = best_of_n_points(inputs, criterion)
     if len(points) > 1 and methods:
-        told = "; ".join(f"{LABELS[m]}: {_beside(points, inputs.measured(m), criterion)}" for m in methods)
-        yield f"Against best-of-n of the SFT model at the same KL (between two n, interpolated): {told}."
+        gaps = [_gap(points, inputs.measured(method), criterion) for method in methods]
+        clear = count((gap, inputs.prompts) for gap in gaps)
+        beside = [
+            _beside(gap, counts) if gap else _beyond(points, inputs.measured(method)["kl"])
+            for method, gap, counts in zip(methods, gaps, clear, strict=True)
+        ]
+        told = "; ".join(f"{LABELS[method]}: {words}" for method, words in zip(methods, beside, strict=True))
+        yield f"Against best-of-n of the SFT model at the same KL (its bound; between two n, interpolated): {told}."
 
 
-def _beside(points: Sequence[Point], measured: Mapping[str, Any], criterion: str) -> str:
+def _gap(points: Sequence[Point], measured: Mapping[str, Any], criterion: str) -> Difference | None:
+    """What a policy has more than best-of-n at its KL; None beyond the last point."""
     point = at_kl(points, measured["kl"])
     if point is None:
-        return f"further from SFT ({measured['kl']:.2f} nats) than the largest n ({points[-1][0]:.2f})"
+        return None
     # Both rest on the same prompts: taking the errors as independent makes the difference's too large, if anything.
     known = measured.get(f"{criterion}_se") is not None
     se = math.hypot(error(measured, criterion), point[1]) if known else None
-    gap = Difference(measured[criterion] - point[0], se)
-    told = ("above it" if gap.value > 0 else "below it") if gap.clear else "no clear difference"
+    return Difference(measured[criterion] - point[0], se)
+
+
+def _beside(gap: Difference, is_clear: bool) -> str:
+    told = ("above it" if gap.value > 0 else "below it") if is_clear else "no clear difference"
     return f"{told} ({gap})"
+
+
+def _beyond(points: Sequence[Point], kl: float) -> str:
+    return f"further from SFT ({kl:.2f} nats) than the largest n ({points[-1][0]:.2f})"
 
 
 def best_of_n_points(inputs: Inputs, key: str) -> list[Point]:
@@ -219,25 +215,26 @@ def _second_opinion(inputs: Inputs, best: Sequence[str], criterion: str) -> Iter
     if criterion != "gold" or len(best) < 2:
         return
     one, other = _in_order(best)
-    found = difference(inputs.drawn(one), inputs.drawn(other), "judge")
-    if found is None:
+    pair = paired(inputs, one, other, "judge")
+    if pair is None:
         return
-    if not found.clear:
-        yield f"The judge sees no difference between {LABELS[one]} and {LABELS[other]} ({found})."
+    if not all(count([(pair.found, pair.prompts)])):
+        yield f"The judge sees no clear difference between {LABELS[one]} and {LABELS[other]} ({pair.found})."
     else:
-        preferred = LABELS[one if found.value > 0 else other]
-        yield f"The judge prefers {preferred} ({LABELS[one]} − {LABELS[other]}: {found})."
+        preferred = LABELS[one if pair.found.value > 0 else other]
+        yield f"The judge prefers {preferred} ({LABELS[one]} − {LABELS[other]}: {pair.found})."
 
 
 def _basis(inputs: Inputs, criterion: str) -> str:
     drawn = next((inputs.drawn(policy) for policy in inputs.policies if inputs.drawn(policy)), [])
-    known = _with(drawn, criterion)
+    known = having(drawn, criterion)
     prompts = len({sample["id"] for sample in known})
     draws = len({sample["draw"] for sample in known})
     return (
         f"This rests on {prompts} test prompts{few(prompts)}, {draws} answer{'s' if draws != 1 else ''} each at "
         f"{mode_label(inputs.headline)}, and on one training run of each; ± is one standard error over prompts and "
-        "does not cover another seed."
+        "does not cover another seed. A difference is called clear from two of them, and from more where several are "
+        "compared (Holm's correction)."
     )
 
 
@@ -251,7 +248,9 @@ def _after_peak(curve: Curve, key: str) -> str:
     peak, last = max(rows, key=lambda row: row[key]), rows[-1]
     name = NAMES[key][0].upper() + NAMES[key][1:]
     change = {k: _change(peak, last, k) for k in (key, "reward")}
-    if not (change[key].clear and change[key].value < 0):
+    # The peak is the highest of all before: each of them might have been it by chance.
+    p = two_sided(*change[key]) * (len(rows) - 1)
+    if not (change[key].value < 0 and p <= TWO_ERRORS):
         return (
             f"{name} did not clearly fall: {last[key]:.3f} at the last rollout ({last['rollout']:.0f}), "
             f"{peak[key]:.3f} at its highest (rollout {peak['rollout']:.0f})."
@@ -264,4 +263,6 @@ def _after_peak(curve: Curve, key: str) -> str:
 
 def _change(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Difference:
     """The change of a mean between two evaluations, their errors taken as independent (too large if anything)."""
-    return Difference(after[key] - before[key], math.hypot(error(before, key), error(after, key)))
+    known = all(row.get(f"{key}_se") is not None for row in (before, after))
+    se = math.hypot(error(before, key), error(after, key)) if known else None
+    return Difference(after[key] - before[key], se)

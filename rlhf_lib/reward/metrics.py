@@ -53,7 +53,7 @@ def summary(rows: Sequence[JsonObject], middle: float | None = None) -> dict[str
     """
     found = pairs(rows)
     gold = pairs([row for row in rows if "gold" in row], "gold")
-    measured: dict[str, Any] = {**accuracy(found), "accuracy_se": accuracy_se(found)}
+    measured: dict[str, Any] = accuracy(found)
     if any("gold" in row for row in rows):
         measured |= {f"gold_{key}": value for key, value in accuracy(gold).items()}
     measured["accuracy_by_gap"] = {
@@ -70,8 +70,9 @@ def summary(rows: Sequence[JsonObject], middle: float | None = None) -> dict[str
 
 
 def accuracy(found: Sequence[Pair]) -> dict[str, Any]:
-    """The share of the pairs that are in the right order, and how many pairs there are."""
-    return {"accuracy": fmean(pair.right for pair in found) if found else None, "pairs": len(found)}
+    """The share of the pairs that are in the right order, its standard error, and how many pairs there are."""
+    right = fmean(pair.right for pair in found) if found else None
+    return {"accuracy": right, "accuracy_se": accuracy_se(found), "pairs": len(found)}
 
 
 def accuracy_se(found: Sequence[Pair]) -> float | None:
@@ -100,13 +101,13 @@ def told(measured: Mapping[str, Any]) -> str:
 def reliability(found: Iterable[Pair]) -> list[dict[str, Any]]:
     """The pairs in bins of equal width by the probability that the model gives the answer it prefers, sigmoid of the
     difference in reward: mean probability, share of the pairs where it is the better one, and number of pairs."""
-    binned: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    binned: dict[int, list[tuple[float, Pair]]] = defaultdict(list)
     for pair in found:
         probability = 1 / (1 + math.exp(-abs(pair.margin)))
         place = min(int((probability - 0.5) * 2 * BINS), BINS - 1)
-        binned[place].append((probability, pair.right))
+        binned[place].append((probability, pair))
     return [
-        {"probability": fmean(p for p, _ in inside), "accuracy": fmean(r for _, r in inside), "pairs": len(inside)}
+        {"probability": fmean(p for p, _ in inside), **accuracy([pair for _, pair in inside])}
         for _, inside in sorted(binned.items())
     ]
 

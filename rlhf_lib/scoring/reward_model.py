@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -104,7 +105,10 @@ class RewardModel:
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
-        """One raw score a row, in the given order. A dialogue longer than the model's context loses its beginning."""
+        """One raw score a row, in the given order. A dialogue longer than the model's context loses its beginning.
+
+        A `ParamsError` where a score is not finite: neither PPO nor a mean could use it.
+        """
         segments = has_segments(self.model)
         rows = [encode(self.tokenizer, p, c, self.limit, segments) for p, c in zip(prompts, completions, strict=True)]
         scores = [0.0] * len(rows)
@@ -117,6 +121,11 @@ class RewardModel:
                 rewards = raw_scores(self.model, batch, self.bounds)
             for i, score in zip(indices, rewards.tolist(), strict=True):
                 scores[i] = score
+        if broken := [score for score in scores if not math.isfinite(score)]:
+            raise ParamsError(
+                f"{self.model.name_or_path}: scores {len(broken)} of {len(scores)} answers as {broken[0]}; numbers "
+                "that are too large for compute.precision may do that: try fp32"
+            )
         return scores
 
     @property

@@ -9,8 +9,8 @@ from typing import Any
 from rlhf_lib.common.few import few
 from rlhf_lib.common.policies import COEFFICIENTS, LABELS
 from rlhf_lib.experiments import frontier
+from rlhf_lib.report.differences import NAMES
 from rlhf_lib.report.tables import markdown_table
-from rlhf_lib.report.verdict import NAMES
 from rlhf_lib.study import intervals
 from rlhf_lib.study.design import Setting, Study
 from rlhf_lib.study.intervals import Estimate

@@ -127,6 +127,19 @@ class Unpadded(SealedCheckpoints):
         self.throughput.count(inputs)
         return super().training_step(model, inputs, *args, **kwargs)
 
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Trainer's. TRL averages what it measures over batches: each counts here as often as it has rows, so that
+        the last one, which may have a single row, counts no more than that."""
+        measured = self._metrics["eval"]
+        before = {name: len(values) for name, values in measured.items()}
+        found = super().prediction_step(model, inputs, *args, **kwargs)
+        state = self.accelerator.gradient_state
+        is_part = state.end_of_dataloader and state.remainder > 0
+        rows = state.remainder if is_part else self.args.eval_batch_size * self.accelerator.num_processes
+        for name, values in measured.items():
+            values.extend(values[before.get(name, 0) :] * (rows - 1))
+        return found
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and (speed := self.throughput.take(self.args.world_size)) is not None:
             logs[LOGGED] = speed

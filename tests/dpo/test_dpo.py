@@ -83,6 +83,19 @@ def test_dpo_raises_the_margin(tiny, checkpoints):
     assert training.last(log, "eval_rewards/margins") > 0.1 and training.last(log, "eval_rewards/accuracies") > 0.8
 
 
+def test_what_dpo_validates_is_of_pairs_and_not_of_batches(tiny, moved, checkpoints):
+    """Batches of 8 and 1 pairs: the lone one counts once."""
+    pairs = referenced(tiny, pair_rows())
+    names = ("rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected", "logps/chosen", "loss")
+    told = []
+    for size in (1, 8, 9):
+        params = dpo_params(per_device_eval_batch_size=size)
+        got = dpo.build(params, 64, moved, pairs, pairs, checkpoints).evaluate()
+        told.append([got[f"eval_{name}"] for name in names])
+    assert told[0] == pytest.approx(told[2], abs=1e-5) and told[1] == pytest.approx(told[2], abs=1e-5)
+    assert abs(told[2][0]) > 1e-3
+
+
 def test_reference_logprobs_are_the_summed_logprobs_of_the_answers(tiny, tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = models.load_policy(tiny.policy)

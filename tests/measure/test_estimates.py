@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlhf_lib.measure import comparison, estimates, text_metrics
-from rlhf_lib.measure.estimates import jackknife_se, mean_and_se, of_sums
+from rlhf_lib.measure.estimates import jackknife_se, mean_and_se, of_sums, share_and_se
 from rlhf_lib.measure.self_bleu import self_bleu
 
 REPETITIONS = 1000
@@ -29,6 +29,24 @@ def test_mean_and_se():
     assert mean_and_se([1.0, 2.0, 3.0, 6.0]) == pytest.approx((3.0, math.sqrt(14 / 3) / 2))
     assert mean_and_se([2.5]) == (2.5, None)
     assert mean_and_se([]) == (None, None)
+
+
+def test_where_all_shares_are_alike_the_truth_may_still_lie_apart():
+    assert share_and_se([1.0, 0.0, 0.5]) == mean_and_se([1.0, 0.0, 0.5])
+    assert share_and_se([0.5, 0.5]) == (0.5, 0.0) and share_and_se([1.0]) == (1.0, None)
+    assert share_and_se([]) == (None, None)
+    value, error = share_and_se([1.0] * 20)
+    assert value == 1 and (1 - 2 * error) ** 20 == pytest.approx(0.05)  # 20 wins are as rare as that at 0.861
+    assert share_and_se([0.0] * 20) == (0, error)
+
+
+@pytest.mark.parametrize(("prompts", "truth"), [(20, 0.95), (20, 0.04), (100, 0.99), (1000, 0.998)])
+def test_shares_near_all_or_none_are_covered(prompts, truth):
+    """Without the error of shares that are all alike it is 0.64, 0.56, 0.63 and 0.86 of them."""
+    known = [share_and_se([1.0] * won + [0.0] * (prompts - won)) for won in range(prompts + 1)]
+    held = [won for won, (value, se) in enumerate(known) if abs(value - truth) <= 2 * se]
+    covered = sum(math.comb(prompts, won) * truth**won * (1 - truth) ** (prompts - won) for won in held)
+    assert covered > 0.9
 
 
 def test_the_jackknife_of_a_mean_is_the_textbook_error():

@@ -8,16 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from project import DEMO
 from report_project import make_project, run_report
 
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_jsonl
-from rlhf_lib.report import columns, inputs, tables
-from rlhf_lib.report.verdict import (
-    comparison_metrics,
-    verdict,
-)
+from rlhf_lib.report import columns, inputs, scorer_figures, tables
+from rlhf_lib.report.verdict import comparison_metrics, verdict
 
 
 def row_of(table, name, group=0):
@@ -166,3 +164,14 @@ def test_show_prints_the_table_and_the_verdict_and_writes_nothing(tmp_path, monk
 def test_other_arguments_are_refused(tmp_path):
     done = run_report(tmp_path, "--help")
     assert done.returncode == 1 and "usage: python -m stages.report [--show | --open]" in done.stderr
+
+
+# ---- the pictures of the reward model and the judge
+
+
+def test_whiskers_of_pairs_are_the_errors_over_prompts(load):
+    (panel,) = [panel for panel in scorer_figures.scorers(load()) if panel.name == "scorers-reliability"]
+    axes = Figure().subplots()
+    panel.draw(axes)
+    whiskers = [bars for drawn in axes.containers for bars in drawn[2][0].get_segments()]
+    assert len(whiskers) == 20 and [high[1] - low[1] for low, high in whiskers] == pytest.approx([2 * 0.02] * 20)

@@ -75,8 +75,8 @@ def test_the_tables_say_what_each_policy_got(project):
         ({}, "The optimiser is to blame", "has +0.160 ± 0.040 more, and +0.100 ± 0.020 more in true quality"),
         (
             {"gold_gap": 0.01},
-            "The reward model is more to blame than the optimiser",
-            "no clear difference in true quality",
+            "Undecided between optimiser and reward model",
+            "no clear difference in true quality (+0.010 ± 0.020): whether to optimise",
         ),
         ({"gold_gap": -0.1}, "The reward model is to blame", "but is worse in true quality (−0.100 ± 0.020)"),
         ({"score_gap": 0.05}, "No clear fault of the optimiser", "differs by +0.100 ± 0.020 in true quality"),
@@ -86,6 +86,14 @@ def test_the_tables_say_what_each_policy_got(project):
 def test_who_is_to_blame(project, changes, blamed, words):
     told = attainable.blame(with_ppo(**changes))
     assert told.startswith(f"{blamed}: ") and words in told
+
+
+def test_on_few_prompts_nobody_is_to_blame(project):
+    write_json("metrics/attainable.json", {"attainable": {**FOUND, "prompts": 29}})
+    assert attainable.blame(inputs.load()) == (
+        "What limits PPO is not known (n = 29: too few to tell): PPO got 0.800 ± 0.040 of the gain in reward that is "
+        "attainable at its KL."
+    )
 
 
 def test_nobody_is_to_blame_for_what_is_not_known(project):

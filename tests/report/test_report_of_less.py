@@ -79,6 +79,7 @@ def test_one_policy_that_was_left_out(tmp_path, monkeypatch):
 def test_few_prompts_stand_behind_each_comparison(tmp_path, monkeypatch):
     monkeypatch.chdir(make_project(tmp_path, prompts=29))
     told, note = verdict(inputs.load()), "(n = 29: too few to tell)"
+    assert told.headline.startswith("No clear difference between PPO and DPO: ")
     assert told.headline.endswith(f"paired by prompt {note}.")
     assert [note in line for line in told.details] == [True, True, False, False, True]
     assert tables.test_note(inputs.load()) == "n = 29 test prompts: too few to tell."
@@ -87,6 +88,7 @@ def test_few_prompts_stand_behind_each_comparison(tmp_path, monkeypatch):
 def test_thirty_prompts_are_enough(tmp_path, monkeypatch):
     monkeypatch.chdir(make_project(tmp_path, prompts=30))
     found = inputs.load()
+    assert verdict(found).headline.startswith("PPO did better than DPO: ")
     assert "too few" not in " ".join([verdict(found).headline, *verdict(found).details, tables.test_note(found)])
 
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import combinations
+from statistics import fmean
 
+import numpy as np
 import pytest
 from report_project import overoptimisation
 
 from rlhf_lib.common.policies import LABELS, METHODS, POLICIES
+from rlhf_lib.measure.estimates import mean_and_se
+from rlhf_lib.report.differences import Difference, count, difference, number, plus_minus
 from rlhf_lib.report.tables import difference_table
-from rlhf_lib.report.verdict import (
-    Difference,
-    Verdict,
-    at_kl,
-    best_of_n_points,
-    comparison_metrics,
-    difference,
-    mode_label,
-    number,
-    plus_minus,
-    verdict,
-)
+from rlhf_lib.report.verdict import Verdict, at_kl, best_of_n_points, comparison_metrics, mode_label, verdict
 from rlhf_lib.report.verdict import overoptimisation as told_of_overoptimisation
 
 # ---- numbers
@@ -51,6 +45,34 @@ def test_a_difference_is_paired_by_prompt_over_those_that_have_the_number():
     found = difference(one, other, "gold")  # a: 0.5, b: 0.25
     assert found.value == pytest.approx(0.375) and found.se == pytest.approx(0.125)
     assert difference(one, other, "judge") is None and difference(one, [], "gold") is None
+
+
+def test_of_several_differences_each_is_asked_for_more():
+    def gaps(*errors):
+        return [(Difference(0.1 * e, 0.1), 30) for e in errors]
+
+    # of two errors p is 0.0455; of 2.3 it is 0.0214, of 2.4 0.0164, of 2.5 0.0124
+    assert count(gaps(2.0)) == [True] and count(gaps(1.99)) == [False]
+    assert count(gaps(-2.3, 2.0)) == [True, True] and count(gaps(2.2, 2.0)) == [False, False]
+    assert count(gaps(1.0, 2.5, 2.4)) == [False, True, True] and count(gaps(1.0, 2.4, 2.3)) == [False, False, False]
+    assert count([(None, 0), *gaps(2.3), (Difference(5.0, None), 30), (Difference(0.0, 0.0), 30)]) == [False] * 4
+    assert count([]) == []
+
+
+def test_on_few_prompts_no_difference_counts():
+    assert count([(Difference(0.5, 0.1), 29)]) == [False] and count([(Difference(0.5, 0.1), 30)]) == [True]
+
+
+def test_of_five_methods_that_are_alike_none_is_told_to_be_better_as_a_rule():
+    """Of the 10 pairs one or more is two errors apart in a quarter of all studies."""
+    generator = np.random.default_rng(0)
+    called = bare = 0
+    for _ in range(300):
+        answers = generator.normal(0, 1, (5, 100))
+        gaps = [Difference(*mean_and_se((a - b).tolist())) for a, b in combinations(answers, 2)]
+        called += any(count((gap, 100) for gap in gaps))
+        bare += any(gap.clear for gap in gaps)
+    assert called <= 20 and bare >= 60
 
 
 # ---- the verdict
@@ -87,6 +109,39 @@ def test_of_three_methods_the_two_best_are_the_headline_and_the_third_is_told_be
     assert [title for title, _ in difference_table(found).groups] == ["PPO − DPO", "PPO − KTO", "DPO − KTO"]
 
 
+def test_the_third_of_three_methods_is_compared_beside_the_other_pairs(load, monkeypatch):
+    for table, entry in ((POLICIES, POLICIES["dpo"]), (METHODS, POLICIES["dpo"]), (LABELS, "KTO")):
+        monkeypatch.setitem(table, "kto", entry)
+    found = load(policies=("sft", "ppo", "dpo", "kto"), ppo=0.0, dpo=0.1, kto=0.0)
+    third = difference(found.drawn("dpo"), found.drawn("kto"), "gold")
+    assert 2 < third.value / third.se < 2.39  # of two errors alone, and of less than three pairs ask for
+    assert verdict(found).details[0].startswith("No clear difference between DPO and KTO: ")
+
+
+def test_methods_of_different_prompts_are_compared_on_those_of_both(load):
+    found = load(prompts=50)
+    samples = {policy: dict(modes) for policy, modes in found.samples.items()}
+    first = sorted({sample["id"] for sample in samples["dpo"]["t1"]})[:31]
+    samples["dpo"]["t1"] = [sample for sample in samples["dpo"]["t1"] if sample["id"] in first]
+    headline = verdict(replace(found, samples=samples)).headline
+    means = [fmean(s["gold"] for s in samples[policy]["t1"] if s["id"] in first) for policy in ("ppo", "dpo")]
+    assert abs(means[0] - found.measured("ppo")["gold"]) > 0.001
+    shown = f"true quality is {means[0]:.3f} against {means[1]:.3f}, a difference of +{means[0] - means[1]:.3f} ± "
+    assert headline.startswith(f"PPO did better than DPO: {shown}") and headline.endswith(
+        "prompt, on the 31 prompts of both."
+    )
+
+    samples["dpo"]["t1"] = [sample for sample in samples["dpo"]["t1"] if sample["id"] in first[:29]]
+    headline = verdict(replace(found, samples=samples)).headline
+    assert headline.startswith("No clear difference") and headline.endswith(
+        "on the 29 prompts of both (n = 29: too few to tell)."
+    )
+
+    samples["dpo"]["t1"] = []
+    told = verdict(replace(found, samples=samples))
+    assert told.headline == "PPO and DPO cannot be compared: their samples share no prompt."
+
+
 def test_dpo_can_be_better_and_both_worse_than_sft(load):
     told = verdict(load(ppo=-2.0, dpo=-1.0))
     assert told.headline.startswith("DPO did better than PPO: ") and "a difference of +" in told.headline
@@ -97,7 +152,7 @@ def test_dpo_can_be_better_and_both_worse_than_sft(load):
 def test_no_difference_is_said_to_be_none(load):
     told = verdict(load(ppo=0.3, dpo=0.3))
     assert told.headline.startswith("No clear difference between PPO and DPO: true quality is ")
-    assert any(line.startswith("The judge sees no difference") for line in told.details)
+    assert any(line.startswith("The judge sees no clear difference between PPO and DPO (") for line in told.details)
 
 
 def test_one_branch_is_compared_with_sft_and_the_other_asked_for(load):
@@ -166,6 +221,20 @@ def test_a_fall_of_quality_while_the_reward_rises_is_told():
 def test_a_fall_within_the_errors_is_none():
     gold, _ = told_of_overoptimisation(overoptimisation(gold=True, fall=0.12))  # 0.600 to 0.580, ± 0.021
     assert gold.startswith("True quality did not clearly fall: 0.580 at the last rollout (100), 0.600")
+
+
+def test_the_highest_of_many_is_higher_by_chance():
+    """The last evaluation is 2.5 errors of the difference below the highest one."""
+    curve = [{"rollout": i, "gold": 0.5, "gold_se": 0.02, "reward": 0.1 * i, "reward_se": 0.02} for i in range(11)]
+    curve[-1]["gold"] = 0.5 - 2.5 * math.hypot(0.02, 0.02)
+    assert told_of_overoptimisation(curve)[0].startswith("True quality did not clearly fall: 0.429 at the last")
+    assert told_of_overoptimisation(curve[-3:])[0].startswith("True quality fell after rollout 8, from 0.500 to 0.429")
+
+
+def test_of_one_validation_prompt_no_fall_is_clear():
+    curve = [{**row, "gold_se": None} for row in overoptimisation(gold=True)]
+    told = told_of_overoptimisation(curve)[0]
+    assert told.startswith("True quality did not clearly fall: 0.400 at the last rollout (100), 0.600 at its highest")
 
 
 def test_a_fall_without_a_rise_of_the_reward_is_not_its_doing():

@@ -26,6 +26,10 @@ def prompt(name, scores, rewards, **columns):
     return [row(name, score, reward, **columns) for score, reward in zip(scores, rewards, strict=True)]
 
 
+def of(share, pairs, se=None):
+    return {"accuracy": share, "accuracy_se": se, "pairs": pairs}
+
+
 ROWS = [
     *prompt("p", [7.1, 6.6, 3.0], [1.0, 2.0, -1.0]),
     *prompt("q", [1, 0], [0.5, 0.5], source="labels"),
@@ -42,8 +46,8 @@ def test_pairs_are_of_one_prompt_and_of_different_scores():
 def test_accuracy_is_that_of_the_policies_comparison():
     by_prompt = [[row for row in ROWS if row["id"] == name] for name in "pqrs"]
     expected = order_accuracy(*([[row[key] for row in rows] for rows in by_prompt] for key in ("score", "reward")))
-    assert accuracy(pairs(ROWS)) == {"accuracy": expected[0], "pairs": expected[1]} == {"accuracy": 0.625, "pairs": 4}
-    assert accuracy([]) == {"accuracy": None, "pairs": 0}
+    assert accuracy(pairs(ROWS)) == of(*expected, accuracy_se(pairs(ROWS))) == of(0.625, 4, pytest.approx(0.0625))
+    assert accuracy([]) == of(None, 0)
 
 
 def test_the_standard_error_is_over_prompts():
@@ -61,11 +65,11 @@ def test_of_one_pair_a_prompt_it_is_the_standard_error_of_a_mean():
 def test_accuracy_by_gap_and_by_source():
     got = reward_metrics.summary(ROWS)
     assert got["accuracy_by_gap"] == {
-        "0.5-1": {"accuracy": 0.0, "pairs": 1},  # 7.1 - 6.6
-        "1-2": {"accuracy": 0.5, "pairs": 1},  # labels
-        "3-5": {"accuracy": 1.0, "pairs": 2},
+        "0.5-1": of(0.0, 1),  # 7.1 - 6.6
+        "1-2": of(0.5, 1),  # labels
+        "3-5": of(1.0, 2),
     }
-    assert got["accuracy_by_source"] == {"a": {"accuracy": 2 / 3, "pairs": 3}, "labels": {"accuracy": 0.5, "pairs": 1}}
+    assert got["accuracy_by_source"] == {"a": of(2 / 3, 3), "labels": of(0.5, 1)}
     wide = reward_metrics.summary(prompt("p", [10, 5, 5.2], [1.0, 0.0, 0.0]))["accuracy_by_gap"]
     assert {name: bin["pairs"] for name, bin in wide.items()} == {"0-0.5": 1, "3-5": 1, "5+": 1}
 
@@ -90,11 +94,24 @@ def test_calibration_by_hand():
     assert calibration_error(bins) == pytest.approx((2 * 0.03 + 4 * 0.1725) / 6)
 
 
+def test_pairs_of_one_prompt_hang_together_in_every_part():
+    """Two prompts of three pairs each, all right in one and all wrong in the other: two observations, and not six."""
+    rows = [*prompt("p", [9, 7, 4], [0.3, 0.2, 0.1]), *prompt("q", [9, 7, 4], [0.1, 0.2, 0.3])]
+    got = reward_metrics.summary([{**r, "gold": r["score"]} for r in rows])
+    whole = of(0.5, 6, pytest.approx(math.sqrt(2 * (1.5**2 + 1.5**2)) / 6))
+    assert got["accuracy_by_source"] == {"a": whole} and of(*(got[key] for key in ("accuracy", "pairs"))) == of(0.5, 6)
+    assert got["gold_accuracy_se"] == got["accuracy_se"] == whole["accuracy_se"]
+    (bin,) = got["reliability"]
+    assert bin == {"probability": bin["probability"], **whole}
+    halves = {"2-3": of(0.5, 2, pytest.approx(0.5)), "3-5": of(0.5, 2, pytest.approx(0.5))}
+    assert got["accuracy_by_gap"] == {**halves, "5+": of(0.5, 2, pytest.approx(0.5))}
+
+
 def test_certain_and_even_pairs_have_bins_too():
     rows = [*prompt("p", [2, 1], [900.0, -900.0]), *prompt("q", [2, 1], [0.0, 0.0])]
     assert reliability(pairs(rows)) == [
-        {"probability": 0.5, "accuracy": 0.5, "pairs": 1},
-        {"probability": 1.0, "accuracy": 1.0, "pairs": 1},
+        {"probability": 0.5, **of(0.5, 1)},
+        {"probability": 1.0, **of(1.0, 1)},
     ]
     assert calibration_error(reliability(pairs(rows))) == 0.0
     assert calibration_error([]) is None

@@ -199,6 +199,14 @@ def test_the_number_of_outputs_is_that_of_the_weights(tmp_path):
     assert RewardModel.load(tmp_path).scores(PROMPTS, ANSWERS) == expected
 
 
+def test_a_score_that_is_not_finite_is_told(tmp_path):
+    """Without that, evaluate ended in a traceback of the JSON that it writes."""
+    reward = RewardModel.load(save_encoder(tmp_path, "distilbert"))
+    torch.nn.init.constant_(reward.model.classifier.weight, 3e38)
+    with pytest.raises(ParamsError, match=f"^{tmp_path}: scores [1-9] of {len(ANSWERS)} answers as (-?inf|nan); "):
+        reward(PROMPTS, ANSWERS)
+
+
 def test_a_language_model_is_no_reward_model(tiny):
     """from_pretrained() would give it a random head."""
     assert told(tiny.policy).startswith(f"{tiny.policy}: not a reward model: the checkpoint has no fitting weights")

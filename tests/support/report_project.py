@@ -197,7 +197,12 @@ def scorer(stage: str) -> dict[str, Any]:
     gaps = {"0-0.5": 0.55, "0.5-1": 0.66, "1-2": 0.78, "2-4": 0.9, "4-10": 0.97}
     by_source = {source: {"accuracy": accuracy - 0.02 * i, "pairs": 400 - 100 * i} for i, source in enumerate(SOURCES)}
     bins = [
-        {"probability": p, "accuracy": p - (0.08 if stage == "judge" else 0.03) * math.sin(6.28 * p), "pairs": 120}
+        {
+            "probability": p,
+            "accuracy_se": 0.02,
+            "accuracy": p - (0.08 if stage == "judge" else 0.03) * math.sin(6.28 * p),
+            "pairs": 120,
+        }
         for p in (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
     ]
     return {
