@@ -20,7 +20,7 @@ import psutil
 from rlhf_lib.common.start import FULL, barred
 
 LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are; a lock holds the id of the process
-PATIENCE = 5.0  # seconds: an orphan needs one to see that its DVC is gone
+PATIENCE = 15.0  # seconds: an orphan needs one to see that its DVC is gone, and more on a busy machine
 LOOK = 0.5  # seconds between two looks at DVC
 GO_ON = "dvc repro goes on where it stopped"
 # What ends a stage for a reason that is none of its own.
