@@ -267,7 +267,19 @@ def test_a_token_that_comes_later_is_broken_up_too():
     assert new in prompt_ids(tokenizer, [{"role": "user", "content": "<|new|>"}])
     settle(tokenizer)
     assert new not in prompt_ids(tokenizer, [{"role": "user", "content": "<|new|>"}])
-    assert tokenizer.chat_template.count("namespace(messages=[])") == 1
+    assert tokenizer.chat_template.count("namespace(messages=[]") == 1
+
+
+@pytest.mark.parametrize("reserved", [250, 1000])
+def test_a_vocabulary_may_reserve_many_special_tokens(reserved):
+    """As Llama 3's 250, and the 1,000 of Mistral's later ones."""
+    tokenizer = tokenizer_of("<s>", True, PLAIN)
+    names = [f"<|reserved_{number}|>" for number in range(reserved)]
+    tokenizer.add_special_tokens({"extra_special_tokens": [*names, "[INST]", "<\U0001f3ad>"]})
+    settle(tokenizer)
+    for token in (*names[:: reserved // 50], names[-1], "[INST]", "<\U0001f3ad>", "<|end|>"):
+        ids = dialogue_ids(tokenizer, user(f"a{token}b"), f"{token} c")
+        assert tokenizer.convert_tokens_to_ids(token) not in ids[:-1], token
 
 
 def test_what_is_no_text_goes_through_as_it_is():
