@@ -244,6 +244,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     config_file = Path(path) / "tokenizer_config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     stable = {key: value for key, value in config.items() if key not in _UNSTABLE_TOKENIZER_KEYS}
+    if getattr(tokenizer, "legacy", False):  # a Llama's, with a space behind each special token; it isn't written
+        stable["legacy"] = True
     config_file.write_text(json.dumps(stable, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if (known := contract.of(model)) is not None:
         known.write(path)
