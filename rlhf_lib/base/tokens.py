@@ -8,15 +8,16 @@ token starts near the words in its name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.loading import only_errors
-from rlhf_lib.models.stops import as_list, plain_dialogues
+from rlhf_lib.models.stops import as_list, ids_end, plain_dialogues
 
 Started: TypeAlias = dict[str, str]  # by token, what its row was made from
 
@@ -28,19 +29,36 @@ _SOME = 4096  # rows by which the spread is estimated
 def add_special_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Mapping[str, str | list[str]], seed: int
 ) -> Started:
-    """Add, in place, the tokens that the tokenizer does not have, and start their rows.
+    """Add, in place, the tokens that the tokenizer does not have, and start their rows. A `ParamsError` where it cannot
+    take them.
 
     tokens: what the tokenizer's method of this name takes. seed: of the rows that the model lacks, and that no token
     gets: they are drawn close to the mean of all.
     """
     known = set(tokenizer.get_vocab())
+    _check_room(
+        tokenizer,
+        {name for names in tokens.values() for name in ([names] if isinstance(names, str) else names)} - known,
+    )
     tokenizer.add_special_tokens(dict(tokens))
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if ids_end(tokenizer) > model.get_input_embeddings().num_embeddings:
         set_seed(seed)
         with only_errors():  # it tells how it draws the rows, which is not how those of tokens start here
-            model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+            model.resize_token_embeddings(ids_end(tokenizer), pad_to_multiple_of=64)
     new = sorted(number for token, number in tokenizer.get_added_vocab().items() if token not in known)
     return _start(model, tokenizer, new, new, set())
+
+
+def _check_room(tokenizer: PreTrainedTokenizerBase, new: Collection[str]) -> None:
+    """A `ParamsError` where a new token would have another id once the tokenizer was saved: the library counts the
+    tokens that there are, and some vocabularies leave ids out."""
+    end, count = ids_end(tokenizer), len(tokenizer)
+    if new and end > count:
+        raise ParamsError(
+            f"{tokenizer.name_or_path or 'the model'}: its tokenizer leaves ids out (it has {count:,} tokens and ids "
+            f"up to {end - 1:,}), so that {', '.join(sorted(new))} cannot be added; name tokens that it has, as pad_token "
+            "(not the EOS) in its tokenizer_config.json, and give it a chat template of such, or name another model"
+        )
 
 
 def start_untrained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Started:

@@ -56,7 +56,12 @@ def answer_ends(tokenizer: PreTrainedTokenizerBase, generation_config: Generatio
     """
     listed = as_list(getattr(generation_config, "eos_token_id", None))
     ends = {*listed, tokenizer.eos_token_id, _turn_end(tokenizer)}
-    return sorted(token for token in ends if token is not None and 0 <= token < len(tokenizer))
+    return sorted(token for token in ends if token is not None and 0 <= token < ids_end(tokenizer))
+
+
+def ids_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """One more than the highest id of a token. There may be fewer tokens: some vocabularies leave ids out."""
+    return 1 + max(tokenizer.get_vocab().values())
 
 
 def set_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
