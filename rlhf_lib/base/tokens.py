@@ -56,8 +56,8 @@ def _check_room(tokenizer: PreTrainedTokenizerBase, new: Collection[str]) -> Non
     if new and end > count:
         raise ParamsError(
             f"{tokenizer.name_or_path or 'the model'}: its tokenizer leaves ids out (it has {count:,} tokens and ids "
-            f"up to {end - 1:,}), so that {', '.join(sorted(new))} cannot be added; name tokens that it has, as pad_token "
-            "(not the EOS) in its tokenizer_config.json, and give it a chat template of such, or name another model"
+            f"up to {end - 1:,}), so that {', '.join(sorted(new))} cannot be added; name tokens that it has, as "
+            "pad_token (not the EOS) in its tokenizer_config.json and in a chat template, or name another model"
         )
 
 

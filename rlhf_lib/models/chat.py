@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_lib.common.rows import Message
+from rlhf_lib.models.stops import plain_dialogues
 from rlhf_lib.models.templates import render
 
 if TYPE_CHECKING:
@@ -41,6 +42,21 @@ def _prompt_ids(
     """`prompt_ids`, where tokens may be added to a tokenizer, and its template be another."""
     prompt = [Message(role=role, content=content) for role, content in messages]
     return tuple(_ids(tokenizer, render(tokenizer, prompt, add_generation_prompt=True)))
+
+
+def opening_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that a policy writes before what an answer says, where its special tokens have words between them, as
+    the channel's name in `<|channel|>final<|message|>`; none of other templates."""
+    return () if tokenizer.chat_template is None else _opening_ids(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(maxsize=16)
+def _opening_ids(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int, ...]:
+    """`opening_ids`; the template is here for the cache, as a tokenizer's may be changed."""
+    plain = next(plain_dialogues(tokenizer), None)
+    ids = tuple(_ids(tokenizer, plain.opening)) if plain else ()
+    special = {token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special}
+    return ids if special & set(ids) else ()
 
 
 def last_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int], room: int) -> list[int]:

@@ -32,6 +32,11 @@ class Rendered(NamedTuple):
     whole: str
     behind: str
 
+    @property
+    def opening(self) -> str:
+        """What the template writes between the prompt and what an answer says; nothing where it is not plain."""
+        return self.whole.removeprefix(self.asked).partition(_ANSWER)[0] if self.whole.startswith(self.asked) else ""
+
 
 class NeverEnds(ParamsError):
     """A chat template that ends no answer; whoever knows where the model was named puts it before this."""
