@@ -126,7 +126,7 @@ def _start(
         table[token] = (mean + _mean_of(table, words, mean)) / 2
         if token in unsaid and said is not table:
             said[token] = mean_said
-        started[name] = f"half-way from the mean to {tokenizer.decode(words).strip()!r}" if words else "the mean"
+        started[name] = f"half-way from the mean to {_text(tokenizer, words)!r}" if words else "the mean"
         if head is not None and token in unsaid and token in ends and eos is not None:
             said[token] = said[eos] + (_mean_of(said, words, mean_said) - mean_said) / 10
             started[name] += f", to be said like {tokenizer.convert_ids_to_tokens(eos)}"
@@ -147,6 +147,10 @@ def _words(tokenizer: PreTrainedTokenizerBase, name: str, but: Sequence[int]) ->
     text = " ".join(re.findall(r"[^\W_]+", name))
     ids = min(_ids(tokenizer, f" {text}"), _ids(tokenizer, text), key=len)
     return [number for number in ids if number not in but and number != tokenizer.unk_token_id]
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

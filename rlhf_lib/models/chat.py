@@ -108,11 +108,13 @@ def _continuing(
 ) -> list[int] | None:
     """The tokens of a text behind those of the prompt, which together say what the dialogue says; None where a
     tokenizer, such as one that puts a space before every text, gives none."""
-    said = tokenizer.decode(dialogue)
+    said = tokenizer.decode(dialogue, clean_up_tokenization_spaces=False)
     for before in ("", str(tokenizer.eos_token), "\n"):
         first, ids = _ids(tokenizer, before), _ids(tokenizer, before + text)
-        if ids[: len(first)] == first and tokenizer.decode([*prompted, *ids[len(first) :]]) == said:
-            return ids[len(first) :]
+        answer = ids[len(first) :]
+        together = tokenizer.decode([*prompted, *answer], clean_up_tokenization_spaces=False)
+        if ids[: len(first)] == first and together == said:
+            return answer
     return None
 
 

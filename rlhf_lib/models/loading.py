@@ -66,9 +66,9 @@ def fetch_tokenizer(name: str | Path, revision: str | None = None) -> PreTrained
         return tokenizer
     except Exception as error:  # whatever a broken file makes the libraries raise
         if revision is None and os.path.isdir(name) and directory.library_fault(error) is None:
-            raise Unfit(
-                f"its tokenizer cannot be read ({one_line(error)}); copy the tokenizer's files again"
-            ) from error
+            is_fast = os.path.isfile(Path(name) / "tokenizer.json")
+            way_out = "copy the tokenizer's files again" if is_fast else directory.SAVE_TOKENIZER
+            raise Unfit(f"its tokenizer cannot be read ({one_line(error)}); {way_out}") from error
         raise
 
 

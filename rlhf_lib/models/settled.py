@@ -42,6 +42,10 @@ def settle(tokenizer: PreTrainedTokenizerBase) -> None:
     space. A template that is so already stays as it is. An `Unruly` where it cannot be made to."""
     if tokenizer.chat_template is None:
         return
+    if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+        raise Unruly(
+            tokenizer, f"is one of several ({', '.join(tokenizer.chat_template)}), of which none is the default"
+        )
     template = tokenizer.get_chat_template()  # where there are several, the one that dialogues go through
     if chance := _BY_CHANCE.search(template):
         raise Unruly(tokenizer, f"writes something else each time ({chance[0]})")

@@ -1,9 +1,11 @@
 """Chat templates say the same every day, and a dialogue begins with a BOS token where the model's texts do."""
 
 import datetime
+import re
 
 import pytest
 from chat_standins import FAMILIES, stand_in
+from one_line import told
 from tiny_models import TEXTS
 from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -192,6 +194,19 @@ def test_a_template_that_only_looks_whether_there_is_a_day_finds_one():
     tokenizer = tokenizer_of("<s>", False, asks)
     settle(tokenizer)
     assert tokenizer.apply_chat_template(PROMPT, tokenize=False).startswith("2024|")
+
+
+def test_of_several_templates_the_default_one_is_taken():
+    """Command-R and Hermes bring such lists."""
+    tokenizer = tokenizer_of("<s>", False, PLAIN)
+    settle(tokenizer)
+    wanted, tokenizer.chat_template = tokenizer.chat_template, {"tool_use": "x", "default": PLAIN}
+    settle(tokenizer)
+    assert tokenizer.chat_template == wanted
+    tokenizer.chat_template = {"tool_use": "x", "rag": PLAIN}
+    assert re.search(
+        r"is one of several \(tool_use, rag\), of which none is the default; mend", told(settle, tokenizer)
+    )
 
 
 def test_to_settle_twice_changes_nothing():
