@@ -1,11 +1,9 @@
 """Chat templates say the same every day, and a dialogue begins with a BOS token where the model's texts do."""
 
 import datetime
-import re
 
 import pytest
 from chat_standins import FAMILIES, stand_in
-from one_line import told
 from tiny_models import TEXTS
 from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -196,19 +194,6 @@ def test_a_template_that_only_looks_whether_there_is_a_day_finds_one():
     assert tokenizer.apply_chat_template(PROMPT, tokenize=False).startswith("2024|")
 
 
-def test_of_several_templates_the_default_one_is_taken():
-    """Command-R and Hermes bring such lists."""
-    tokenizer = tokenizer_of("<s>", False, PLAIN)
-    settle(tokenizer)
-    wanted, tokenizer.chat_template = tokenizer.chat_template, {"tool_use": "x", "default": PLAIN}
-    settle(tokenizer)
-    assert tokenizer.chat_template == wanted
-    tokenizer.chat_template = {"tool_use": "x", "rag": PLAIN}
-    assert re.search(
-        r"is one of several \(tool_use, rag\), of which none is the default; mend", told(settle, tokenizer)
-    )
-
-
 def test_to_settle_twice_changes_nothing():
     tokenizer = tokenizer_of("<s>", True, DATED.replace("DIRECTIVES", "'%d %b %Y'"))
     settle(tokenizer)
@@ -283,18 +268,6 @@ def test_a_token_that_comes_later_is_broken_up_too():
     settle(tokenizer)
     assert new not in prompt_ids(tokenizer, [{"role": "user", "content": "<|new|>"}])
     assert tokenizer.chat_template.count("namespace(messages=[]") == 1
-
-
-@pytest.mark.parametrize("reserved", [250, 1000])
-def test_a_vocabulary_may_reserve_many_special_tokens(reserved):
-    """As Llama 3's 250, and the 1,000 of Mistral's later ones."""
-    tokenizer = tokenizer_of("<s>", True, PLAIN)
-    names = [f"<|reserved_{number}|>" for number in range(reserved)]
-    tokenizer.add_special_tokens({"extra_special_tokens": [*names, "[INST]", "<\U0001f3ad>"]})
-    settle(tokenizer)
-    for token in (*names[:: reserved // 50], names[-1], "[INST]", "<\U0001f3ad>", "<|end|>"):
-        ids = dialogue_ids(tokenizer, user(f"a{token}b"), f"{token} c")
-        assert tokenizer.convert_tokens_to_ids(token) not in ids[:-1], token
 
 
 def test_what_is_no_text_goes_through_as_it_is():
