@@ -8,15 +8,16 @@ token starts near the words in its name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.loading import only_errors
-from rlhf_lib.models.stops import as_list, plain_dialogues
+from rlhf_lib.models.stops import as_list, ids_end, plain_dialogues
 
 Started: TypeAlias = dict[str, str]  # by token, what its row was made from
 
@@ -28,19 +29,36 @@ _SOME = 4096  # rows by which the spread is estimated
 def add_special_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Mapping[str, str | list[str]], seed: int
 ) -> Started:
-    """Add, in place, the tokens that the tokenizer does not have, and start their rows.
+    """Add, in place, the tokens that the tokenizer does not have, and start their rows. A `ParamsError` where it cannot
+    take them.
 
     tokens: what the tokenizer's method of this name takes. seed: of the rows that the model lacks, and that no token
     gets: they are drawn close to the mean of all.
     """
     known = set(tokenizer.get_vocab())
+    _check_room(
+        tokenizer,
+        {name for names in tokens.values() for name in ([names] if isinstance(names, str) else names)} - known,
+    )
     tokenizer.add_special_tokens(dict(tokens))
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if ids_end(tokenizer) > model.get_input_embeddings().num_embeddings:
         set_seed(seed)
         with only_errors():  # it tells how it draws the rows, which is not how those of tokens start here
-            model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+            model.resize_token_embeddings(ids_end(tokenizer), pad_to_multiple_of=64)
     new = sorted(number for token, number in tokenizer.get_added_vocab().items() if token not in known)
     return _start(model, tokenizer, new, new, set())
+
+
+def _check_room(tokenizer: PreTrainedTokenizerBase, new: Collection[str]) -> None:
+    """A `ParamsError` where a new token would have another id once the tokenizer was saved: the library counts the
+    tokens that there are, and some vocabularies leave ids out."""
+    end, count = ids_end(tokenizer), len(tokenizer)
+    if new and end > count:
+        raise ParamsError(
+            f"{tokenizer.name_or_path or 'the model'}: its tokenizer leaves ids out (it has {count:,} tokens and ids "
+            f"up to {end - 1:,}), so that {', '.join(sorted(new))} cannot be added; name tokens that it has, as "
+            "pad_token (not the EOS) in its tokenizer_config.json and in a chat template, or name another model"
+        )
 
 
 def start_untrained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Started:
@@ -108,7 +126,7 @@ def _start(
         table[token] = (mean + _mean_of(table, words, mean)) / 2
         if token in unsaid and said is not table:
             said[token] = mean_said
-        started[name] = f"half-way from the mean to {tokenizer.decode(words).strip()!r}" if words else "the mean"
+        started[name] = f"half-way from the mean to {_text(tokenizer, words)!r}" if words else "the mean"
         if head is not None and token in unsaid and token in ends and eos is not None:
             said[token] = said[eos] + (_mean_of(said, words, mean_said) - mean_said) / 10
             started[name] += f", to be said like {tokenizer.convert_ids_to_tokens(eos)}"
@@ -129,6 +147,10 @@ def _words(tokenizer: PreTrainedTokenizerBase, name: str, but: Sequence[int]) ->
     text = " ".join(re.findall(r"[^\W_]+", name))
     ids = min(_ids(tokenizer, f" {text}"), _ids(tokenizer, text), key=len)
     return [number for number in ids if number not in but and number != tokenizer.unk_token_id]
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

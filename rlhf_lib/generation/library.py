@@ -60,6 +60,13 @@ def configured(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **opt
 def _ended_by_text(ids: list[int], stops: tuple[int, ...], pad_id: int, text_ends: StopStringCriteria) -> Response:
     """A response that a text may have ended, behind which `generate()` fills up with padding."""
     said, stopped = up_to_stop(ids, stops)
+    if stopped and _ends(said[:-1], text_ends):  # filled up with a token that stops: Qwen's pad token, or pad is 0
+        return Response(said[:-1], True)
     while not stopped and len(said) > 1 and said[-1] == pad_id:
         said.pop()
-    return Response(said, stopped or bool(text_ends(torch.tensor([said]), None)[0]), stopped=stopped)
+    return Response(said, stopped or _ends(said, text_ends), stopped=stopped)
+
+
+def _ends(ids: list[int], text_ends: StopStringCriteria) -> bool:
+    """Whether one of the texts ends with, or in, the last of these tokens."""
+    return len(ids) > 0 and bool(text_ends(torch.tensor([ids]), None)[0])

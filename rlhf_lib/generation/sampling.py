@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models.chat import last_tokens, prompt_ids
+from rlhf_lib.models.chat import last_tokens, opening_ids, prompt_ids
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
 
@@ -81,8 +81,16 @@ def repeats(ids: Tensor, mask: Tensor, size: int, vocabulary: int) -> Tensor:
 
 
 def response_text(tokenizer: PreTrainedTokenizerBase, response: Response) -> str:
-    """A response as text, without special tokens and without the one that stopped it, special or not."""
-    return tokenizer.decode(response.ids[:-1] if response.stopped else response.ids, skip_special_tokens=True)
+    """A response as text, without special tokens and without the one that stopped it, special or not; and without what
+    the template writes before an answer, if that has words between special tokens (`opening_ids`), and what stands
+    before it, as thoughts in a channel of their own.
+
+    Spaces before punctuation stay, whatever the tokenizer's config says.
+    """
+    ids, opening = response.ids[:-1] if response.stopped else response.ids, opening_ids(tokenizer)
+    ends = range(len(ids), len(opening) - 1, -1)
+    start = next((end for end in ends if tuple(ids[end - len(opening) : end]) == opening), 0) if opening else 0
+    return tokenizer.decode(ids[start:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def encode_prompts(

@@ -9,21 +9,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from rlhf_lib.generation.library import configured
 from rlhf_lib.generation.sampling import response_text
+from rlhf_lib.models.chat import opening_ids
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.stops import stop_ids, up_to_stop
 
 
 class _Streamer(TextStreamer):
-    """Gives the text of an answer to `show`, piece by piece, and whether it is the last; but no token that stops."""
+    """Gives the text of an answer to `show`, piece by piece, and whether it is the last; but no token that stops, nor
+    those with which a template opens an answer."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, stops: tuple[int, ...], show: Callable[[str, bool], None]
     ) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.stops, self.show = stops, show
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        self.stops, self.show, self.opening = stops, show, list(opening_ids(tokenizer))
 
     def put(self, value: torch.Tensor) -> None:
-        if self.next_tokens_are_prompt or value.item() not in self.stops:
+        if self.next_tokens_are_prompt:
+            super().put(value)
+        elif self.opening and value.item() == self.opening[0]:
+            self.opening.pop(0)
+        elif value.item() not in self.stops:
+            self.opening = []
             super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:

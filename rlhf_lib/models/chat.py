@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_lib.common.rows import Message
+from rlhf_lib.models.stops import plain_dialogues
 from rlhf_lib.models.templates import render
 
 if TYPE_CHECKING:
@@ -43,6 +44,21 @@ def _prompt_ids(
     return tuple(_ids(tokenizer, render(tokenizer, prompt, add_generation_prompt=True)))
 
 
+def opening_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that a policy writes before what an answer says, where its special tokens have words between them, as
+    the channel's name in `<|channel|>final<|message|>`; none of other templates."""
+    return () if tokenizer.chat_template is None else _opening_ids(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(maxsize=16)
+def _opening_ids(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int, ...]:
+    """`opening_ids`; the template is here for the cache, as a tokenizer's may be changed."""
+    plain = next(plain_dialogues(tokenizer), None)
+    ids = tuple(_ids(tokenizer, plain.opening)) if plain else ()
+    special = {token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special}
+    return ids if special & set(ids) else ()
+
+
 def last_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int], room: int) -> list[int]:
     """The last `room` tokens of a dialogue, or all where `room` is 0; a BOS token with which it begins stays first."""
     if not room or len(ids) <= room:
@@ -66,16 +82,40 @@ def dialogue_and_start(
 ) -> tuple[list[int], int]:
     """Token ids of a prompt and its answer, and the place of the answer's first token.
 
-    The answer begins where the dialogue parts from the prompt, as in TRL: some templates end the prompt with more than
-    they put before an answer, such as an empty block of thoughts. Where the two part before the answer's turn, the
-    template writes an earlier turn otherwise once an answer follows, and the place is where two answers part.
+    They begin with the tokens of the prompt, from which a policy samples: what is learnt must follow on these. Some
+    templates write something else before an answer: they end the prompt with more, such as an empty block of thoughts
+    or the beginning of one, or write an earlier turn otherwise once an answer follows. Of their dialogue, the answer
+    alone is taken.
     """
     prompted, dialogue = prompt_ids(tokenizer, prompt), dialogue_ids(tokenizer, prompt, response)
-    start = _common(prompted, dialogue)
-    if start == len(prompted) or start >= _common(_ids(tokenizer, render(tokenizer, prompt)), prompted):
-        return dialogue, start
-    other = "x" if response.lstrip()[:1].lower() == "y" else "y"
-    return dialogue, _common(dialogue, dialogue_ids(tokenizer, prompt, other))
+    shared = _common(prompted, dialogue)
+    if shared == len(prompted):
+        return dialogue, shared
+    asked = render(tokenizer, prompt, add_generation_prompt=True)
+    whole = render(tokenizer, [*prompt, Message(role="assistant", content=response)])
+    if whole.startswith(asked):
+        # the answer's first characters were read into the prompt's last token, as a blank line into a line's end
+        answer = _continuing(tokenizer, prompted, whole.removeprefix(asked), dialogue)
+        return (dialogue, shared) if answer is None else ([*prompted, *answer], len(prompted))
+    other = dialogue_ids(tokenizer, prompt, "x" if response.lstrip()[:1].lower() == "y" else "y")
+    if _common(prompted, other) != shared:  # this answer begins as the prompt ends, as thoughts behind a block of none
+        return dialogue, shared
+    return [*prompted, *dialogue[_common(dialogue, other) :]], len(prompted)
+
+
+def _continuing(
+    tokenizer: PreTrainedTokenizerBase, prompted: list[int], text: str, dialogue: list[int]
+) -> list[int] | None:
+    """The tokens of a text behind those of the prompt, which together say what the dialogue says; None where a
+    tokenizer, such as one that puts a space before every text, gives none."""
+    said = tokenizer.decode(dialogue, clean_up_tokenization_spaces=False)
+    for before in ("", str(tokenizer.eos_token), "\n"):
+        first, ids = _ids(tokenizer, before), _ids(tokenizer, before + text)
+        answer = ids[len(first) :]
+        together = tokenizer.decode([*prompted, *answer], clean_up_tokenization_spaces=False)
+        if ids[: len(first)] == first and together == said:
+            return answer
+    return None
 
 
 def pair_and_start(

@@ -21,6 +21,7 @@ _READ = (".json", ".safetensors", ".jinja", ".model", ".txt")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 _LARGEST = {"num_hidden_layers": 10_000, "hidden_size": 1_000_000, "vocab_size": 100_000_000}
 _COPY = "copy the model's directory again"
+SAVE_TOKENIZER = "give it a tokenizer.json, which the tokenizer's save_pretrained() writes where transformers reads it"
 
 
 def fault(path: str | Path) -> str | None:
@@ -101,6 +102,10 @@ def _tokenizer_fault(folder: Path) -> str | None:
             return (
                 "no tokenizer in it (tokenizer.json); copy the files of the tokenizer that it was trained with into it"
             )
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt")):
+        for pattern in ("tekken.json", "*.tiktoken"):
+            if (found := next(folder.glob(pattern), None)) is not None:
+                return f"its tokenizer, {found.name}, is of a kind that is not read here; {SAVE_TOKENIZER}"
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
         if (folder / name).is_file() and not isinstance(_json(folder / name), dict):
             return f"{name} in it is cut short; copy it again"

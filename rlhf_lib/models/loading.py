@@ -66,9 +66,9 @@ def fetch_tokenizer(name: str | Path, revision: str | None = None) -> PreTrained
         return tokenizer
     except Exception as error:  # whatever a broken file makes the libraries raise
         if revision is None and os.path.isdir(name) and directory.library_fault(error) is None:
-            raise Unfit(
-                f"its tokenizer cannot be read ({one_line(error)}); copy the tokenizer's files again"
-            ) from error
+            is_fast = os.path.isfile(Path(name) / "tokenizer.json")
+            way_out = "copy the tokenizer's files again" if is_fast else directory.SAVE_TOKENIZER
+            raise Unfit(f"its tokenizer cannot be read ({one_line(error)}); {way_out}") from error
         raise
 
 
@@ -244,6 +244,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     config_file = Path(path) / "tokenizer_config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     stable = {key: value for key, value in config.items() if key not in _UNSTABLE_TOKENIZER_KEYS}
+    if getattr(tokenizer, "legacy", False):  # a Llama's, with a space behind each special token; it isn't written
+        stable["legacy"] = True
     config_file.write_text(json.dumps(stable, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if (known := contract.of(model)) is not None:
         known.write(path)

@@ -32,6 +32,11 @@ class Rendered(NamedTuple):
     whole: str
     behind: str
 
+    @property
+    def opening(self) -> str:
+        """What the template writes between the prompt and what an answer says; nothing where it is not plain."""
+        return self.whole.removeprefix(self.asked).partition(_ANSWER)[0] if self.whole.startswith(self.asked) else ""
+
 
 class NeverEnds(ParamsError):
     """A chat template that ends no answer; whoever knows where the model was named puts it before this."""
@@ -56,7 +61,12 @@ def answer_ends(tokenizer: PreTrainedTokenizerBase, generation_config: Generatio
     """
     listed = as_list(getattr(generation_config, "eos_token_id", None))
     ends = {*listed, tokenizer.eos_token_id, _turn_end(tokenizer)}
-    return sorted(token for token in ends if token is not None and 0 <= token < len(tokenizer))
+    return sorted(token for token in ends if token is not None and 0 <= token < ids_end(tokenizer))
+
+
+def ids_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """One more than the highest id of a token. There may be fewer tokens: some vocabularies leave ids out."""
+    return 1 + max(tokenizer.get_vocab().values())
 
 
 def set_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -220,6 +220,7 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str
     The prompt loses its beginning to make room; the completion loses its own only where it fills the context alone.
     Wants a tokenizer with `truncation_side` left.
     """
+    prompt, completion = _as_text(tokenizer, prompt), _as_text(tokenizer, completion)
     pair = _tokenize(tokenizer, prompt, completion, verbose=False)
     if len(pair["input_ids"]) <= limit:
         return pair
@@ -238,6 +239,17 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, 
     """
     pairs = tokenizer([prompt], [completion], split_special_tokens=True, **options)
     return {key: rows[0] for key, rows in pairs.items()}
+
+
+def _as_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text, in which a special token is broken up by a space where the tokenizer reads it into texts all the same:
+    SentencePiece's vocabularies hold theirs as pieces (DeBERTa v3, XLM-RoBERTa)."""
+    for token in tokenizer.all_special_tokens:
+        if len(token) > 1 and token in text:
+            read = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+            if tokenizer.convert_tokens_to_ids(token) in read:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:

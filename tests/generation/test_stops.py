@@ -2,6 +2,7 @@
 
 import json
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -131,6 +132,18 @@ def test_beams_that_a_text_ends_are_finished_and_hold_no_padding(over):
     assert len({len(response.ids) for response in responses}) > 1
     assert not any(tokenizer.pad_token_id in response.ids for response in responses)
     assert all(response.finished or len(response.ids) == LENGTH for response in responses)
+
+
+def test_beams_that_a_text_ends_hold_no_padding_where_that_is_a_token_that_stops(over):
+    """As Qwen2.5's pad token is."""
+    policy, tokenizer, texts = deepcopy(over[0]), over[1], tuple("aeiou")
+    with torch.no_grad():
+        policy.transformer.ln_f.bias.zero_()  # it leans to no end
+    policy.generation_config.eos_token_id = [*stop_ids(policy), tokenizer.pad_token_id]
+    _, responses = sample(policy, tokenizer, Sampling(LENGTH, 0.0, num_beams=2, stop_strings=texts))
+    ended = [response for response in responses if response_text(tokenizer, response).endswith(texts)]
+    assert len(ended) > 9 and all(response.finished and not response.stopped for response in ended)
+    assert not any(tokenizer.pad_token_id in response.ids for response in ended)
 
 
 def test_a_streamed_answer_ends_there_and_does_not_show_it(over):

@@ -55,6 +55,17 @@ def sharded(folder):
     min(folder.glob("model-*.safetensors")).unlink()
 
 
+def in_place_of_json(name):
+    """A tokenizer as a file that another library reads."""
+
+    def change(folder):
+        (folder / "tokenizer.json").rename(folder / name)
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer_class": "LlamaTokenizer"}))
+
+    return change
+
+
 def of_another_model(folder):
     tokenizer = models.load_tokenizer(folder)
     text = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -76,6 +87,15 @@ REMOTE = {"auto_map": {"AutoConfig": "configuration_own.Own"}}
 FAULTS = {
     "no tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), r"no tokenizer in it .*; copy the files"),
     "no vocabulary": (remove("tokenizer.json"), r"tokenizer"),
+    "a SentencePiece": (
+        in_place_of_json("tokenizer.model"),
+        r"tokenizer cannot be read \(.*\); give it a tokenizer.json",
+    ),
+    "tekken": (
+        in_place_of_json("tekken.json"),
+        r"its tokenizer, tekken.json, is of a kind that is not read here; give it",
+    ),
+    "tiktoken": (in_place_of_json("a.tiktoken"), r"its tokenizer, a.tiktoken, is of a kind that is not read here"),
     "half a tokenizer": (cut("tokenizer.json"), r"tokenizer.json in it is cut short; copy it again"),
     "pickles": (pickled, r"its weights are pickles.*save_pretrained\(\) writes safetensors"),
     "no weights": (remove("model.safetensors"), r"no weights in it"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from architectures import GROUPED, SPREAD
 from tiny_models import TEXTS
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaTokenizer
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import loading as models
@@ -52,6 +52,17 @@ def test_a_saved_model_says_the_same(policy, tokenizer, encoded, tmp_path):
     with torch.no_grad():
         assert again(ids).logits.equal(policy(ids).logits)
     assert prompt_ids(models.load_tokenizer(tmp_path), PROMPTS[0]) == encoded[0]
+
+
+@pytest.mark.parametrize(("legacy", "behind"), [(True, "\u2581a"), (False, "a")])
+def test_a_saved_tokenizer_reads_what_stands_behind_a_special_token_as_before(policy, tmp_path, legacy, behind):
+    """As Llama's first tokenizers, which put a space there, and its later ones, which do not."""
+    pieces = ["<unk>", "<s>", "</s>", "\u2581", "a", "\u2581a"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = LlamaTokenizer(vocab=vocabulary, merges=[("\u2581", "a")], legacy=legacy)
+    models.save(policy, tokenizer, tmp_path)
+    for each in (tokenizer, models.load_tokenizer(tmp_path)):
+        assert each.tokenize("a</s>a") == ["\u2581a", "</s>", behind]
 
 
 def test_loaded_models_are_ready_to_measure(policy, reward):

@@ -267,7 +267,7 @@ def test_a_token_that_comes_later_is_broken_up_too():
     assert new in prompt_ids(tokenizer, [{"role": "user", "content": "<|new|>"}])
     settle(tokenizer)
     assert new not in prompt_ids(tokenizer, [{"role": "user", "content": "<|new|>"}])
-    assert tokenizer.chat_template.count("namespace(messages=[])") == 1
+    assert tokenizer.chat_template.count("namespace(messages=[]") == 1
 
 
 def test_what_is_no_text_goes_through_as_it_is():

@@ -1,14 +1,17 @@
 """Which tokens end an answer, by template, tokenizer and generation config, and that what is written keeps them."""
 
 import json
+import re
 
 import pytest
 from chat_standins import FAMILIES, WITH_TEMPLATE, stand_in, tokenizer_of
+from one_line import told
 from peft import LoraConfig, get_peft_model
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 
 from rlhf_lib.base import model as base
+from rlhf_lib.base.tokens import add_special_tokens
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_and_start
@@ -80,6 +83,31 @@ def test_an_id_beyond_the_vocabulary_ends_none():
     tokenizer, _, model = stand_in("qwen")
     model.generation_config.eos_token_id = [0, 151_645, len(tokenizer)]
     assert answer_ends(tokenizer, model.generation_config) == ids_of(tokenizer, FAMILIES["qwen"].stops)
+
+
+def with_gaps(tokenizer, by):
+    """The tokenizer, with its last tokens' ids higher by some, as of vocabularies that were made for other programs."""
+    written = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary, added = written["model"]["vocab"], written["added_tokens"]
+    first = len(vocabulary) - len(added)
+    texts = [piece for piece in sorted(vocabulary, key=vocabulary.get) if piece not in {a["content"] for a in added}]
+    names = [entry["content"] for entry in added]
+    numbers = [*range(first), *(number + by for number in range(first, len(vocabulary)))]
+    written["model"]["vocab"] = dict(zip([*texts, *names], numbers, strict=True))
+    written["added_tokens"] = [entry | {"id": written["model"]["vocab"][entry["content"]]} for entry in added]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(written))
+    return tokenizer
+
+
+def test_a_vocabulary_may_leave_ids_out():
+    tokenizer = with_gaps(stand_in("qwen").tokenizer, 50)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end >= len(tokenizer) and end in answer_ends(tokenizer, None)
+    said = told(add_special_tokens, stand_in("qwen").model, tokenizer, {"pad_token": "<|pad|>"}, seed=0)
+    assert re.search(
+        r"its tokenizer leaves ids out .* so that <\|pad\|> cannot be added; name tokens that it has", said
+    )
+    assert add_special_tokens(stand_in("qwen").model, tokenizer, {"pad_token": "<|im_start|>"}, seed=0) == {}
 
 
 def test_a_template_that_wants_a_system_message_gets_one():

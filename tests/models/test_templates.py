@@ -3,8 +3,10 @@
 import pytest
 from one_line import told
 from tiny_models import TEXTS
+from tokenizers import Regex, pre_tokenizers
 from trl_trainers import CHOSEN, REJECTED, TRAINER, assistant, dataset, dpo_params, pair, reward_trainer, sft_rows, user
 
+from rlhf_lib.base import model as base
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.dpo.reference import COLUMNS, reference_logprobs
@@ -57,14 +59,59 @@ def test_the_answer_begins_after_its_turns_opening(tokenizer, template, answer):
     tokenizer.chat_template = ODD[template]
     prompt = [*user("Name a cat."), *assistant("(think)hm(/think)A cat."), *user("Name the dog.")]
     dialogue, start = dialogue_and_start(tokenizer, prompt, answer)
-    if (template, answer) != ("thinking", "(think)hm(/think)Cat."):  # which begins as the prompt ends
-        assert dialogue[start:] == [*ids(tokenizer, answer), tokenizer.eos_token_id]
-    assert tokenizer.convert_ids_to_tokens(dialogue[:start])[-1] == "<|assistant|>" or answer.startswith("(think)")
+    if (template, answer) == ("thinking", "(think)hm(/think)Cat."):  # which begins as the prompt ends
+        assert dialogue == dialogue_ids(tokenizer, prompt, answer)
+        return
+    assert dialogue[start:] == [*ids(tokenizer, answer), tokenizer.eos_token_id]
+    assert dialogue[:start] == prompt_ids(tokenizer, prompt)  # from which a policy samples
+
+
+# Thoughts stand before each answer, and the prompt opens them, as those of Qwen3's thinking models.
+OPENED = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{{ '(think)\n\n(/think)\n\n' + m.content }}"
+    "<|end|>{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>(think)\n' }}{% endif %}"
+)
+# The prompt ends with a line's end, which blank lines of an answer are read together with.
+LINE = (
+    "{% for m in messages %}{{ m.role + '\n' + m.content }}{% if m.role == 'assistant' %}<|end|>{% endif %}{{ '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def of_lines():
+    """A tokenizer that reads line ends behind each other as one token."""
+    made = base.fresh_tokenizer([f"{text}:\n\n{text}\n\n\n" for text in TEXTS], 400)
+    lines = pre_tokenizers.Split(Regex(r"\n+|[^\n]+"), "isolated")
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([lines, letters])
+    assert len(ids(made, "a\n\nb")) == len(ids(made, "a\n\n\nb")) == 3
+    return made
+
+
+@pytest.mark.parametrize(
+    ("template", "answer", "learnt"),
+    [
+        (OPENED, "Cat.", "\n(/think)\n\nCat.<|end|>"),
+        (OPENED, "\nCat.", "\n(/think)\n\n\nCat.<|end|>"),
+        (LINE, "Cat.", "Cat.<|end|>\n"),
+        (LINE, "\nCat.", "\nCat.<|end|>\n"),
+        (LINE, "\n\n", "\n\n<|end|>\n"),
+    ],
+)
+def test_an_answer_is_learnt_behind_the_tokens_that_are_sampled_from(of_lines, template, answer, learnt):
+    """Where what the template writes before it, or it begins with, would be one token with the prompt's end."""
+    of_lines.chat_template = template
+    dialogue, start = dialogue_and_start(of_lines, user("Name a cat."), answer)
+    assert dialogue[:start] == prompt_ids(of_lines, user("Name a cat."))
+    assert dialogue[start:] == ids(of_lines, learnt)
+    assert of_lines.decode(dialogue) == of_lines.decode(dialogue_ids(of_lines, user("Name a cat."), answer))
 
 
 def marked_context(tokenizer, question, answer):
     """Of the template MARKED, by hand: what stands before an answer, and the answer."""
-    before = ids(tokenizer, f"<|user|>{question}<|assistant|>")
+    before = ids(tokenizer, f"<|user|>now: {question}<|assistant|>")
     return before, [*ids(tokenizer, answer), tokenizer.eos_token_id]
 
 

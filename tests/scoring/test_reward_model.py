@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 from encoders import ANSWERS, CONTEXT, PROMPTS, SIZES, save_encoder, user
-from transformers import (
-    AutoModelForSequenceClassification,
-)
+from tokenizers import Tokenizer, pre_tokenizers, processors, trainers
+from tokenizers import models as tokenizer_models
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.generation.decoding import generate
@@ -62,6 +62,30 @@ def test_special_tokens_that_a_text_spells_out_are_text(encoder, forged):
         ids = encode_pair(encoder.tokenizer, prompt, answer, limit)["input_ids"]
         assert [token for token in ids if token in special] == [1, 2, 2]
     assert encoder.tokenizer("[SEP]", add_special_tokens=False)["input_ids"] == [2]  # as ever, where it is meant
+
+
+def unigram_tokenizer():
+    """As DeBERTa v3's: its special tokens are pieces of the vocabulary, likelier than the letters in them."""
+    tokenizer = Tokenizer(tokenizer_models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    specials = ["[PAD]", "[CLS]", "[SEP]", "<unk>"]
+    trainer = trainers.UnigramTrainer(special_tokens=specials, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(["a cat [S E P] sat", "the CLS dog PAD"] * 9, trainer)
+    names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "<unk>"}
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, truncation_side="left", **names)
+
+
+@pytest.mark.parametrize("limit", [64, 24])
+@pytest.mark.parametrize("forged", ["[SEP] [CLS] a cat [SEP]", "cat[SEP]", "[PAD][PAD]", "[CLS]"])
+def test_special_tokens_that_are_pieces_of_a_vocabulary_are_text_too(forged, limit):
+    tokenizer = unigram_tokenizer()
+    assert set(tokenizer(forged, add_special_tokens=False, split_special_tokens=True)["input_ids"]) & {0, 1, 2}
+    ids = encode_pair(tokenizer, f"the cat {forged} sat", forged, limit)["input_ids"]
+    assert [token for token in ids if token in (0, 1, 2)] == [1, 2, 2] and len(ids) <= limit
 
 
 def test_a_prompt_of_several_turns_is_lines_of_role_and_content(encoder):
