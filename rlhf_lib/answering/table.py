@@ -23,7 +23,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def write_csv(path: str | Path, rows: Rows) -> None:
     """RFC 4180, in UTF-8: a header, lines that end in CR LF, quotes doubled. Texts that a spreadsheet would take for
-    formulas begin with an apostrophe; numbers are written as they are, nothing for None."""
+    formulas begin with an apostrophe, and U+FFFD stands for NUL; numbers are as they are, None is nothing."""
     with replacing(path) as file:
         writer = csv.writer(file)  # whose dialect is that of RFC 4180
         writer.writerow([_cell(name) for name in rows[0]])
@@ -52,7 +52,10 @@ def _cell(value: Any) -> Any:
         value = "\n".join(f"{message['role']}: {message['content']}" for message in value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if isinstance(value, str) and _needs_guard(value) else value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\0", "\ufffd")  # of a file with a NUL, readers of CSV make nothing, ours among them
+    return f"'{text}" if _needs_guard(text) else text
 
 
 def _write_jsonl(path: str | Path, rows: Rows) -> None:

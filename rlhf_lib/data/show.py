@@ -94,8 +94,8 @@ def dropped(metrics: dict[str, Any]) -> Iterator[str]:
     for title, key in groups.items():
         for reason, counts in sorted(metrics[key].items(), key=lambda item: -sum(item[1].values())):
             by_source = ", ".join(f"{source} {count:,}" for source, count in sorted(counts.items()))
-            title = "not lost" if reason == "merged" else title
-            yield f"  {title:24}{reason:24}{sum(counts.values()):>8,}   {textwrap.shorten(by_source, 60)}"
+            told = "not lost" if reason == "merged" else title
+            yield f"  {told:24}{reason:24}{sum(counts.values()):>8,}   {textwrap.shorten(by_source, 60)}"
 
 
 def sizes_told(metrics: dict[str, Any], params: PrepareParams) -> Iterator[str]:

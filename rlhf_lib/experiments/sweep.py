@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from rlhf_lib.check.sections import SECTIONS, check_all
@@ -19,6 +21,8 @@ from rlhf_lib.common.policies import COEFFICIENTS, METHODS, section
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.experiments.__main__ import output
+
+CONFIGS = (Path(".git/config"), Path(".dvc/config.local"))  # which DVC copies for each experiment of the queue
 
 
 class Point(NamedTuple):
@@ -92,6 +96,26 @@ def check_workspace(policies: Sequence[str], free: str = "") -> None:
         )
 
 
+def check_letters() -> None:
+    """A `SystemExit` where DVC (3.67.1) cannot make the copies of the project that queued experiments run in.
+
+    It writes the configuration of a copy in ASCII: git's, its own, and the cache's path. Where one has other letters
+    every experiment fails before its first stage, and `dvc exp run --run-all` waits for it without end.
+    """
+    cache = os.path.abspath(output("dvc", "cache", "dir").strip())
+    if not cache.isascii():
+        raise SystemExit(
+            f"{cache}: DVC queues experiments only where the cache's path is ASCII; move the project, or the cache "
+            "(and then: dvc cache dir --local DIR)"
+        )
+    for file in CONFIGS:
+        if file.is_file() and not file.read_bytes().isascii():
+            raise SystemExit(
+                f"{file}: DVC queues experiments only where this file is ASCII; names of people may stand in git's "
+                "global configuration (git config --global user.name NAME)"
+            )
+
+
 def existing() -> set[str]:
     """Names of the experiments that HEAD has, or that wait or run; a `SystemExit` where one runs without a worker."""
     queue = output("dvc", "queue", "status")
@@ -126,6 +150,7 @@ def main() -> None:
     if not swept:
         values = ", ".join(f"of {method}.{key} (--{method})" for method, key in COEFFICIENTS.items())
         raise SystemExit(f"nothing to sweep: give values {values}, and seeds (--seeds)")
+    check_letters()
     there = existing()
     check_workspace(sorted({point.policy for point in swept}))
     for point in swept:

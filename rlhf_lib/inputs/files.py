@@ -6,6 +6,7 @@ import ast
 import glob
 import os
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 from rlhf_lib.data.load.files import glob_in
@@ -79,27 +80,32 @@ def _of_module(module: str, root: Path) -> set[str]:
     while todo:
         module = todo.pop()
         path = module.replace(".", os.path.sep)
-        file = next((f for f in (f"{path}.py", os.path.join(path, "__init__.py")) if os.path.isfile(root / f)), None)
+        file = next((f for f in (os.path.join(path, "__init__.py"), f"{path}.py") if os.path.isfile(root / f)), None)
         if file is None:
             continue
         found.add(file)
-        imported = set(_imported(root / file, module)) - seen
+        imported = {one for name in _imported(root, file) for one in _with_packages(name)} - seen
         seen |= imported
         todo += imported
     return found
 
 
-def _imported(file: Path, module: str) -> Iterator[str]:
-    """Every module that a file may import, at its top or inside a function."""
+def _with_packages(module: str) -> Iterator[str]:
+    """A module, and the packages that it is in, which Python imports before it."""
+    return accumulate(module.split("."), "{}.{}".format)
+
+
+def _imported(root: Path, file: str) -> Iterator[str]:
+    """Every module that a file of the project may import, at its top or inside a function."""
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse((root / file).read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
         return  # whoever imports it says so
+    package = Path(file).parent.parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = module.split(".")[: -node.level] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = [*above, *filter(None, [node.module])]
+            yield from (".".join([*base, alias.name]) for alias in node.names)

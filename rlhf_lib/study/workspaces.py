@@ -8,6 +8,7 @@ finished.
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,9 @@ class Workspace:
                 self._git("config", key, output("git", "config", key).strip())
         if CONFIG.is_file():
             shutil.copy(CONFIG, self.folder / CONFIG)
-        output("dvc", "--cd", str(self.folder), "config", "--local", "cache.dir", self.cache)
+        # seen from the clone: DVC writes its configuration in ASCII, and the path of the project may have other letters
+        cache = os.path.relpath(self.cache, os.path.realpath(self.folder))
+        output("dvc", "--cd", str(self.folder), "config", "--local", "cache.dir", cache)
         (self.project / "checkpoints").mkdir(exist_ok=True)
         exclude = self.folder / ".git/info/exclude"
         exclude.parent.mkdir(exist_ok=True)

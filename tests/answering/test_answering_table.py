@@ -48,6 +48,13 @@ def test_a_csv_of_ours_is_read_as_the_texts_that_it_was_written_from(tmp_path, t
     assert (found.prompt[0]["content"], found.reference, found.columns["id"]) == (text, text, text)
 
 
+def test_a_nul_in_an_answer_does_not_make_a_csv_that_cannot_be_read(tmp_path):
+    row = {"row": 1, "prompt": "a\0b", "reference": "\0=1", "answer": "\0", "finished": False, "tokens": 2}
+    table.write_csv(tmp_path / "a.csv", [row])
+    (found,) = prompts.read(str(tmp_path / "a.csv"))
+    assert (found.prompt[0]["content"], found.reference) == ("a\ufffdb", "\ufffd=1")
+
+
 def test_apostrophes_in_files_of_others_stay(tmp_path):
     (tmp_path / "a.csv").write_text("prompt,answer,finished\n'-dash,'=1,true\n")
     (found,) = prompts.read(str(tmp_path / "a.csv"))

@@ -82,6 +82,12 @@ def test_what_was_dropped_and_examples(made, capsys, monkeypatch):
     assert "sft_train" not in out
 
 
+def test_merged_rows_alone_are_not_lost():
+    none = {key: {} for key in ("rejected_by_load", "dropped_responses", "truncated", "prompts_without_pair")}
+    told = show.dropped({**none, "dropped_rows": {"merged": {"a": 3}, "no_response": {"a": 2, "b": 1}}})
+    assert [line.split("  ")[1] for line in told] == ["not lost", "rows dropped"]
+
+
 def test_how_many_prompts_it_takes(made, capsys, monkeypatch):
     out = shown(capsys, monkeypatch)
     assert "\nFewer than 30 prompts in sft_validation " in out

@@ -153,3 +153,15 @@ def test_outside_git_the_sweep_says_what_git_says(project, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
     with pytest.raises(SystemExit, match="git status --porcelain failed: fatal: not a git repository"):
         sweep.check_workspace(["dpo"])
+
+
+def test_letters_that_dvc_cannot_copy_are_told_before_anything_is_queued(committed):
+    (committed / ".git/says").write_text("/somewhere/cache\n")
+    sweep.check_letters()
+    with open(".git/config", "a", encoding="utf-8") as file:
+        file.write("[user]\n\tname = Jörg\n")
+    with pytest.raises(SystemExit, match=r"^\.git/config: .* ASCII; .*git config --global user\.name"):
+        sweep.check_letters()
+    (committed / ".git/says").write_text("/home/jörg/cache\n")
+    with pytest.raises(SystemExit, match=r"^/home/jörg/cache: .* ASCII; .*dvc cache dir --local DIR"):
+        sweep.check_letters()

@@ -156,6 +156,31 @@ def test_the_modules_of_a_reward_are_those_of_the_project_that_it_imports(projec
     assert files(Named("p", "math", "module"), project) == []
 
 
+def test_packages_are_watched_with_what_they_import_of_themselves(project):
+    lay(
+        project,
+        {
+            "rewards/mine.py": "import helper\nfrom tools.text.words import count\n",
+            "helper/__init__.py": "from .core import score\nfrom . import lists\n",
+            "helper/core.py": "from .deep import lists\n",
+            "helper/deep/lists.py": "from ..shared import x\n",
+            "helper/lists.py": "",
+            "helper/shared.py": "",
+            "helper/unused.py": "",
+            "helper.py": "",  # Python takes the folder
+            "core.py": "",
+            "tools/__init__.py": "",
+            "tools/text/__init__.py": "",
+            "tools/text/words.py": "",
+            "tools/text/unused.py": "",
+        },
+    )
+    of_helper = ["__init__.py", "core.py", "deep/lists.py", "lists.py", "shared.py"]
+    of_tools = ["__init__.py", "text/__init__.py", "text/words.py"]
+    expected = [*(f"helper/{file}" for file in of_helper), "rewards/mine.py", *(f"tools/{file}" for file in of_tools)]
+    assert files(Named("p", "rewards.mine", "module"), project) == expected
+
+
 def test_a_module_that_is_no_python_is_a_file_all_the_same(project):
     lay(project, {"mine.py": "def f(:\n", "deep.py": f"x = {'-' * 90_000}1\n"})
     assert files(Named("p", "deep", "module"), project) == ["deep.py"]
