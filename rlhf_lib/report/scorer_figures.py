@@ -26,8 +26,8 @@ def scorers(inputs: Inputs) -> list[Panel]:
     if any(summary.get("reliability") for summary in inputs.reward_models.values()):
         words = (
             "Share of test pairs that the model orders rightly, with one standard error, by the probability it gives; "
+            "the diagonal is ideal."
         )
-        words += "the diagonal is ideal."
         panels.append(Panel("scorers-reliability", "Calibration", words, lambda a: _reliability(a, inputs)))
     if any(_by_score(rows) for rows in inputs.scores.values()):
         words = "Mean reward by the score in the data; the whisker is one standard error."
