@@ -41,6 +41,11 @@ def use(params: ComputeParams) -> None:
             f"params.yaml: compute.attn_implementation: {params.attn_implementation} needs a CUDA GPU, and this is "
             f"{kind}; set it to auto"
         )
+    if params.attn_implementation.startswith("flash_attention") and precision() == "fp32":
+        raise ParamsError(
+            f"params.yaml: compute.attn_implementation: {params.attn_implementation} has no fp32, in which products "
+            "are here; set it to auto, or compute.precision to bf16 or fp16"
+        )
     if params.precision == "bf16":
         _tell_slow_bf16("compute.precision: bf16")
     if params.frozen_dtype == "bf16" and precision() != "bf16":

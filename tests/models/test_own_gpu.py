@@ -28,8 +28,8 @@ def test_more_processes_than_gpus_are_told_in_one_line(two_gpus, monkeypatch):
     with pytest.raises(ParamsError) as error:
         two_gpus(device="auto", precision="fp32")
     assert str(error.value) == (
-        "params.yaml: launch: 3 processes, of which each needs a GPU, and PyTorch finds 2 here; lower num_processes, or "
-        "set compute.device to cpu"
+        "params.yaml: launch: 3 processes, of which each needs a GPU, and PyTorch finds 2 here; lower num_processes, "
+        "or set compute.device to cpu"
     )
     two_gpus(device="cpu", precision="fp32")  # the way out
     assert hardware.device() == torch.device("cpu")
