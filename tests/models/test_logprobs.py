@@ -161,16 +161,6 @@ def test_logprobs_and_entropies_are_those_of_the_softmax_at_the_temperature(temp
     close(entropies, expected.entropy())
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_rounds_neither_logprobs_nor_entropies(dtype):
-    logits = torch.randn(5, 3000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = torch.distributions.Categorical(logits=logits)
-    with torch.autocast("cpu", dtype):
-        logprobs, entropies = Distribution()(logits.float(), flat(range(5)))
-    close(logprobs, expected.log_prob(torch.arange(5)))
-    close(entropies, expected.entropy())
-
-
 def test_entropies_by_hand():
     logits = tensor([[0.0, math.log(3.0)], [1.0, 1.0], [0.0, -200.0]])
     # -(ln 0.25) / 4 - 3 (ln 0.75) / 4; ln 2; 0
@@ -294,12 +284,3 @@ def test_the_logits_are_left_as_they_were(min_new_tokens):
     before = logits.clone()
     Distribution(0.5, min_new_tokens, (3,))(logits, flat([0, 1, 2, 3], support=[[0, 1], [1, 0], [2, 3], [3, -1]]))
     assert logits.equal(before)
-
-
-def test_logprobs_are_no_float64_before_they_are_on_the_cpu(policy, pad, rows, monkeypatch):
-    """Apple's GPUs have none."""
-    real, fetched = torch.Tensor.cpu, []
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: fetched.append(x) or real(x))
-    found = logprobs.token_logprobs(policy, *rows, pad, Distribution(), 8)
-    assert all(x.dtype is torch.float64 for x in found)
-    assert fetched and all(x.dtype is torch.float32 for x in fetched)
