@@ -25,7 +25,14 @@ LOOK = 0.5  # seconds between two looks at DVC
 GO_ON = "dvc repro goes on where it stopped"
 # What ends a stage for a reason that is none of its own.
 _FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")  # of libraries that have no errno
-_NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")  # of PyTorch
+# of PyTorch; the last where cuBLAS and cuDNN find no room for their own work on a GPU
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "STATUS_ALLOC_FAILED",
+)
 # what PyTorch says where a process that this one computes with has gone; gloo's is on CPUs, NCCL's on GPUs
 _ALONE = ("gloo/transport", "ncclRemoteError")
 # what PyTorch says where a file could not be written whole

@@ -46,9 +46,14 @@ def random_numbers(rows: int, sampling: Sampling, *seeds: int) -> Tensor:
 
 
 def draw(probabilities: Tensor, noise: Tensor) -> Tensor:
-    """(B,) indices drawn from (B, K) probabilities by the inverse of their distribution function at (B, 1) noise."""
+    """(B,) indices drawn from (B, K) probabilities by the inverse of their distribution function at (B, 1) noise.
+
+    Of probabilities that are NaN the last: a GPU that looks up a token behind the vocabulary ends the process, where
+    the loss, NaN too, says what diverged.
+    """
     cumulative = probabilities.cumsum(dim=-1)
-    return torch.searchsorted(cumulative, noise * cumulative[:, -1:], right=True).squeeze(1)
+    found = torch.searchsorted(cumulative, noise * cumulative[:, -1:], right=True).squeeze(1)
+    return found.clamp_(max=probabilities.size(1) - 1)
 
 
 def restrict(logits: Tensor, top_k: int, top_p: float, trims: bool = True) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -64,10 +64,24 @@ def is_held(model: nn.Module) -> bool:
 
 
 def autocast(model: nn.Module) -> AbstractContextManager[Any]:
-    """A context in which a model that may be held can be called, wherever it is called from."""
+    """A context in which a model that may be held can be called, wherever it is called from; in fp32 if it is not."""
     if not is_held(model):
-        return nullcontext()
+        return _attending_in_fp32(model)
     return torch.autocast(next(model.parameters()).device.type, torch.bfloat16)
+
+
+@contextmanager
+def _attending_in_fp32(model: Any) -> Iterator[None]:
+    """A context in which PyTorch's attention takes the place of flash attention, which has no fp32."""
+    own = model.config._attn_implementation or ""
+    if not own.startswith("flash_attention"):
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(own)
 
 
 @contextmanager

@@ -41,6 +41,11 @@ def use(params: ComputeParams) -> None:
             f"params.yaml: compute.attn_implementation: {params.attn_implementation} needs a CUDA GPU, and this is "
             f"{kind}; set it to auto"
         )
+    if params.attn_implementation.startswith("flash_attention") and precision() == "fp32":
+        raise ParamsError(
+            f"params.yaml: compute.attn_implementation: {params.attn_implementation} has no fp32, in which products "
+            "are here; set it to auto, or compute.precision to bf16 or fp16"
+        )
     if params.precision == "bf16":
         _tell_slow_bf16("compute.precision: bf16")
     if params.frozen_dtype == "bf16" and precision() != "bf16":
@@ -85,7 +90,18 @@ def _device() -> torch.device:
     kind = next(kind for kind in found if found[kind]) if _chosen.device == "auto" else _chosen.device
     if not found[kind]:
         raise ParamsError(f"params.yaml: compute.device: PyTorch finds no {kind} here; set it to auto or cpu")
-    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+    return torch.device(kind, _own_gpu()) if kind == "cuda" else torch.device(kind)
+
+
+def _own_gpu() -> int:
+    """The number of this process's GPU; a `ParamsError` where the machine has more processes than GPUs."""
+    own, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if own >= count:
+        raise ParamsError(
+            f"params.yaml: launch: {os.environ.get('LOCAL_WORLD_SIZE', own + 1)} processes, of which each needs a GPU, "
+            f"and PyTorch finds {count} here; lower num_processes, or set compute.device to cpu"
+        )
+    return own
 
 
 def num_processes() -> int:
@@ -127,6 +143,11 @@ def shards() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"  # set by accelerate launch
 
 
+def product_dtype() -> torch.dtype:
+    """`precision()`, as PyTorch names it."""
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision()]
+
+
 def number_bytes() -> int:
     """Bytes of a number in `precision()`."""
     return 4 if precision() == "fp32" else 2
@@ -134,10 +155,7 @@ def number_bytes() -> int:
 
 def autocast() -> AbstractContextManager[Any]:
     """A context in which matrix products are computed in `precision()`, as Trainer computes them."""
-    chosen = precision()
-    if chosen == "fp32":
-        return nullcontext()
-    return torch.autocast(device().type, torch.bfloat16 if chosen == "bf16" else torch.float16)
+    return nullcontext() if precision() == "fp32" else torch.autocast(device().type, product_dtype())
 
 
 def gradient_checkpointing() -> bool | None:

@@ -160,7 +160,8 @@ class _LogProbs(torch.autograd.Function):
             piece -= piece.logsumexp(-1, keepdim=True)
             logprobs[rows] = piece.gather(1, tokens[rows].unsqueeze(1)).squeeze(1)
             probabilities = torch.exp(piece, out=kept[rows]) if kept is not None else piece.exp()
-            entropies[rows] = -torch.linalg.vecdot(probabilities, piece)
+            with torch.autocast(piece.device.type, enabled=False):  # which takes it for a matrix product
+                entropies[rows] = -torch.linalg.vecdot(probabilities, piece)
         ctx.temperature, ctx.dtype = temperature, logits.dtype
         ctx.save_for_backward(tokens, entropies, kept)
         return logprobs, entropies
@@ -228,7 +229,7 @@ def token_logprobs(
     for rows in by_length(lengths, batch_size, together):
         chosen = [distinct[row] for row in rows]
         batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
-        logprobs = response_logprobs(model, batch, distribution).double().cpu()
+        logprobs = response_logprobs(model, batch, distribution).cpu().double()  # Apple's GPUs have none
         for i, part in zip(chosen, logprobs.split([len(responses[i].ids) for i in chosen]), strict=True):
             found[keys[i]] = part
     return [found[key] for key in keys]

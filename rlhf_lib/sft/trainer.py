@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from rlhf_lib.common import paths
+from rlhf_lib.models import frozen
 from rlhf_lib.models.chat import dialogue_and_start
 from rlhf_lib.models.lengths import or_none
 from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
@@ -82,5 +83,6 @@ def token_loss(
     dialogues = (dialogue_and_start(tokenizer, row["prompt"], row["completion"][0]["content"]) for row in rows)
     kept = [(d[:start], Response(d[start:max_length], True)) for d, start in dialogues if start < max_length]
     prompts, responses = [p for p, _ in kept], [r for _, r in kept]
-    total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id, batch_size=batch_size))
+    with frozen.autocast(model):
+        total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id, batch_size=batch_size))
     return -total / sum(len(response.ids) for response in responses) if kept else None

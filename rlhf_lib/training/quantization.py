@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-import torch
 from transformers import BitsAndBytesConfig
 
 from rlhf_lib.common.yaml import ParamsError
@@ -25,8 +24,11 @@ def quantization(section: str, params: QuantizationParams) -> dict[str, Any]:
         raise ParamsError(f"{where}: needs a CUDA GPU, and this is {hardware.device().type}; set it to false")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ParamsError(f"{where}: needs bitsandbytes; pip install bitsandbytes, or set it to false")
-    compute = torch.bfloat16 if hardware.precision() == "bf16" else torch.float16
-    four_bits = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": compute}
+    four_bits = {
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": hardware.product_dtype(),
+    }
     config = BitsAndBytesConfig(load_in_4bit=True, **four_bits) if params.load_in_4bit else None
     return {
         "quantization_config": config or BitsAndBytesConfig(load_in_8bit=True),

@@ -139,6 +139,7 @@ def test_a_line_that_the_stage_ends_with_stays(project):
         "RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')",
         "RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried to allocate 8589934592 bytes')",
         "OSError(12, 'Cannot allocate memory')",
+        "RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`')",
     ],
 )
 def test_memory_that_is_not_there_is_told_in_one_line(project, error):

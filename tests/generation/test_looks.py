@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlhf_lib.generation.decoding import LOOK_EVERY, generate
 from rlhf_lib.generation.said import Said
-from rlhf_lib.generation.sampling import Sampling, random_numbers
+from rlhf_lib.generation.sampling import Sampling, draw, random_numbers
 from rlhf_lib.models import hardware
 from rlhf_lib.models.loading import load_policy
 
@@ -97,3 +97,19 @@ def test_a_token_is_waited_for_where_a_cpu_looks(policy, tokenizer):
             sample(policy, tokenizer, Sampling(length, top_p=0.9))
         counts.append(waits.count)
     assert counts[1] - counts[0] >= 4
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.9}, {"temperature": 0.0}], ids=str)
+def test_a_model_whose_logits_are_nan_gives_tokens_of_its_vocabulary(ending, tokenizer, options):
+    """On a GPU any other would end the process, before the loss can say what diverged."""
+    model = load_policy(ending)
+    torch.nn.init.constant_(model.get_output_embeddings().weight, torch.nan)
+    answers = sample(model, tokenizer, Sampling(4, **options), rows=3)
+    vocabulary = model.config.vocab_size
+    assert all(0 <= token < vocabulary for answer in answers for token in answer.ids)
+
+
+def test_the_last_token_is_drawn_where_its_probability_says_so():
+    probabilities = torch.tensor([[0.25, 0.25, 0.5], [0.5, 0.5, 0.0]])
+    most = torch.full((2, 1), 1 - 2**-24)
+    assert draw(probabilities, most).tolist() == [2, 1]

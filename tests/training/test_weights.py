@@ -1,5 +1,6 @@
 """Adapters, frozen parts and exports of every trainer."""
 
+import importlib.util
 import json
 import math
 
@@ -29,6 +30,7 @@ from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.dpo import reference
 from rlhf_lib.dpo import trainer as dpo
+from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import trainer as training
@@ -229,6 +231,16 @@ def test_few_bits_need_a_gpu():
     params = SFTParams(**{**TRAINER, "max_length": 64, "load_in_4bit": True, **LORA})
     with pytest.raises(ParamsError, match=r"^params.yaml: sft.load_in_4bit: needs a CUDA GPU"):
         quantization("sft", params)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_of_few_bits_are_multiplied_in_the_precision_of_all_others(compute, monkeypatch, precision):
+    compute(precision=precision)
+    monkeypatch.setattr(hardware, "device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    params = SFTParams(**{**TRAINER, "max_length": 64, "load_in_4bit": True, **LORA})
+    config = quantization("sft", params)["quantization_config"]
+    assert config.bnb_4bit_compute_dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
 # ---- Export of weights that were collected from shards
