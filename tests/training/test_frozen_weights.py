@@ -99,6 +99,7 @@ def test_no_second_model_comes_to_lie_on_the_gpu_beside_the_trained_one(
     trainer = run("sft", tiny, checkpoints, **changes)
     with monkeypatch.context() as on_a_gpu:
         on_a_gpu.setattr(torch.cuda, "is_available", lambda: True)
+        on_a_gpu.setattr(torch.cuda, "device_count", lambda: 1)
         on_a_gpu.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
         compute(**HELD, device="cuda")
         load = partial(models.load_policy, tiny.policy)
