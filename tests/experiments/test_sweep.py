@@ -159,9 +159,9 @@ def test_letters_that_dvc_cannot_copy_are_told_before_anything_is_queued(committ
     (committed / ".git/says").write_text("/somewhere/cache\n")
     sweep.check_letters()
     with open(".git/config", "a", encoding="utf-8") as file:
-        file.write("[user]\n\tname = Jörg\n")
+        file.write("[user]\n\tname = Größe\n")
     with pytest.raises(SystemExit, match=r"^\.git/config: .* ASCII; .*git config --global user\.name"):
         sweep.check_letters()
-    (committed / ".git/says").write_text("/home/jörg/cache\n")
-    with pytest.raises(SystemExit, match=r"^/home/jörg/cache: .* ASCII; .*dvc cache dir --local DIR"):
+    (committed / ".git/says").write_text("/srv/größe/cache\n")
+    with pytest.raises(SystemExit, match=r"^/srv/größe/cache: .* ASCII; .*dvc cache dir --local DIR"):
         sweep.check_letters()
