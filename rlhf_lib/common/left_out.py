@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -32,7 +32,7 @@ NOTHING_GIVES = {
     **dict.fromkeys(("reward", "groups", "preference", "thumbs", "judge"), NO_PREFERENCES),
     "prompts": "no source gives prompts for PPO",
 }
-# What is told in its place where there are thumbs, which are no pairs. The outs do not say so: their stages do not
+# What is told in its place where there are thumbs, and pairs for no stage. The outs do not say so: their stages do not
 # depend on the thumbs.
 ONLY_THUMBS = "only thumbs: no pairs; kto learns from them (methods.kto=true)"
 
@@ -87,15 +87,24 @@ def leave_out(stage: str, why: str, copies: Mapping[str, str] = MappingProxyType
     if int(os.environ.get("RANK", "0")) == 0:
         for path, options in declared_outs(stage):
             _write(Path(path), options, why, copies.get(path))
-        told = ONLY_THUMBS if why == NO_PREFERENCES and has_thumbs() else why
+        told = why_no_preferences(with_rows()) if why == NO_PREFERENCES else why
         print(f"{stage}: left out: {told}" + "".join(f"; {out} is a copy of {other}" for out, other in copies.items()))
     sys.exit(0)
 
 
-def has_thumbs() -> bool:
-    """Whether stage prepare found answers that are good or bad."""
-    path = Path(paths.split("thumbs_train"))
-    return path.is_file() and reason(path) is None
+def why_no_preferences(files: Collection[str]) -> str:
+    """What a stage is told that learns from pairs and has none. files: the names of those in data/splits with rows.
+
+    Pairs that the roles give to other stages are thumbs for KTO too, so that thumbs beside pairs explain nothing.
+    """
+    pairs = {f"{name}_train" for name, why in NOTHING_GIVES.items() if why == NO_PREFERENCES} - {"thumbs_train"}
+    return ONLY_THUMBS if "thumbs_train" in files and pairs.isdisjoint(files) else NO_PREFERENCES
+
+
+def with_rows() -> set[str]:
+    """The names of the files of data/splits that have rows."""
+    files = Path(paths.split("any")).parent.glob("*.jsonl")
+    return {path.stem for path in files if reason(path) is None}
 
 
 def declared_outs(stage: str) -> list[tuple[str, dict[str, Any]]]:

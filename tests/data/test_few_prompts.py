@@ -114,6 +114,14 @@ def test_the_stages_that_nothing_is_for_are_told_with_the_reason():
     ]
 
 
+def test_pairs_for_dpo_alone_are_not_called_thumbs():
+    """KTO learns from them as thumbs, but that is not why the others have none."""
+    sources = [source(roles=["dpo"])]
+    done = run(questions(1000), PARAMS, *sources)
+    told = next(sizes.remarks(report(done, PARAMS, *sources)))
+    assert told.startswith("left out: sft: no source gives answers to learn from; reward, judge: no source gives pref")
+
+
 def test_a_source_whose_prompts_another_has_is_named():
     twice = [{**one, "source": "t"} for one in questions(40)]
     sources = [source(), source("t", 1)]

@@ -137,3 +137,22 @@ def test_where_there_are_only_thumbs_the_lines_say_so(folder):
         "False",
     ]
     assert json.loads((folder / paths.summary("reward")).read_text()) == {"left_out": "no source gives preferences"}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "stages"),
+    [
+        ("judge_train", ["negatives", "reward", "reference"]),
+        ("reward_train", ["judge"]),
+        ("preference_train", ["judge"]),
+    ],
+)
+def test_thumbs_beside_the_pairs_of_another_stage_explain_nothing(folder, pairs, stages):
+    """The roles of a mixture may give all pairs to one stage: KTO learns from them as thumbs."""
+    for name in ("thumbs_train", pairs):
+        write_jsonl(folder / paths.split(name), [{"id": "a"}])
+    command = [sys.executable, "-c", CODE.format(stages=stages)]
+    done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    told = [f"{stage}: left out: no source gives preferences" for stage in stages if stage != "negatives"]
+    assert done.stdout.splitlines() == [*told, "False"]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rlhf_lib.common.few import FEW
-from rlhf_lib.common.left_out import NO_PREFERENCES, NOTHING_GIVES, ONLY_THUMBS
+from rlhf_lib.common.left_out import NO_PREFERENCES, NOTHING_GIVES, why_no_preferences
 from rlhf_lib.common.policies import POLICIES, TRAINERS
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES
@@ -45,7 +45,7 @@ def remarks(report: Report) -> Iterator[str]:
         file = LEARNS_FROM[stage]
         if f"{file}_train" not in names:
             why = NOTHING_GIVES[file]
-            idle.setdefault(ONLY_THUMBS if why == NO_PREFERENCES and "thumbs_train" in names else why, []).append(stage)
+            idle.setdefault(why_no_preferences(names) if why == NO_PREFERENCES else why, []).append(stage)
     if idle:
         yield "left out: " + "; ".join(f"{', '.join(stages)}: {why}" for why, stages in idle.items())
     held_out = {name: prompts[name] for name in FILES if name in _held_out(names)}
