@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 from rlhf_lib.common import paths
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import frozen, hardware, heap
+from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.lengths import Limit, no_rows, say, tell_long_answers
 from rlhf_lib.models.templates import check_rows
@@ -73,9 +73,10 @@ def build(
         list(ptx_rows),
     )
     size = params.per_device_train_batch_size, max(map(len, trainer.train_prompts.ids)) + params.response_length
-    if any(training.wants_checkpointing(trunk, *size) for trunk in model.trunks):
+    checkpointing = any(training.wants_checkpointing(trunk, *size) for trunk in model.trunks)
+    if checkpointing:
         model.checkpoint_activations()
-        heap.return_blocks()
+    training.settle_heap(checkpointing)
     trainer.keep_best(params)
     return trainer
 

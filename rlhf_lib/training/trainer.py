@@ -70,8 +70,15 @@ def set_checkpointing(config: TrainingArguments, model: Model, rows: int, max_le
     wanted = wants_checkpointing(model, rows, max_length)
     # TRL and peft read the first, which transformers keeps until it is removed
     config.gradient_checkpointing = config.activation_checkpointing = wanted
-    if wanted:
+    settle_heap(wanted)
+
+
+def settle_heap(checkpointing: bool) -> None:
+    """Let memory go before time, or time before memory, on a CPU too, whose tensors are in the heap."""
+    if checkpointing:
         heap.return_blocks()
+    elif hardware.device().type == "cpu":
+        heap.keep_blocks()
 
 
 class EpochOrder(Sampler[int]):

@@ -1,6 +1,7 @@
-"""What a process keeps of memory that it has freed."""
+"""What a process keeps of memory that it has freed, and what it costs to have it again."""
 
 import ctypes
+import resource
 import subprocess
 import sys
 
@@ -32,18 +33,45 @@ print(held, resident() - before)
 """
 
 
-def freed(*arguments: str) -> tuple[int, int]:
-    """MiB that the blocks took, and that are left of it once they are freed."""
-    process = subprocess.run([sys.executable, "-c", FREED, *arguments], capture_output=True, text=True, check=True)
-    held, left = map(int, process.stdout.split())
-    return held, left
+# A block larger than any that glibc keeps by itself is made and freed, twice.
+STEPS = """
+import resource
+import sys
+import torch
+from rlhf_lib.models import heap
+
+def step():
+    torch.ones(40 << 18)
+
+getattr(heap, sys.argv[1])()
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+needs_glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc"
+)
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
+def printed(code: str, *arguments: str) -> list[int]:
+    process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return [int(number) for number in process.stdout.split()]
+
+
+@needs_glibc
 def test_freed_blocks_are_the_systems_again():
-    held, left = freed("returned")
+    held, left = printed(FREED, "returned")  # MiB that the blocks took, and that are left of it once they are freed
     assert held >= 290
     assert left <= 10
-    held, left = freed()
+    held, left = printed(FREED)
     assert held >= 290
-    assert left >= 200  # else there is nothing to return, and the module may go
+    assert left >= 200  # else there is nothing to return, and the function may go
+
+
+@needs_glibc
+def test_kept_blocks_are_used_again_without_the_system():
+    pages = (40 << 20) // resource.getpagesize()
+    assert printed(STEPS, "keep_blocks")[0] < pages / 100
+    assert printed(STEPS, "return_blocks")[0] >= pages / 2**9  # huge pages are 512 of these
