@@ -79,6 +79,13 @@ def _normalised(text: str) -> str:
     return " ".join(text.split())
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+_parse = json.JSONDecoder(parse_constant=_refuse).decode  # Python's would read NaN, which no stage can write again
+
+
 def write_jsonl(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
     """Write one JSON object a line, keys in the order they have; returns how many. Never leaves half a file.
 
@@ -105,7 +112,7 @@ def read_values(path: Path | str) -> Iterator[Any]:
             if not line.strip():
                 continue
             try:
-                yield json.loads(line.decode("utf-8-sig"))
+                yield _parse(line.decode("utf-8-sig"))
             except (ValueError, RecursionError) as error:
                 raise SystemExit(f"{path}: line {number}: not a line of JSON in UTF-8: {error}") from None
 
