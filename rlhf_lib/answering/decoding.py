@@ -23,19 +23,20 @@ from rlhf_lib.common.schema import (
     AtMost,
     Below,
     Copies,
+    Fraction,
     NewTokens,
     NotEmpty,
     Positive,
     StopStrings,
+    TopP,
     examine,
 )
 from rlhf_lib.common.yaml import ParamsError, parse_value
 
 Beams = Annotated[int, AtLeast(1), AtMost(1000)]
 NotNegative = Annotated[int, AtLeast(0)]
-Share = Annotated[float, Above(0), AtMost(1)]
 Within = Annotated[float, Above(0), Below(1)]
-Tokens = Annotated[list[Annotated[int, AtLeast(0)]], NotEmpty()]
+Tokens = Annotated[list[NotNegative], NotEmpty()]
 
 _GREEDY = {"temperature": 1.0, "top_p": 1.0, "typical_p": 1.0}  # values that leave greedy answers greedy
 _BOOLEANS = {"true": True, "false": False}
@@ -58,10 +59,10 @@ class Decoding:
     do_sample: bool | None = None
     temperature: Annotated[float, AtLeast(0)] | None = None
     top_k: NotNegative | None = None
-    top_p: Share | None = None
-    min_p: Annotated[float, AtLeast(0), AtMost(1)] | None = None
-    top_h: Share | None = None
-    typical_p: Share | None = None
+    top_p: TopP | None = None
+    min_p: Fraction | None = None
+    top_h: TopP | None = None
+    typical_p: TopP | None = None
     epsilon_cutoff: Within | None = None
     eta_cutoff: Within | None = None
     num_beams: Beams | None = None

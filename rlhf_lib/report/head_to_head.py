@@ -10,7 +10,7 @@ def judged(inputs: Inputs, one: str, other: str, mode: str) -> Metrics:
     """The judge's win rate of a policy over another, raw and controlled for length, each with its error; empty where
     they share no prompt that the judge has scored."""
     first, second = (_judged(inputs.drawn(policy, mode)) for policy in (one, other))
-    (raw, raw_se), (controlled, controlled_se) = win_rates(first, second, "judge")
+    (raw, raw_se), (controlled, controlled_se) = win_rates(first, second)
     if raw is None:
         return {}
     return {

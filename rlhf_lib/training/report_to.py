@@ -62,9 +62,7 @@ def check() -> None:
         import wandb  # noqa: F401
     except Exception as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ParamsError(
-            f"{VARIABLE}: wandb: cannot be imported ({told}); install it again, or take it out"
-        ) from None
+        raise ParamsError(f"{VARIABLE}: wandb: cannot be imported ({told}); install it again, or take it out") from None
 
 
 def faults() -> Iterator[str]:

@@ -154,12 +154,12 @@ def _load_source(
     lost = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
     if not kept:
         holds = READERS[source.reader].record
-        hint = (
+        way_out = (
             f"a record of that reader has {holds}; for others, set reader: file" if holds else "check path and columns"
         )
         raise ParamsError(
             f"{where}: no usable row for reader {source.reader} "
-            f"(rejected: {lost or 'none'}; first: {first or 'no record'}); {hint}"
+            f"(rejected: {lost or 'none'}; first: {first or 'no record'}); {way_out}"
         )
     tested = f"; for the test: {held_out:,}" if held_out else ""
     print(f"{source.name}: {kept:,} rows{tested}" + (f"; rejected: {lost}" if lost else ""))
