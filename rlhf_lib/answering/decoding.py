@@ -23,7 +23,6 @@ from rlhf_lib.common.schema import (
     AtMost,
     Below,
     Copies,
-    Fraction,
     NewTokens,
     NotEmpty,
     Positive,
@@ -60,7 +59,7 @@ class Decoding:
     temperature: Annotated[float, AtLeast(0)] | None = None
     top_k: NotNegative | None = None
     top_p: TopP | None = None
-    min_p: Fraction | None = None
+    min_p: Annotated[float, AtLeast(0), AtMost(1)] | None = None
     top_h: TopP | None = None
     typical_p: TopP | None = None
     epsilon_cutoff: Within | None = None

@@ -30,9 +30,9 @@ WholeNotNegative = Annotated[int, AtLeast(0)]
 
 @dataclass(frozen=True, kw_only=True)
 class PPOParams(WeightsParams, OptimizerParams, BestParams):
-    # the rollouts
     """Rollouts, rewards, critic, losses, evaluation; the names are those of TRL where it had them."""
 
+    # the rollouts
     total_rollouts: Count
     rollout_batch_size: BatchSize
     generation_batch_size: BatchSize | None
@@ -90,7 +90,7 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
     max_eval_prompts: Count | None
     save_rollouts: Count
     metric_for_best_model: Literal["reward", "objective"]
-    num_completions_to_log: Annotated[int, AtLeast(0)] | None
+    num_completions_to_log: WholeNotNegative | None
 
     # options that are none here, and why
     unserved = MappingProxyType(
@@ -105,12 +105,10 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
         OptimizerParams.__post_init__(self)
         if self.lr_scheduler_type in BY_LOSS:
             raise ValueError(f"lr_scheduler_type: {self.lr_scheduler_type} goes by a validation loss; ppo has none")
-        for whole, part in (
-            ("rollout_batch_size", "num_generations"),
-            ("rollout_batch_size", "num_minibatches"),
-        ):
-            if getattr(self, whole) % getattr(self, part):
-                raise ValueError(f"{part}: must divide {whole} ({getattr(self, whole)}), got {getattr(self, part)}")
+        whole = self.rollout_batch_size
+        for name, part in (("num_generations", self.num_generations), ("num_minibatches", self.num_minibatches)):
+            if whole % part:
+                raise ValueError(f"{name}: must divide rollout_batch_size ({whole}), got {part}")
         if self.minibatch_size % self.per_device_train_batch_size:
             raise ValueError(
                 "per_device_train_batch_size: must divide a minibatch (rollout_batch_size / num_minibatches = "
