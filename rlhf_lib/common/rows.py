@@ -40,9 +40,8 @@ class Row(TypedDict):
     split: str  # "test" where the source has it in a test split of its own, else "train"
     prompt: list[Message]
     responses: list[ScoredResponse]
-    columns: NotRequired[
-        dict[str, Any]
-    ]  # what reward functions get beside it, as JSON has it; None where it is not there
+    # what reward functions get beside it, as JSON has it; None where it is not there
+    columns: NotRequired[dict[str, Any]]
 
 
 def make_row(source: str, prompt: list[Message], responses: list[ScoredResponse]) -> Row:
@@ -79,13 +78,6 @@ def _normalised(text: str) -> str:
     return " ".join(text.split())
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
-
-
-_parse = json.JSONDecoder(parse_constant=_refuse).decode  # Python's would read NaN, which no stage can write again
-
-
 def write_jsonl(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
     """Write one JSON object a line, keys in the order they have; returns how many. Never leaves half a file.
 
@@ -99,6 +91,13 @@ def write_jsonl(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
         if count == 0:
             file.write("\n")
     return count
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+_parse = json.JSONDecoder(parse_constant=_refuse).decode  # Python's would read NaN, which no stage can write again
 
 
 def read_values(path: Path | str) -> Iterator[Any]:

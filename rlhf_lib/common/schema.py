@@ -3,7 +3,7 @@
 A section's class says what its fields may hold with plain annotations:
 
     learning_rate: Annotated[float, Above(0)]
-    kl_estimator: Literal["k1", "k3"]
+    kl_estimator: Literal["k1", "k2", "k3"]
     max_steps: int | None
     sources: list[SourceParams]  # a dataclass again; of one, only the fields without a default must be given
 
@@ -99,8 +99,6 @@ MaxLength = Annotated[int, AtLeast(8), AtMost(1_000_000)]  # of a row, in tokens
 TopP = Annotated[float, Above(0), AtMost(1)]
 StopStrings = list[Annotated[str, SomeText()]]  # an empty text would end every answer at its first token
 Seed = Annotated[int, AtLeast(0), AtMost(LARGEST_INT)]  # what NumPy takes
-
-
 Processes = Annotated[int, AtLeast(1), AtMost(1024)]
 
 
