@@ -9,23 +9,21 @@ from typing import Annotated, Any, Literal
 
 from rlhf_lib.common.schema import (
     Above,
-    AtLeast,
     BatchSize,
     Copies,
     Count,
     Fraction,
     NewTokens,
     NotEmpty,
+    NotNegative,
     Positive,
+    Share,
     StopStrings,
-    TopP,
+    Whole,
 )
 from rlhf_lib.scoring import source as reward_source
 from rlhf_lib.training.optimizers import BY_LOSS
 from rlhf_lib.training.params import BestParams, OptimizerParams, WeightsParams
-
-NotNegative = Annotated[float, AtLeast(0)]
-WholeNotNegative = Annotated[int, AtLeast(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +40,10 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
     num_minibatches: Count
     # sampling
     response_length: NewTokens
-    min_new_tokens: WholeNotNegative
+    min_new_tokens: Whole
     temperature: Positive
-    top_k: WholeNotNegative
-    top_p: TopP
+    top_k: Whole
+    top_p: Share
     stop_strings: StopStrings
     gather_for_generation: bool
     # the reward
@@ -90,7 +88,7 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
     max_eval_prompts: Count | None
     save_rollouts: Count
     metric_for_best_model: Literal["reward", "objective"]
-    num_completions_to_log: WholeNotNegative | None
+    num_completions_to_log: Whole | None
 
     # options that are none here, and why
     unserved = MappingProxyType(
