@@ -23,19 +23,21 @@ from rlhf_lib.common.schema import (
     AtMost,
     Below,
     Copies,
+    Fraction,
     NewTokens,
     NotEmpty,
+    NotNegative,
     Positive,
+    Share,
     StopStrings,
+    Whole,
     examine,
 )
 from rlhf_lib.common.yaml import ParamsError, parse_value
 
 Beams = Annotated[int, AtLeast(1), AtMost(1000)]
-NotNegative = Annotated[int, AtLeast(0)]
-Share = Annotated[float, Above(0), AtMost(1)]
 Within = Annotated[float, Above(0), Below(1)]
-Tokens = Annotated[list[Annotated[int, AtLeast(0)]], NotEmpty()]
+Tokens = Annotated[list[Whole], NotEmpty()]
 
 _GREEDY = {"temperature": 1.0, "top_p": 1.0, "typical_p": 1.0}  # values that leave greedy answers greedy
 _BOOLEANS = {"true": True, "false": False}
@@ -52,14 +54,14 @@ class Decoding:
     """The options that were given; None: not given."""
 
     max_new_tokens: NewTokens | None = None
-    min_new_tokens: NotNegative | None = None
+    min_new_tokens: Whole | None = None
     stop_strings: Annotated[StopStrings, NotEmpty()] | None = None
     max_time: Positive | None = None
     do_sample: bool | None = None
-    temperature: Annotated[float, AtLeast(0)] | None = None
-    top_k: NotNegative | None = None
+    temperature: NotNegative | None = None
+    top_k: Whole | None = None
     top_p: Share | None = None
-    min_p: Annotated[float, AtLeast(0), AtMost(1)] | None = None
+    min_p: Fraction | None = None
     top_h: Share | None = None
     typical_p: Share | None = None
     epsilon_cutoff: Within | None = None
@@ -69,9 +71,9 @@ class Decoding:
     early_stopping: Literal["true", "false", "never"] | None = None
     num_return_sequences: Copies | None = None
     repetition_penalty: Positive | None = None
-    no_repeat_ngram_size: NotNegative | None = None
+    no_repeat_ngram_size: Whole | None = None
     encoder_repetition_penalty: Positive | None = None
-    encoder_no_repeat_ngram_size: NotNegative | None = None
+    encoder_no_repeat_ngram_size: Whole | None = None
     bad_words_ids: Annotated[list[Tokens], NotEmpty()] | None = None
     suppress_tokens: Tokens | None = None
     begin_suppress_tokens: Tokens | None = None

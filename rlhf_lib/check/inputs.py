@@ -12,9 +12,7 @@ from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.inputs.files import BRING, nothing
 from rlhf_lib.inputs.named import OUTS
 from rlhf_lib.ppo.arguments import HEAD
-from rlhf_lib.scoring.source import parse
-
-LOOKS_LOCAL = ("models/", "rewards/", ".", "/", "~")  # what no model of the hub begins with
+from rlhf_lib.scoring.source import LOOKS_LOCAL, parse
 
 
 def faults(sections: Mapping[str, Any]) -> Iterator[str]:

@@ -40,9 +40,8 @@ class Row(TypedDict):
     split: str  # "test" where the source has it in a test split of its own, else "train"
     prompt: list[Message]
     responses: list[ScoredResponse]
-    columns: NotRequired[
-        dict[str, Any]
-    ]  # what reward functions get beside it, as JSON has it; None where it is not there
+    # what reward functions get beside it, as JSON has it; None where it is not there
+    columns: NotRequired[dict[str, Any]]
 
 
 def make_row(source: str, prompt: list[Message], responses: list[ScoredResponse]) -> Row:
@@ -94,6 +93,13 @@ def write_jsonl(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+_parse = json.JSONDecoder(parse_constant=_refuse).decode  # Python's would read NaN, which no stage can write again
+
+
 def read_values(path: Path | str) -> Iterator[Any]:
     """The JSON value of each line that is not blank; a `SystemExit` of one line for a missing or broken file."""
     try:
@@ -105,7 +111,7 @@ def read_values(path: Path | str) -> Iterator[Any]:
             if not line.strip():
                 continue
             try:
-                yield json.loads(line.decode("utf-8-sig"))
+                yield _parse(line.decode("utf-8-sig"))
             except (ValueError, RecursionError) as error:
                 raise SystemExit(f"{path}: line {number}: not a line of JSON in UTF-8: {error}") from None
 

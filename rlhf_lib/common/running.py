@@ -20,6 +20,8 @@ import psutil
 from rlhf_lib.common.start import FULL, barred
 
 LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are; a lock holds the id of the process
+# Clones in which experiments run: those of DVC's queue, of `dvc exp run --temp`, and of a study.
+CLONES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*", ".dvc/tmp/study/worker-*")
 PATIENCE = 15.0  # seconds: an orphan needs one to see that its DVC is gone, and more on a busy machine
 LOOK = 0.5  # seconds between two looks at DVC
 GO_ON = "dvc repro goes on where it stopped"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Literal, get_args
 
-from rlhf_lib.common.schema import Above, AtLeast, BatchSize, Below, Fraction, MaxLength
+from rlhf_lib.common.schema import AtLeast, BatchSize, Below, Fraction, MaxLength, NotNegative, Positive
 from rlhf_lib.training.params import TrainerParams
 
 Loss = Literal[
@@ -40,11 +40,11 @@ class DPOParams(TrainerParams):
     """The loss of the pairs, and how far it may move the policy."""
 
     metric_for_best_model: Literal["eval_loss", "eval_rewards/accuracies", "eval_rewards/margins"]
-    beta: Annotated[float, Above(0)]
+    beta: Positive
     loss_type: Loss | list[Loss]
     label_smoothing: Annotated[float, AtLeast(0), Below(0.5)]
-    loss_weights: list[Annotated[float, AtLeast(0)]] | None
-    discopop_tau: Annotated[float, Above(0)]
+    loss_weights: list[NotNegative] | None
+    discopop_tau: Positive
     f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
     f_alpha_divergence_coef: Fraction
     ld_alpha: Fraction | None

@@ -13,10 +13,12 @@ from rlhf_lib.common.schema import (
     Count,
     NewTokens,
     NotEmpty,
+    NotNegative,
     Seed,
     Several,
+    Share,
     StopStrings,
-    TopP,
+    Whole,
 )
 from rlhf_lib.evaluation.samples import mode_name
 
@@ -30,12 +32,12 @@ class EvaluateParams:
     sources: list[str]
     max_prompts: Count | None
     samples_per_prompt: Copies
-    temperatures: Annotated[list[Annotated[float, AtLeast(0)]], NotEmpty()]
+    temperatures: Annotated[list[NotNegative], NotEmpty()]
     max_new_tokens: NewTokens
-    min_new_tokens: Annotated[int, AtLeast(0)]
-    top_k: Annotated[int, AtLeast(0)]
-    top_p: TopP
-    no_repeat_ngram_size: Annotated[int, AtLeast(0)]
+    min_new_tokens: Whole
+    top_k: Whole
+    top_p: Share
+    no_repeat_ngram_size: Whole
     num_beams: Annotated[int, AtLeast(1), AtMost(1000)]
     stop_strings: StopStrings
     per_device_eval_batch_size: BatchSize

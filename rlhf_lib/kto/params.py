@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from rlhf_lib.common.schema import Above, AtLeast, BatchSize, MaxLength
+from rlhf_lib.common.schema import BatchSize, MaxLength, NotNegative, Positive
 from rlhf_lib.training.params import TrainerParams
 
 
@@ -17,10 +17,10 @@ class KTOParams(TrainerParams):
     metric_for_best_model: Literal["eval_loss", "eval_rewards/margins"]
     max_length: MaxLength
     precompute_ref_batch_size: BatchSize
-    beta: Annotated[float, Above(0)]
+    beta: Positive
     loss_type: Literal["kto", "apo_zero_unpaired"]
-    desirable_weight: Annotated[float, AtLeast(0)]
-    undesirable_weight: Annotated[float, AtLeast(0)]
+    desirable_weight: NotNegative
+    undesirable_weight: NotNegative
 
     # options of TRL's KTOTrainer that are none here, and why
     unserved = MappingProxyType(

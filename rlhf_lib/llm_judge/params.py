@@ -8,9 +8,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from rlhf_lib.common.policies import POLICIES
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NewTokens, NotEmpty
-
-Price = Annotated[float, AtLeast(0)]
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NewTokens, NotEmpty, NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +21,13 @@ class LLMJudgeParams:
     comparisons: Annotated[list[str], NotEmpty()]
     rubric: str
     max_prompts: Count
-    temperature: Annotated[float, AtLeast(0)] | None
+    temperature: NotNegative | None
     max_tokens: NewTokens
     timeout: Annotated[float, Above(0), AtMost(86_400)]
     max_retries: Annotated[int, AtLeast(0), AtMost(100)]
     concurrency: Annotated[int, AtLeast(1), AtMost(1000)]
-    prompt_price: Price | None
-    completion_price: Price | None
+    prompt_price: NotNegative | None
+    completion_price: NotNegative | None
 
     def __post_init__(self) -> None:
         if self.base_url is not None:

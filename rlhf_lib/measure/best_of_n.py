@@ -69,5 +69,5 @@ def lc_win_rate(prompts: Sequence[Sequence[Sample]], n: int, sft: Opponents) -> 
     matches = []
     for candidates in prompts:
         shares = subsets([candidate["reward"] for candidate in candidates], n)
-        matches += length_control.matches(candidates, sft, "judge", shares)
+        matches += length_control.matches(candidates, sft, shares)
     return length_control.controlled(matches)

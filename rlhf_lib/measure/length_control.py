@@ -47,14 +47,12 @@ class Match(NamedTuple):
     weight: float = 1.0  # among the matches of its prompt; prompts weigh the same
 
 
-def matches(
-    samples: Sequence[Sample], opponents: Opponents, key: str, weights: Sequence[float] | None = None
-) -> list[Match]:
-    """Each of `samples` against each of its opponents, won by the greater `key`; weights: of the samples."""
+def matches(samples: Sequence[Sample], opponents: Opponents, weights: Sequence[float] | None = None) -> list[Match]:
+    """Each of `samples` against each of its opponents, as the judge has it; weights: of the samples."""
     return [
         Match(
             sample["id"],
-            wins(sample[key], other[key]),
+            wins(sample["judge"], other["judge"]),
             len(sample["response"]) - len(other["response"]),
             weight / len(others),
         )
@@ -64,9 +62,10 @@ def matches(
     ]
 
 
-def win_rates(one: Sequence[Sample], other: Iterable[Sample], key: str) -> tuple[Estimate, Estimate]:
-    """The win rate of `one` over the samples of `other` that have the same prompt and draw, and the controlled one."""
-    compared = matches(one, same_draw(other), key)
+def win_rates(one: Sequence[Sample], other: Iterable[Sample]) -> tuple[Estimate, Estimate]:
+    """The judge's win rate of `one` over the samples of `other` that have the same prompt and draw, and the controlled
+    one."""
+    compared = matches(one, same_draw(other))
     won = by_prompt([{"id": match.prompt, "win": match.win} for match in compared], itemgetter("win"))
     return share_and_se(won), controlled(compared)
 

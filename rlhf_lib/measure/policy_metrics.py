@@ -40,7 +40,7 @@ def summary(samples: Sequence[Sample], baseline: Sequence[Sample], dataset: Sequ
     values["kl"] = lambda s: s["logprob"] - s["ref_logprob"]
     found = {name: estimated(name, by_prompt(samples, value)) for name, value in values.items()}
     if "judge" in values:
-        found["judge_lc_win_rate"] = length_control.controlled(length_control.matches(samples, sft, "judge"))
+        found["judge_lc_win_rate"] = length_control.controlled(length_control.matches(samples, sft))
     measured = estimates.with_errors(found | text_summary(samples, chosen))
     if (prompts := len(group_by_prompt(samples))) < FEW:
         measured["few_prompts"] = prompts

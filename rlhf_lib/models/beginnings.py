@@ -35,9 +35,7 @@ def common_beginnings(rows: Sequence[list[int]], own: Sequence[int]) -> list[Beg
         beginning = row[:end]
         place = bisect(earlier, (beginning, -1))
         beside = earlier[max(0, place - 1) : place + 1]
-        found.append(
-            max((Beginning(i, _in_common(beginning, other)) for other, i in beside), key=_tokens, default=NONE)
-        )
+        found.append(max((Beginning(i, in_common(beginning, other)) for other, i in beside), key=_tokens, default=NONE))
         insort(earlier, (row, index))
     if sum(map(_tokens, found)) < WORTH * sum(map(len, rows)):
         return [NONE] * len(rows)
@@ -48,7 +46,7 @@ def _tokens(beginning: Beginning) -> int:
     return beginning.tokens
 
 
-def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
+def in_common(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two rows begin with in common."""
     together = zip(one, other, strict=False)
     return next((place for place, (a, b) in enumerate(together) if a != b), min(len(one), len(other)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_lib.common.rows import Message
+from rlhf_lib.models.beginnings import in_common
 from rlhf_lib.models.stops import plain_dialogues
 from rlhf_lib.models.templates import render
 
@@ -88,7 +88,7 @@ def dialogue_and_start(
     alone is taken.
     """
     prompted, dialogue = prompt_ids(tokenizer, prompt), dialogue_ids(tokenizer, prompt, response)
-    shared = _common(prompted, dialogue)
+    shared = in_common(prompted, dialogue)
     if shared == len(prompted):
         return dialogue, shared
     asked = render(tokenizer, prompt, add_generation_prompt=True)
@@ -98,9 +98,11 @@ def dialogue_and_start(
         answer = _continuing(tokenizer, prompted, whole.removeprefix(asked), dialogue)
         return (dialogue, shared) if answer is None else ([*prompted, *answer], len(prompted))
     other = dialogue_ids(tokenizer, prompt, "x" if response.lstrip()[:1].lower() == "y" else "y")
-    if _common(prompted, other) != shared:  # this answer begins as the prompt ends, as thoughts behind a block of none
+    if (
+        in_common(prompted, other) != shared
+    ):  # this answer begins as the prompt ends, as thoughts behind a block of none
         return dialogue, shared
-    return [*prompted, *dialogue[_common(dialogue, other) :]], len(prompted)
+    return [*prompted, *dialogue[in_common(dialogue, other) :]], len(prompted)
 
 
 def _continuing(
@@ -124,11 +126,6 @@ def pair_and_start(
     """Token ids of a prompt with each of two answers, and the place where the answers begin in both."""
     dialogues, starts = zip(*(dialogue_and_start(tokenizer, prompt, answer) for answer in answers), strict=True)
     return list(dialogues), min(starts)
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """The number of tokens at the beginning that two lists share."""
-    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
 
 
 def prompt_and_answer(

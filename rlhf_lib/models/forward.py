@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
+from rlhf_lib.models.layers import base_model
+
 # State-space models name it otherwise; they read the mask of the padding with the prompt alone.
 _CACHE, _STATES = "past_key_values", "cache_params"
 _LOGITS = "logits_to_keep"
@@ -51,8 +53,7 @@ class _BufferLayer(DynamicLayer):
 
 def forward_takes(model: PreTrainedModel, name: str) -> bool:
     """Whether the forward of a model, PEFT's included, has a parameter of this name: others it would swallow unread."""
-    inner = getattr(model, "get_base_model", lambda: model)()
-    return name in inspect.signature(type(inner).forward).parameters
+    return name in inspect.signature(type(base_model(model)).forward).parameters
 
 
 def logits_where(model: PreTrainedModel, wanted: Tensor, inputs: Mapping[str, Any]) -> Tensor:

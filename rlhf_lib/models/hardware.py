@@ -155,7 +155,8 @@ def number_bytes() -> int:
 
 def autocast() -> AbstractContextManager[Any]:
     """A context in which matrix products are computed in `precision()`, as Trainer computes them."""
-    return nullcontext() if precision() == "fp32" else torch.autocast(device().type, product_dtype())
+    dtype = product_dtype()
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device().type, dtype)
 
 
 def gradient_checkpointing() -> bool | None:

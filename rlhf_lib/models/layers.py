@@ -1,9 +1,14 @@
-"""Where a model's layers are."""
+"""Where a model's layers are, and the model inside its adapters."""
 
 from __future__ import annotations
 
 from torch import nn
 from transformers import PreTrainedModel
+
+
+def base_model(model: nn.Module) -> PreTrainedModel:
+    """The model that transformers made, without the adapters that PEFT may have put around it."""
+    return getattr(model, "get_base_model", lambda: model)()
 
 
 def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:

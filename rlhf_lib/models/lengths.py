@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlhf_lib.common.fitting import MANY as MANY
-from rlhf_lib.common.fitting import MOST, Fit, spread_sample
+from rlhf_lib.common.fitting import MANY, MOST, Fit, spread_sample
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.chat import dialogue_and_start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,13 +40,10 @@ class Batch:
     """
 
     inputs: dict[str, Any]  # keyword arguments of the model's forward
-    predictors: Tensor  # bool, like input_ids: True where the logits are those of a response's next token
+    places: Tensor  # (n,) among the flattened input_ids: of the tokens whose logits are those of a response's next one
     token_ids: Tensor  # (n,) the responses' tokens
     positions: Tensor  # (n,) their places in their responses, from 0
     support: Tensor | None = None  # (n, K) the tokens that each was drawn from, filled up with -1
-    places: Tensor = field(
-        default_factory=lambda: torch.empty(0, dtype=torch.long)
-    )  # (n,) of the predictors, flattened
 
     def part(self, rows: slice) -> Batch:
         """What is said of some of the response tokens."""
@@ -74,11 +71,10 @@ def collate(model: PreTrainedModel, prompts: Sequence[list[int]], responses: Seq
     support = _stack_supports(responses)
     return Batch(
         inputs,
-        marked(places, inputs).to(device),
+        places.to(device),
         flat.to(device),
         positions.to(device),
         None if support is None else support.to(device),
-        places.to(device),
     )
 
 
@@ -192,7 +188,7 @@ class _LogProbs(torch.autograd.Function):
 
 def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """(n, V) logits of the response tokens' predecessors; none are computed for the rest of the prompts."""
-    return logits_where(model, batch.predictors, batch.inputs)
+    return logits_where(model, marked(batch.places, batch.inputs), batch.inputs)
 
 
 def response_distribution(model: PreTrainedModel, batch: Batch, distribution: Distribution) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from rlhf_lib.models.forward import trunk
+from rlhf_lib.models.layers import base_model
 
 CHUNK = 3 << 24  # logits: 200 MB in fp32
 
@@ -29,7 +30,7 @@ def of_chunks(
 
     The model, which may have adapters around it, must have the forward that transformers gave it.
     """
-    inner = getattr(model, "get_base_model", lambda: model)()
+    inner = base_model(model)
     output = trunk(inner)(**inputs)
     hidden = output.last_hidden_state.flatten(0, 1).index_select(0, places)
 

@@ -172,7 +172,8 @@ def _filler(n: int, longest: int) -> list[int]:
 
 
 def marked(places: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-    """Bool, like the (B, T) `input_ids` of a forward pass, on the CPU: True at (n,) places among the flattened ones."""
-    marks = torch.zeros(inputs["input_ids"].shape, dtype=torch.bool)
+    """Bool, like the (B, T) `input_ids` of a forward pass: True at (n,) places among the flattened ones, and on their
+    device."""
+    marks = torch.zeros(inputs["input_ids"].shape, dtype=torch.bool, device=places.device)
     marks.view(-1)[places] = True
     return marks

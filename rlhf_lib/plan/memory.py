@@ -88,7 +88,7 @@ def _copies_keys(of: ModelShape, compute: Compute) -> bool:
     return compute.few_calls and of.kv_heads < of.heads
 
 
-def sampling_bytes(of: ModelShape, rows: int, compute: Compute) -> int:
+def sampling_bytes(of: ModelShape, rows: int) -> int:
     """4 times 4 V a row: one step's logits, their copy in fp32, probabilities, and the sums of these."""
     return 4 * FP32 * rows * of.vocab
 
@@ -183,7 +183,7 @@ def sampling_peak(of: ModelShape, rollout: RolloutSize, compute: Compute) -> Par
     width = rollout.prompt + rollout.response
     prompts = ForwardPass(rollout.rows, rollout.prompt, rollout.rows)
     cache = cache_bytes(of, rollout.rows, width, compute)
-    activations = max(forward_bytes(of, prompts, compute, prefill=True), sampling_bytes(of, rollout.rows, compute))
+    activations = max(forward_bytes(of, prompts, compute, prefill=True), sampling_bytes(of, rollout.rows))
     return Parts(weights=copies_bytes(of, compute), activations=activations, cache=cache)
 
 

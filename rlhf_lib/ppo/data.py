@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_lib.common.fitting import MANY
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.generation.sampling import prompt_room
 from rlhf_lib.models.chat import last_tokens, prompt_and_answer, prompt_ids
-from rlhf_lib.models.lengths import MANY, no_rows, say
+from rlhf_lib.models.lengths import no_rows, say
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.templates import check_rows, of_row

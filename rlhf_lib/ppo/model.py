@@ -16,12 +16,12 @@ from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.forward import trunk
 from rlhf_lib.models.heads import in_fp32
-from rlhf_lib.models.layers import blocks
+from rlhf_lib.models.layers import base_model, blocks
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Batch, Distribution, Response, collate, response_distribution, response_logprobs
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training.dropout import disable_dropout
-from rlhf_lib.training.weights import Model, base_model, hold_frozen, with_lora
+from rlhf_lib.training.weights import Model, hold_frozen, with_lora
 
 # A context in which the reference can be called.
 Reference: TypeAlias = Callable[[], AbstractContextManager[Model]]

@@ -9,30 +9,28 @@ from typing import Annotated, Any, Literal
 
 from rlhf_lib.common.schema import (
     Above,
-    AtLeast,
     BatchSize,
     Copies,
     Count,
     Fraction,
     NewTokens,
     NotEmpty,
+    NotNegative,
     Positive,
+    Share,
     StopStrings,
-    TopP,
+    Whole,
 )
 from rlhf_lib.scoring import source as reward_source
 from rlhf_lib.training.optimizers import BY_LOSS
 from rlhf_lib.training.params import BestParams, OptimizerParams, WeightsParams
 
-NotNegative = Annotated[float, AtLeast(0)]
-WholeNotNegative = Annotated[int, AtLeast(0)]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PPOParams(WeightsParams, OptimizerParams, BestParams):
-    # the rollouts
     """Rollouts, rewards, critic, losses, evaluation; the names are those of TRL where it had them."""
 
+    # the rollouts
     total_rollouts: Count
     rollout_batch_size: BatchSize
     generation_batch_size: BatchSize | None
@@ -42,10 +40,10 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
     num_minibatches: Count
     # sampling
     response_length: NewTokens
-    min_new_tokens: WholeNotNegative
+    min_new_tokens: Whole
     temperature: Positive
-    top_k: WholeNotNegative
-    top_p: TopP
+    top_k: Whole
+    top_p: Share
     stop_strings: StopStrings
     gather_for_generation: bool
     # the reward
@@ -90,7 +88,7 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
     max_eval_prompts: Count | None
     save_rollouts: Count
     metric_for_best_model: Literal["reward", "objective"]
-    num_completions_to_log: Annotated[int, AtLeast(0)] | None
+    num_completions_to_log: Whole | None
 
     # options that are none here, and why
     unserved = MappingProxyType(
@@ -105,12 +103,10 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
         OptimizerParams.__post_init__(self)
         if self.lr_scheduler_type in BY_LOSS:
             raise ValueError(f"lr_scheduler_type: {self.lr_scheduler_type} goes by a validation loss; ppo has none")
-        for whole, part in (
-            ("rollout_batch_size", "num_generations"),
-            ("rollout_batch_size", "num_minibatches"),
-        ):
-            if getattr(self, whole) % getattr(self, part):
-                raise ValueError(f"{part}: must divide {whole} ({getattr(self, whole)}), got {getattr(self, part)}")
+        whole = self.rollout_batch_size
+        for name, part in (("num_generations", self.num_generations), ("num_minibatches", self.num_minibatches)):
+            if whole % part:
+                raise ValueError(f"{name}: must divide rollout_batch_size ({whole}), got {part}")
         if self.minibatch_size % self.per_device_train_batch_size:
             raise ValueError(
                 "per_device_train_batch_size: must divide a minibatch (rollout_batch_size / num_minibatches = "

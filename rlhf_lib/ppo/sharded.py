@@ -18,9 +18,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rlhf_lib.models.forward import trunk
-from rlhf_lib.models.layers import blocks
+from rlhf_lib.models.layers import base_model, blocks
 from rlhf_lib.ppo.model import ActorCritic, Model, Reference
-from rlhf_lib.training.weights import base_model
 
 
 class Shards:

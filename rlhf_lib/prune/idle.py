@@ -11,17 +11,13 @@ from typing import Any
 
 import psutil
 
-from rlhf_lib.common.running import LOCKS
+from rlhf_lib.common.running import CLONES, LOCKS
 from rlhf_lib.study.runner import LOCK
-
-# Clones in which experiments run: those of DVC's queue, of `dvc exp run --temp`, and of a study.
-_WORKSPACES = ("exps/tmp*", "exps/standalone/tmp*", "study/worker-*")
-TMP = Path(".dvc/tmp")
 
 
 def workspaces() -> list[Path]:
     """The temporary workspaces of experiments that run, or were killed."""
-    return sorted(folder for pattern in _WORKSPACES for folder in TMP.glob(pattern) if folder.is_dir())
+    return sorted(folder for pattern in CLONES for folder in Path().glob(pattern) if folder.is_dir())
 
 
 @contextmanager

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from rlhf_lib.common.schema import AtLeast
+from rlhf_lib.common.schema import Count
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportParams:
     """What the page shows."""
 
-    max_prompts: Annotated[int, AtLeast(1)]
+    max_prompts: Count

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from rlhf_lib.common.schema import Above, MaxLength
+from rlhf_lib.common.schema import MaxLength, Positive
 from rlhf_lib.scoring.source import RewardSource, parse
 from rlhf_lib.training.params import TrainerParams
 
@@ -21,7 +21,7 @@ class JudgeParams(TrainerParams):
 
     model_name_or_path: str
     max_length: MaxLength
-    center_rewards_coefficient: Annotated[float, Above(0)] | None
+    center_rewards_coefficient: Positive | None
     metric_for_best_model: Literal["eval_loss", "eval_accuracy"]
 
     def __post_init__(self) -> None:

@@ -138,7 +138,7 @@ class RewardModel:
         return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
 
 
-def load_scorers(pairs: Mapping[str, int], dtype: torch.dtype = torch.float32) -> dict[str, RewardModel]:
+def load_scorers(pairs: Mapping[str, int], dtype: torch.dtype) -> dict[str, RewardModel]:
     """The reward model and the judge that the pipeline trained, by the names of their numbers, but for those that were
     left out. A `ParamsError` where one should be there and is not.
 

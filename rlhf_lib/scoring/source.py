@@ -14,7 +14,7 @@ from rlhf_lib.common import environment
 _FUNCTION = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 _HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PATH_STARTS = ("models/", "rewards/", ".", "/", "~")
+LOOKS_LOCAL = ("models/", "rewards/", ".", "/", "~")  # what no model of the hub begins with
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def parse(entry: str) -> RewardSource:
                 f"reward_funcs: a function is named module:function, as in rewards.examples:brevity, got {entry!r}"
             )
         return RewardSource("function", function[1], attribute=function[2])
-    if entry.startswith(_PATH_STARTS):
+    if entry.startswith(LOOKS_LOCAL):
         return RewardSource("directory", path)
     if (hub := _HUB.fullmatch(entry)) is None:
         raise ValueError(

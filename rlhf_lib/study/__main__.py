@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from rlhf_lib.common import paths
@@ -69,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--jobs must be at least 1")
     study = design.read()
     temperature = read_params("evaluate", EvaluateParams).temperatures[0]
-    stages = {split: list(study.runs(split)) for split in design.SPLITS}
+    runs = {split: list(study.runs(split)) for split in design.SPLITS}
     if given.list:
         there = finished()
-        for run in (run for runs in stages.values() for run in runs):
+        for run in chain.from_iterable(runs.values()):
             print(f"{run.name}: {'there' if run.name in there else 'to run'}")
     check_workspace((), free=str(design.FILE))
     if given.list:
@@ -80,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runner, mode = Runner(given.jobs, temperature), mode_name(temperature)
     check_criterion(study, mode)
     results = {}
-    for split, runs in stages.items():
-        print(f"{split}: {len(runs)} experiments", flush=True)
-        runner.run(runs)
+    for split, of_split in runs.items():
+        print(f"{split}: {len(of_split)} experiments", flush=True)
+        runner.run(of_split)
         results[split] = collect(study, split, mode, from_experiment)
     tell(study, **results, mode=mode, out=given.out)
 

@@ -22,9 +22,8 @@ from transformers import (
 
 from rlhf_lib.common.policies import section
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.training.curves import Log
 from rlhf_lib.training.params import BestParams
-
-Log = list[dict[str, float]]
 
 
 def check(name: str, params: BestParams, file: str) -> None:

@@ -77,8 +77,7 @@ def shape(model: Model) -> ModelShape:
     """The shape of a model, which may be on the meta device."""
     from torch import nn
 
-    from rlhf_lib.models.layers import blocks
-    from rlhf_lib.training.weights import base_model
+    from rlhf_lib.models.layers import base_model, blocks
 
     plain = base_model(model)
     config = plain.config.get_text_config()

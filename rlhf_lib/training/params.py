@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Below, Count, Seed
+from rlhf_lib.common.schema import Above, AtLeast, AtMost, BatchSize, Below, Count, NotNegative, Seed
 from rlhf_lib.training.optimizers import BY_LOSS, Optimizer, Schedule, check_optim_args, check_schedule
 
 Decay = Annotated[float, AtLeast(0), Below(1)]  # of a running mean
@@ -24,17 +24,17 @@ class OptimizerParams:
     """The optimizer, its schedule and its batches."""
 
     seed: Seed
-    learning_rate: Annotated[float, AtLeast(0)]
+    learning_rate: NotNegative
     lr_scheduler_type: Schedule
     lr_scheduler_kwargs: dict[str, int | float | bool | str]
-    warmup_steps: Annotated[float, AtLeast(0)]
+    warmup_steps: NotNegative
     optim: Optimizer
     optim_args: str | None
-    weight_decay: Annotated[float, AtLeast(0)]
+    weight_decay: NotNegative
     adam_beta1: Decay
     adam_beta2: Decay
     adam_epsilon: Annotated[float, AtLeast(1e-30)]
-    max_grad_norm: Annotated[float, AtLeast(0)]
+    max_grad_norm: NotNegative
     per_device_train_batch_size: BatchSize
 
     def __post_init__(self) -> None:

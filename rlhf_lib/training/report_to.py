@@ -10,6 +10,7 @@ import configparser
 import difflib
 import netrc
 import os
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,12 @@ REFUSED = {
     "all": "installed is not wanted: name the trackers, such as tensorboard",
     "dvclive": "would write over dvc.yaml, and DVC has these curves in metrics/ already; take it out",
 }
+# what wandb reads when it is imported
+WANDB = {
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_CONSOLE": "off",  # what a stage prints stays here
+    "WANDB_SILENT": "true",  # its summary of every run, among the bars of others
+}
 
 
 def chosen() -> list[str]:
@@ -42,9 +49,20 @@ def chosen() -> list[str]:
 
 
 def check() -> None:
-    """A `ParamsError` for the first fault of REPORT_TO."""
+    """A `ParamsError` for the first fault of REPORT_TO; to be called before TRL is imported, which imports wandb
+    wherever that is installed."""
     for fault in faults():
         raise ParamsError(fault)
+    if "wandb" not in chosen():
+        sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]  # for Python, it is not installed then
+        return
+    for name, value in WANDB.items():
+        os.environ.setdefault(name, value)
+    try:
+        import wandb  # noqa: F401
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ParamsError(f"{VARIABLE}: wandb: cannot be imported ({told}); install it again, or take it out") from None
 
 
 def faults() -> Iterator[str]:

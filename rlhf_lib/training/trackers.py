@@ -92,9 +92,6 @@ class Wandb:
     """Weights & Biases; with WANDB_MODE=offline, in files that `wandb sync` uploads."""
 
     def __init__(self, run: Run) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        os.environ.setdefault("WANDB_CONSOLE", "off")  # what a stage prints stays here
-        os.environ.setdefault("WANDB_SILENT", "true")  # its summary of every run, among the bars of others
         import wandb
 
         run.root.mkdir(parents=True, exist_ok=True)

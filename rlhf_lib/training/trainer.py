@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from rlhf_lib.common.policies import section
 from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.models import hardware, heap, machines
+from rlhf_lib.models.layers import base_model
 from rlhf_lib.models.lengths import say
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.unpadded import skip_padding
@@ -24,7 +25,7 @@ from rlhf_lib.training.curves import Log
 from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.sealing import SealedCheckpoints
 from rlhf_lib.training.throughput import LOGGED, Throughput
-from rlhf_lib.training.weights import Model, base_model
+from rlhf_lib.training.weights import Model
 
 FEW_ROWS = 10_000  # which TRL encodes in seconds
 

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models import loading as models
-from rlhf_lib.models.layers import blocks
+from rlhf_lib.models.layers import base_model, blocks
 from rlhf_lib.models.lengths import say
 from rlhf_lib.models.loading import nonfinite
 from rlhf_lib.training import adapters, guard
@@ -38,11 +38,6 @@ _PART_NAMES = {
     "attention": ("attn", "attention", "self_attention"),
     "mlp": ("mlp", "feed_forward", "ffn"),
 }
-
-
-def base_model(model: Model) -> PreTrainedModel:
-    """The model that transformers made, without what PEFT put around it."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 class Counts(NamedTuple):

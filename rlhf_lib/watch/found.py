@@ -20,11 +20,9 @@ from typing import Any
 import psutil
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.running import LOCKS
+from rlhf_lib.common.running import CLONES, LOCKS
 
-# Where DVC runs `--temp` and `--queue`, and `make study` its workers; an experiment may run in a copy of either.
-_COPIES = (".dvc/tmp/exps/*", ".dvc/tmp/exps/standalone/*", ".dvc/tmp/study/*")
-WORKSPACES = ("", *_COPIES, *(f".dvc/tmp/study/*/{copy}" for copy in _COPIES[:2]))
+WORKSPACES = ("", *CLONES, *(f"{CLONES[-1]}/{clone}" for clone in CLONES[:-1]))  # of a study's clone, there are clones
 CLOCK = 2.0  # seconds by which a process's start and a file's time may disagree
 
 # What every status has.

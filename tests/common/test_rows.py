@@ -103,6 +103,14 @@ def test_a_record_that_is_no_object_is_named_once_it_is_reached(tmp_path):
         next(records)
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_has_not_is_named(tmp_path, constant):
+    path = tmp_path / "x.jsonl"
+    path.write_text(f'{{"a": "NaN"}}\n{{"a": {constant}}}\n')
+    with pytest.raises(SystemExit, match=rf"x.jsonl: line 2: not a line of JSON in UTF-8: {constant} is no number"):
+        read_jsonl(path)
+
+
 def test_byte_order_mark_and_blank_lines_are_no_matter(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}')

@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from upstream import dialogue
 
 from rlhf_lib.common.rows import ROLES, is_text, row_id
 from rlhf_lib.data.load.columns import parse, used
@@ -25,10 +26,6 @@ def outcome(raw, **columns):
     if rows:
         row = rows[0]["prompt"], [(response["content"], response["score"]) for response in rows[0]["responses"]]
     return [item.reason for item in items if isinstance(item, Rejected)], row
-
-
-def dialogue(*texts):
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
 def system(text):

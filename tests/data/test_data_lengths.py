@@ -3,22 +3,12 @@
 from pathlib import Path
 
 import pytest
-from project import DEMO
+from shipped_params import sections
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from rlhf_lib.check.sections import valid_sections
-from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.data.lengths import Lengths, answers, measure, told
 
 ESTIMATED = "estimated, at 4 bytes a token (a word of English is about 1.5), as no tokenizer is at hand yet"
-
-
-def sections(**changes):
-    """The demo's sections with other values, such as ppo={"response_length": 9}."""
-    params = load_yaml(DEMO)
-    for name, values in changes.items():
-        params[name] |= values
-    return valid_sections(params)
 
 
 def lengths(**changes):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from record_files import RECORDS, fault, jsonl, table, values, write, write_arrow, write_parquet
 
-from rlhf_lib.data.load import files, json_text
+from rlhf_lib.data.load import arrow_table, json_text
 from rlhf_lib.data.load.files import read
 
 
@@ -50,11 +50,17 @@ def test_blank_lines_of_a_table_are_no_rows(tmp_path):
 
 
 def test_parquet(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PARQUET_ROWS", 2)
+    monkeypatch.setattr(arrow_table, "PARQUET_ROWS", 2)
     records = [{"prompt": [{"role": "user", "content": f"Q{i}"}], "score": i / 2 or None} for i in range(5)]
     path = write_parquet(tmp_path / "a.parquet", records, row_group_size=3)
     assert values(path) == records
     assert [record.place for record in read(path)] == [f"{path}: row {i + 1}" for i in range(5)]
+
+
+def test_texts_that_parquet_has_as_bytes(tmp_path):
+    records = [{"prompt": "é?".encode(), "chosen": [{"role": b"user", "content": None}], "image": b"\x89PNG\xff"}]
+    (value,) = values(write_parquet(tmp_path / "a.parquet", records))
+    assert value == {"prompt": "é?", "chosen": [{"role": "user", "content": None}], "image": b"\x89PNG\xff"}
 
 
 @pytest.mark.parametrize("opened", ["new_stream", "new_file"])  # of save_to_disk, of Feather

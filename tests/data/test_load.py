@@ -91,7 +91,7 @@ def test_sources_are_loaded_one_after_the_other(tmp_path):
         ("file", {"prompt": "Q?", "response": "A"}, ["sft", "prompts"], True, True),
         ("file", {"prompt": "Q?", "response": "A", "score": 1}, ALL, True, True),
         ("file", {"prompt": "Q?", "response": "A", "score": 0.5}, ALL, False, True),
-        ("file", {"prompt": "Q?", "chosen": "A", "rejected": "B"}, ALL, True, False),
+        ("file", {"prompt": "Q?", "chosen": "A", "rejected": "B"}, ALL, True, True),
         (
             "file",
             {"prompt": "Q?", "chosen": "A", "rejected": "B", "score_chosen": 3, "score_rejected": 1},
@@ -102,7 +102,6 @@ def test_sources_are_loaded_one_after_the_other(tmp_path):
     ],
 )
 def test_what_the_rows_of_a_source_are_good_for(tmp_path, reader, record, roles, labels, merges):
-    """Pairs without scores are not merged: nobody compared an answer of one with an answer of another."""
     _, _, described = loaded(tmp_path / "raw", local(tmp_path, [record], reader=reader))
     (info,) = described["sources"]
     assert (info["roles"], info["labels"], info["merges"]) == (roles, labels, merges)

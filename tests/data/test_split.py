@@ -196,6 +196,25 @@ def test_rows_of_one_prompt_are_merged_where_the_source_says_so():
     assert done.log == []
 
 
+def merged(*rows, labels=True):
+    """What rows of one source were dropped as, in their order."""
+    return [entry.dropped for entry in run(rows, PARAMS, source(merges=True, labels=labels)).entries]
+
+
+def test_labelled_pairs_are_not_merged_and_single_answers_beside_them_are():
+    pair, other = row("Is it?", ("a", 1.0), ("b", 0.0)), row("Is it?", ("c", 1.0), ("d", 0.0))
+    singles = [row("Is she?", ("e", 1.0)), row("Is she?", ("f", 0.0)), row("Is she?", ("g", 0.0))]
+    assert merged(pair, other, *singles) == [None, "duplicate_prompt", None, "merged", "merged"]
+    assert merged(pair, row("Is it?", ("e", 1.0))) == [None, "duplicate_prompt"]
+    assert merged(pair, other, labels=False) == [None, "merged"]
+
+
+def test_what_is_left_of_two_labelled_pairs_is_not_compared():
+    """Of each pair one answer was dropped, as empty."""
+    pairs = row("Is it?", ("a", 1.0), ("", 0.0)), row("Is it?", ("", 1.0), ("b", 0.0))
+    assert merged(*pairs) == [None, "duplicate_prompt"]
+
+
 def test_a_prompt_of_two_sources_is_that_of_the_first_source():
     sources = source("first", 0, merges=True), source("second", 1, merges=True)
     rows = [row("Is it?", ("b", 1.0), source="second/part"), row("is it", ("a", 1.0), source="first/part")]

@@ -3,12 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from upstream import dialogue
 
 from rlhf_lib.data.load.turns import put_together
-
-
-def dialogue(*texts):
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize(

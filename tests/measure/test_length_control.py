@@ -130,10 +130,10 @@ def test_pairs_are_of_one_prompt_and_draw_in_characters():
 
     mine = [sample("a", 0, 1.0, "four"), sample("a", 1, 0.0, ""), sample("b", 0, 0.5, "Zoë"), sample("c", 0, 9.0, "x")]
     theirs = [sample("b", 0, 0.5, "Zo"), sample("a", 1, 2.0, "12345"), sample("a", 0, 0.0, "twelve words")]
-    assert length_control.matches(mine, same_draw(theirs), "judge") == [
+    assert length_control.matches(mine, same_draw(theirs)) == [
         Match("a", 1.0, -8),
         Match("a", 0.0, -5),
         Match("b", 0.5, 1),
     ]
-    weighted = length_control.matches(mine[:1], lambda sample: theirs[1:], "judge", [3.0])
+    weighted = length_control.matches(mine[:1], lambda sample: theirs[1:], [3.0])
     assert weighted == [Match("a", 0.0, -1, 1.5), Match("a", 1.0, -8, 1.5)]

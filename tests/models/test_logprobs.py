@@ -63,7 +63,7 @@ def test_a_packed_batch_lays_rows_end_to_end(policy):
     batch = collate(policy, [[1, 2, 3], [4]], [Response([5], True), Response([6, 7], True)], pad_id=0)
     assert batch.inputs["input_ids"].tolist() == [[1, 2, 3, 5, 4, 6, 7, *[1] * 25]]  # filled up to 32
     assert batch.inputs["position_ids"][:, :7].tolist() == [[0, 1, 2, 3, 0, 1, 2]]
-    assert batch.predictors.int().tolist() == [[0, 0, 1, 0, 1, 1, 0, *[0] * 25]]
+    assert batch.places.tolist() == [2, 4, 5]
     assert batch.token_ids.tolist() == [5, 6, 7]
     assert batch.positions.tolist() == [0, 0, 1]
 
@@ -73,7 +73,7 @@ def test_a_padded_batch_pads_on_the_right(padded_policy):
     assert batch.inputs["input_ids"].tolist() == [[1, 2, 3, 5], [4, 6, 7, 0]]
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
     assert "position_ids" not in batch.inputs  # by default they count from the left, in every architecture
-    assert batch.predictors.int().tolist() == [[0, 0, 1, 0], [1, 1, 0, 0]]
+    assert batch.places.tolist() == [2, 4, 5]
     assert batch.token_ids.tolist() == [5, 6, 7]
     assert batch.positions.tolist() == [0, 0, 1]
 

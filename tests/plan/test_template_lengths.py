@@ -2,10 +2,8 @@
 
 import pytest
 from chat_standins import stand_in
-from project import DEMO
+from shipped_params import sections
 
-from rlhf_lib.check.sections import valid_sections
-from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.data.lengths import Lengths, told
 from rlhf_lib.models.chat import dialogue_ids
 from rlhf_lib.models.settled import settle
@@ -18,15 +16,8 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def params(**changes):
-    found = load_yaml(DEMO)
-    for name, values in changes.items():
-        found[name] |= values
-    return valid_sections(found)
-
-
 def around_of(model):
-    found = params(base={"model_name_or_path": model})
+    found = sections(base={"model_name_or_path": model})
     return Lengths(found["base"], found["prepare"]).around()
 
 
@@ -53,7 +44,9 @@ def test_what_a_template_puts_around_a_row_is_counted(project, family, tokens):
         row = dialogue_ids(tokenizer, [{"role": "user", "content": "7"}], "7")
         tokens = len(row) - 2
     assert around == tokens
-    out = list(told(params(sft={"max_length": 10}), {"sft_train": {"answers": [1], "rows": [9, 10 - around]}}, around))
+    out = list(
+        told(sections(sft={"max_length": 10}), {"sft_train": {"answers": [1], "rows": [9, 10 - around]}}, around)
+    )
     assert "50 % of the rows are longer, and lose their end" in out[-1]
     assert out[0] == f"What the params hold, in tokens; {around} of a row are the chat template's:"
 

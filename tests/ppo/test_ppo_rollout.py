@@ -2,16 +2,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numbers_by_hand import close
 from ppo_trainers import ppo_params
 from torch import tensor
 
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.ppo.model import with_shared_critic
 from rlhf_lib.ppo.rollout import Rollout, minibatches, update_inputs
-
-
-def close(actual, expected, tolerance=1e-6):
-    torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), atol=tolerance, rtol=0)
 
 
 def small_rollout():

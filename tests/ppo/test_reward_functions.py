@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from one_line import told
+from ppo_runs import by_length
 from trl.rewards import think_format_reward
 
 from rlhf_lib.ppo.rewards import RewardFunctions
@@ -15,10 +16,6 @@ from rlhf_lib.scoring.reward_model import RewardModel
 
 PROMPTS = [[{"role": "user", "content": text}] for text in ("Name the cat.", "Paint the sky.", "Describe the dog.")]
 TEXTS = ["Cat.", "a b c d", ""]
-
-
-def letters(completions, **columns):
-    return [float(len(completion[0]["content"])) for completion in completions]
 
 
 def only_first(completions, **columns):
@@ -89,13 +86,13 @@ def test_what_a_function_edits_no_other_sees():
 
 
 def test_the_total_is_the_weighted_sum():
-    got = rewards({"letters": letters, "first": lambda completions, **columns: [1, 2, 3]}, [0.5, -2.0])
-    assert got.by_name == {"letters": [4.0, 7.0, 0.0], "first": [1.0, 2.0, 3.0]}
+    got = rewards({"by_length": by_length, "first": lambda completions, **columns: [1, 2, 3]}, [0.5, -2.0])
+    assert got.by_name == {"by_length": [4.0, 7.0, 0.0], "first": [1.0, 2.0, 3.0]}
     assert got.total == [4 / 2 - 2, 7 / 2 - 4, 0 - 6]
 
 
 def test_none_leaves_the_row_to_the_other_functions():
-    got = rewards({"letters": letters, "only_first": only_first}, [1.0, 0.1])
+    got = rewards({"by_length": by_length, "only_first": only_first}, [1.0, 0.1])
     assert got.total == [4.0 + 1.0, 7.0, 0.0]
     assert got.by_name["only_first"] == [10.0, None, None]
 
@@ -105,8 +102,8 @@ def test_a_row_that_no_function_scores_gets_0():
 
 
 def test_a_weight_of_0_only_measures():
-    got = rewards({"letters": letters, "only_first": only_first}, [0.0, 1.0])
-    assert got.total == [10.0, 0.0, 0.0] and got.by_name["letters"] == [4.0, 7.0, 0.0]
+    got = rewards({"by_length": by_length, "only_first": only_first}, [0.0, 1.0])
+    assert got.total == [10.0, 0.0, 0.0] and got.by_name["by_length"] == [4.0, 7.0, 0.0]
 
 
 @pytest.mark.parametrize("given", [[1, True, 0.5], list(np.float32([1, 1, 0.5])), [np.int64(1), 1.0, Fraction(1, 2)]])
@@ -117,14 +114,14 @@ def test_numbers_of_any_real_type_are_rewards(given):
 
 def test_an_async_function_is_awaited():
     async def judge(completions, **columns):
-        return letters(completions)
+        return by_length(completions)
 
     assert rewards({"judge": judge}).total == [4.0, 7.0, 0.0]
 
 
 def test_no_rows_have_no_rewards():
-    got = RewardFunctions({"letters": letters}, [1.0])([], [], {"source": []})
-    assert got.total == [] and got.by_name == {"letters": []}
+    got = RewardFunctions({"by_length": by_length}, [1.0])([], [], {"source": []})
+    assert got.total == [] and got.by_name == {"by_length": []}
 
 
 @pytest.mark.parametrize(
@@ -148,18 +145,11 @@ def test_no_rows_have_no_rewards():
     ],
 )
 def test_a_faulty_result_is_told(given, fault):
-    text = told(rewards, {"fine": letters, "faulty": lambda **columns: given}, [1.0, 0.0])
+    text = told(rewards, {"fine": by_length, "faulty": lambda **columns: given}, [1.0, 0.0])
     assert text.startswith("reward function faulty: ") and fault in text
 
 
 # ---- loading
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """Writes a module of its own name for each test, so that none is found among those imported before."""
-    monkeypatch.syspath_prepend(tmp_path)
-    return lambda name, text: (tmp_path / f"{name}.py").write_text(text)
 
 
 def test_functions_are_loaded_by_name_with_weights_of_1(module):
@@ -232,7 +222,7 @@ def test_another_number_of_weights_is_told():
 
 def test_a_function_that_scores_nothing_or_all_alike_is_named():
     why = ": nothing can be learnt from it (params.yaml: ppo.reward_funcs)"
-    assert idle({"letters": letters, "nothing": nothing, "same": same, "first": only_first}) == [
+    assert idle({"by_length": by_length, "nothing": nothing, "same": same, "first": only_first}) == [
         f"reward function nothing gave no number to any of 6 answers{why}",
         f"reward function same gave 0.5 to all of the 6 answers that it scored{why}",
         f"reward function first gave 10 to all of the 2 answers that it scored{why}",

@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from one_line import told
+from ppo_runs import by_length
 
 from rlhf_lib.ppo.rewards import RewardFunctions
 
 PROMPTS = [[{"role": "user", "content": text}] for text in ("Name the cat.", "Paint the sky.", "Describe the dog.")]
 TEXTS = ["Cat.", "a b c d", ""]
-
-
-def letters(completions, **columns):
-    return [float(len(completion[0]["content"])) for completion in completions]
 
 
 def rewards(functions, columns=None):
@@ -68,18 +65,11 @@ def test_what_a_function_sets_for_the_process_is_set_back(line):
 
     def sets(completions, **columns):
         exec(line)
-        return letters(completions)
+        return by_length(completions)
 
     before = process()
     assert rewards({"sets": sets}).total == [4.0, 7.0, 0.0]
     assert process() == before
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """Writes a module of its own name for each test, so that none is found among those imported before."""
-    monkeypatch.syspath_prepend(tmp_path)
-    return lambda name, text: (tmp_path / f"{name}.py").write_text(text)
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,9 @@ def folders(tmp_path_factory):
             write_lines(root / "hh" / subset / f"{split}.jsonl.gz", rows(f"{subset} {split}"), gzip.open)
     for name in ("evol", "flan", "sharegpt"):
         write_lines(root / "by_file" / f"{name}.jsonl", rows(name))
-    for split in ("train_prefs", "test_prefs", "train_sft"):
-        write_parquet(root / "typed" / "data" / f"{split}-00000-of-00001.parquet", rows(split))
+    for split, kind in (("train_prefs", str), ("test_prefs", str.encode), ("train_sft", str)):
+        texts = [{"text": kind(row["text"])} for row in rows(split)]
+        write_parquet(root / "typed" / "data" / f"{split}-00000-of-00001.parquet", texts)
     write_lines(root / "mixed" / "train.jsonl", MIXED)
     write_lines(root / "mixed" / "test.jsonl", ["not JSON\n"])
     write_lines(root / "card" / "one.json", rows("one"))

@@ -3,7 +3,7 @@
 import pytest
 from project import DEMO as PARAMS
 
-from rlhf_lib.check.sections import SECTIONS
+from rlhf_lib.check.sections import SECTIONS, valid_sections
 from rlhf_lib.common import schema
 
 
@@ -14,6 +14,14 @@ def shipped():
 def section(name, changes):
     """The shipped section with some values changed; `...` takes the key out."""
     return {key: value for key, value in {**shipped()[name], **changes}.items() if value is not ...}
+
+
+def sections(**changes):
+    """The demo's sections with other values, such as ppo={"response_length": 9}."""
+    params = shipped()
+    for name, values in changes.items():
+        params[name] |= values
+    return valid_sections(params)
 
 
 def fault(call, *arguments):

@@ -125,6 +125,14 @@ def referenced(tiny, rows, path="reference.jsonl", max_length=64, ld_alpha=None)
     return dpo.with_reference(pairs, path, ld_alpha)
 
 
+def dpo_trainer(tiny, checkpoints, **changes):
+    pairs = referenced(tiny, pair_rows())
+    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
+
+
+BUILD = {"sft": sft_trainer, "reward": reward_trainer, "dpo": dpo_trainer}
+
+
 def moved_policy(tiny, folder):
     """The directory of a policy that has moved away from the tiny one."""
     model, tokenizer = copy.deepcopy(models.load_policy(tiny.policy)), models.load_tokenizer(tiny.policy)

@@ -9,18 +9,12 @@ from architectures import draw
 from one_line import told
 from peft import LoraConfig, get_peft_model
 from ppo_trainers import ppo_params
-from trl_trainers import TRAINER, dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
+from trl_trainers import TRAINER, dpo_trainer, reward_trainer, sft_trainer
 
-from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.models import loading as models
 from rlhf_lib.ppo import build as ppo
 from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import weights
-
-
-def dpo_trainer(tiny, checkpoints, **changes):
-    pairs = referenced(tiny, pair_rows())
-    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
 
 
 def ppo_policy(tiny, checkpoints, **changes):

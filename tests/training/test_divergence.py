@@ -7,19 +7,11 @@ import pytest
 import torch
 from one_line import told
 from transformers import TrainerCallback
-from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
+from trl_trainers import BUILD, dpo_trainer, sft_trainer
 
-from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training import weights
 
-
-def dpo_trainer(tiny, checkpoints, **changes):
-    pairs = referenced(tiny, pair_rows())
-    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
-
-
-BUILD = {"sft": sft_trainer, "reward": reward_trainer, "dpo": dpo_trainer}
 RUN = {"max_steps": 6, "save_steps": 2, "eval_steps": 6, "max_grad_norm": 0.0}
 
 

@@ -7,9 +7,8 @@ import torch
 from reward_trainers import load as load_reward_base
 from safetensors.torch import load_file
 from trained import column
-from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
+from trl_trainers import BUILD
 
-from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.models import frozen
 from rlhf_lib.models import loading as models
 from rlhf_lib.training import trainer as training
@@ -20,14 +19,6 @@ RUN = {"max_steps": 3, "eval_steps": 3, "save_steps": 3}
 LORA = {"lora_r": 4, "lora_alpha": 8}
 PARTS = {"freeze": ["embeddings", "mlp"]}
 HELD = {"precision": "bf16", "frozen_dtype": "bf16"}
-
-
-def dpo_trainer(tiny, checkpoints, **changes):
-    pairs = referenced(tiny, pair_rows())
-    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
-
-
-BUILD = {"sft": sft_trainer, "reward": reward_trainer, "dpo": dpo_trainer}
 
 
 def run(what, tiny, checkpoints, **changes):

@@ -9,23 +9,14 @@ from one_line import told
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, GreedyLR
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
-from trl_trainers import TRAINER, dpo_params, pair_rows, referenced, reward_trainer, sft_trainer
+from trl_trainers import BUILD, TRAINER, sft_trainer
 
-from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import optimizers
 from rlhf_lib.training import trainer as training
 
 # those of functions that every schedule has, or that the trainer gives
 GIVEN = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch", "verbose"}
-
-
-def dpo_trainer(tiny, checkpoints, **changes):
-    pairs = referenced(tiny, pair_rows())
-    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
-
-
-BUILD = {"sft": sft_trainer, "reward": reward_trainer, "dpo": dpo_trainer}
 
 
 def test_the_schedules_are_those_of_transformers_with_their_options():

@@ -46,8 +46,34 @@ def test_it_names_trackers_with_commas_between(trackers, value, names):
 
 def test_it_need_not_be_set(monkeypatch):
     monkeypatch.delenv("REPORT_TO", raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as it leaves it
     assert report_to.chosen() == [] and list(report_to.faults()) == []
     report_to.check()
+
+
+CHECKED = "from rlhf_lib.training import report_to; report_to.check(); import rlhf_lib.sft.trainer as trainer"
+
+
+def with_broken_wandb(folder, **env):
+    """A process that checks REPORT_TO and imports TRL where wandb is installed and cannot be imported."""
+    (folder / "wandb").mkdir()
+    (folder / "wandb/__init__.py").write_text("raise AttributeError('numpy has no float_\\nany more')")
+    env = {**ENV, "PYTHONPATH": f"{folder}:{ROOT}", "WANDB_MODE": "offline", **env}
+    return subprocess.run([sys.executable, "-c", CHECKED], env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_a_broken_wandb_is_no_matter_where_it_is_not_named(tmp_path):
+    done = with_broken_wandb(tmp_path, REPORT_TO="none")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_broken_wandb_that_is_named_ends_in_one_line(tmp_path):
+    done = with_broken_wandb(tmp_path, REPORT_TO="wandb")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "REPORT_TO: wandb: cannot be imported (AttributeError: numpy has no float_ any more); install it again, or "
+        "take it out\n",
+    )
 
 
 def test_the_trackers_are_those_of_transformers():

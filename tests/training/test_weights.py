@@ -16,12 +16,13 @@ from transformers import (
     LlamaForCausalLM,
 )
 from trl_trainers import (
+    BUILD,
     TRAINER,
     batch_of,
     dataset,
     dpo_params,
+    dpo_trainer,
     pair_rows,
-    referenced,
     reward_trainer,
     sft_trainer,
 )
@@ -50,12 +51,6 @@ LORA = {"lora_r": 4, "lora_alpha": 8}
 RUN = {"max_steps": 3, "eval_steps": 3, "save_steps": 3}
 
 
-def dpo_trainer(tiny, checkpoints, **changes):
-    pairs = referenced(tiny, pair_rows())
-    return dpo.build(dpo_params(**changes), 64, str(tiny.policy), pairs, pairs, checkpoints)
-
-
-BUILD = {"sft": sft_trainer, "reward": reward_trainer, "dpo": dpo_trainer}
 TASK = {"sft": "CAUSAL_LM", "reward": "SEQ_CLS", "dpo": "CAUSAL_LM"}
 
 

@@ -7,25 +7,23 @@ import glob
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from pathlib import PurePath
 from typing import IO, Any
 
 from rlhf_lib.data.load import compression
-from rlhf_lib.data.load.csv_table import check_header, table_records
+from rlhf_lib.data.load.arrow_table import arrow_records, parquet_records
+from rlhf_lib.data.load.csv_table import table_records
 from rlhf_lib.data.load.json_text import MAX_RECORD, JsonText, not_utf8
 from rlhf_lib.data.load.reader import Record
 from rlhf_lib.data.load.split_names import held_out_files, is_held_out
 
-PARQUET_ROWS = 1000  # of a batch
-FEATHER = b"ARROW1"
 MOST_NAMES = 1000  # that are looked at in a folder
 RECORD = {"prompt", "messages", "chosen"}  # columns that lists of records are not called
 
 Parser = Callable[[str, IO[bytes]], Iterator[Record]]
-Batches = tuple[list[str], Iterable[Any]]  # the names of the columns, and batches of rows as pyarrow has them
 
 HEADS = {
     codecs.BOM_UTF16_LE: "is UTF-16; save it as UTF-8",
@@ -180,41 +178,6 @@ def _csv_lines(path: str, file: IO[bytes]) -> Iterator[str]:
         yield _decode(line, place)
 
 
-def _parquet(file: IO[bytes]) -> Batches:
-    from pyarrow import parquet
-
-    table = parquet.ParquetFile(file)
-    return table.schema_arrow.names, table.iter_batches(PARQUET_ROWS)
-
-
-def _arrow(file: IO[bytes]) -> Batches:
-    """What `Dataset.save_to_disk` writes, a stream, or a Feather file."""
-    from pyarrow import ipc
-
-    if file.read(len(FEATHER)) == FEATHER:
-        table = ipc.open_file(file)
-        return table.schema.names, map(table.get_batch, range(table.num_record_batches))
-    file.seek(0)
-    stream = ipc.open_stream(file)
-    return stream.schema.names, stream
-
-
-def _typed(path: str, file: IO[bytes], kind: str, opened: Callable[[IO[bytes]], Batches]) -> Iterator[Record]:
-    import pyarrow
-
-    number = 0
-    try:
-        names, batches = opened(file)
-        check_header(path, names)
-        for batch in batches:
-            for value in batch.to_pylist():
-                number += 1
-                yield Record(f"{path}: row {number}", value)
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        detail = " ".join(str(error).split())[:200]
-        raise SystemExit(f"{path}: cannot be read as {kind} ({detail}); copy or export it again") from None
-
-
 def _json(path: str, file: IO[bytes]) -> Iterator[Record]:
     """The items of an array, or of the one list of objects in an object; or JSON Lines under this name."""
     text = JsonText(path, file)
@@ -283,10 +246,7 @@ def _kind(text: JsonText) -> str:
     return "rows" if dict in {type(item) for item in text.items()} else "column"
 
 
-TYPED: dict[str, Parser] = {
-    ".parquet": partial(_typed, kind="Parquet", opened=_parquet),
-    ".arrow": partial(_typed, kind="Arrow", opened=_arrow),
-}
+TYPED: dict[str, Parser] = {".parquet": parquet_records, ".arrow": arrow_records}
 PARSERS: dict[str, Parser] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,

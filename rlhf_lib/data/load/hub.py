@@ -22,6 +22,7 @@ from rlhf_lib.common.hub import explain, one_line, patiently
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.data.load import files
+from rlhf_lib.data.load.arrow_table import with_texts
 from rlhf_lib.data.load.params import SourceParams
 from rlhf_lib.data.load.reader import Hub, Record
 from rlhf_lib.data.load.split_names import is_held_out
@@ -182,4 +183,4 @@ def _values(part: Part, folder: Path) -> Iterator[tuple[Any, bool]]:
     if all(map(files.is_untyped, paths)):
         return ((record.value, record.test) for path in paths for record in files.read(path))
     dataset = datasets.load_dataset(part.builder, data_files={part.split: paths}, split=part.split)
-    return ((value, False) for value in dataset)
+    return ((value, False) for value in with_texts(dataset, dataset.features.arrow_schema))

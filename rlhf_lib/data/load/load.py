@@ -41,7 +41,6 @@ class Has(Flag):
     RESPONSES = auto()
     SCORES = auto()
     GRADES = auto()  # scores other than 1 and 0, which only say what was preferred
-    SEVERAL = auto()  # rows with several responses
 
 
 class Parsed(NamedTuple):
@@ -111,12 +110,7 @@ def _with_columns(items: Iterable[Row | Rejected], value: Any, source: SourcePar
 
 def _has(row: Row) -> Has:
     scores = {response["score"] for response in row["responses"]} - {None}
-    found = {
-        Has.RESPONSES: row["responses"],
-        Has.SCORES: scores,
-        Has.GRADES: scores - {0, 1},
-        Has.SEVERAL: row["responses"][1:],
-    }
+    found = {Has.RESPONSES: row["responses"], Has.SCORES: scores, Has.GRADES: scores - {0, 1}}
     return reduce(or_, (flag for flag, those in found.items() if those), Has(0))
 
 
@@ -160,12 +154,12 @@ def _load_source(
     lost = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
     if not kept:
         holds = READERS[source.reader].record
-        hint = (
+        way_out = (
             f"a record of that reader has {holds}; for others, set reader: file" if holds else "check path and columns"
         )
         raise ParamsError(
             f"{where}: no usable row for reader {source.reader} "
-            f"(rejected: {lost or 'none'}; first: {first or 'no record'}); {hint}"
+            f"(rejected: {lost or 'none'}; first: {first or 'no record'}); {way_out}"
         )
     tested = f"; for the test: {held_out:,}" if held_out else ""
     print(f"{source.name}: {kept:,} rows{tested}" + (f"; rejected: {lost}" if lost else ""))
@@ -202,12 +196,10 @@ def _printable(text: str) -> str:
 def _good_for(reader: Reader, has: Has) -> dict[str, Any]:
     """What the rows of a source can be used for."""
     needs = {"sft": Has.RESPONSES, "preference": Has.SCORES, "prompts": Has(0)}
-    graded = Has.GRADES in has
     return {
         "roles": [role for role in reader.roles if needs[role] in has],
-        "labels": not graded,
-        # two labelled pairs of one prompt say nothing of an answer of one beside an answer of the other
-        "merges": reader.merges and (graded or Has.SEVERAL not in has),
+        "labels": Has.GRADES not in has,
+        "merges": reader.merges,
     }
 
 

@@ -8,7 +8,7 @@ from keyword import iskeyword
 from typing import Annotated, Literal
 
 from rlhf_lib.common.rows import ROLES
-from rlhf_lib.common.schema import AtLeast, AtMost, NotEmpty, Processes, Seed
+from rlhf_lib.common.schema import AtLeast, AtMost, Count, NotEmpty, Processes, Seed
 
 ReaderName = Literal[
     "demo",
@@ -70,7 +70,7 @@ class SourceParams:
     # what reward functions get of each record: names of columns, or their name for it -> the file's
     reward_columns: list[str] | dict[str, str] = field(default_factory=list)
     test: bool = False  # whether all of it is for the test split
-    max_records: Annotated[int, AtLeast(1)] | None = None  # of each file or hub split, from its beginning
+    max_records: Count | None = None  # of each file or hub split, from its beginning
 
     def __post_init__(self) -> None:
         if not self.name:

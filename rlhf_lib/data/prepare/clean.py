@@ -37,7 +37,7 @@ class Cleaned:
     answers: bool = False  # whether it has any
     unscored: bool = False  # whether it has one without a score
     scores: tuple[float, float] | None = None  # the least and the greatest
-    answer: bytes = b""  # equal for equal answers, of a row that has one
+    answer: bytes = b""  # equal for equal answers, of a row that came with one alone
     key: bytes = b""  # equal for prompts that count as the same
     columns: bytes = b""  # equal for rows of which reward functions get the same; empty where that is nothing
     asked: bytes = b""  # equal for prompts of the same letters; empty where the source has no columns for functions
@@ -72,7 +72,7 @@ def clean(row: Row, params: PrepareParams) -> Cleaned:
             cleaned.unscored = any(response["score"] is None for response in responses)
             scores = [response["score"] for response in responses if response["score"] is not None]
             cleaned.scores = (min(scores), max(scores)) if scores else None
-            if len(responses) == 1:
+            if len(row["responses"]) == 1:
                 cleaned.answer = digest(responses[0]["content"], params.seed)
             normalised = normalise(prompt)
             cleaned.key = digest(normalised, params.seed)

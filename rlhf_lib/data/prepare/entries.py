@@ -21,7 +21,7 @@ class SourceInfo:
     rank: int  # its place in the params: of a prompt that several sources have, the first one's row is kept
     roles: Sequence[Role]
     labels: bool  # scores only say which answer was preferred (1 or 0): their differences mean nothing
-    merges: bool  # several rows of one prompt are one
+    merges: bool  # several rows of one prompt are one, but for labelled pairs
     score_range: Sequence[float] | None
     reward_columns: Sequence[str] = ()  # what reward functions get of its rows
 
@@ -35,7 +35,7 @@ class Entry:
     test: bool  # whether upstream has it in a test split
     key: bytes
     scores: tuple[float, float] | None  # the least and the greatest
-    answer: bytes = b""  # equal for equal answers, of a row that has one
+    answer: bytes = b""  # equal for equal answers, of a row that came with one alone
     answers: bool = False  # whether it has any
     unscored: bool = False  # whether it has one without a score
     columns: bytes = b""  # equal for rows of which reward functions get the same; empty where that is nothing

@@ -6,9 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from rlhf_lib.common.schema import Above, AtLeast, AtMost, Count, NotEmpty, Processes, Seed, shown
+from rlhf_lib.common.schema import (
+    Above,
+    AtLeast,
+    AtMost,
+    Count,
+    Fraction,
+    NotEmpty,
+    NotNegative,
+    Positive,
+    Processes,
+    Seed,
+    Share,
+    shown,
+)
 
-Share = Annotated[float, Above(0), AtMost(1)]
 LEAST_WIDTH, LARGEST_TARGET = 1e-3, 1e6  # of the range of rewards: their squares are what regression learns by
 Role = Literal["sft", "preference", "reward", "dpo", "kto", "judge", "prompts", "test"]
 
@@ -19,9 +31,9 @@ class MixtureParams:
 
     roles: Annotated[list[Role], NotEmpty()] | None = None  # null: those of its reader
     max_rows: Count | None = None
-    weight: Annotated[float, Above(0)] | None = None  # the sources with weights keep rows in that proportion
+    weight: Positive | None = None  # the sources with weights keep rows in that proportion
     share: Share | None = None  # of all rows of the mixture
-    min_score_gap: Annotated[float, AtLeast(0)] | None = None  # instead of prepare.min_score_gap
+    min_score_gap: NotNegative | None = None  # instead of prepare.min_score_gap
     min_score_ratio: Annotated[float, AtLeast(1)] | None = None  # instead of prepare.min_score_ratio
     score_range: list[float] | None = None  # scores that become the ends of prepare.target_range
 
@@ -38,7 +50,7 @@ class PrepareParams:
 
     mixture: dict[str, MixtureParams]
     languages: list[str]
-    language_confidence: Annotated[float, AtLeast(0), AtMost(1)]
+    language_confidence: Fraction
     drop_patterns: list[str]
     tokenizer_name_or_path: str | None
     tokenizer_revision: str | None
@@ -48,7 +60,7 @@ class PrepareParams:
     too_long: Literal["drop", "truncate"]
     pair_rule: Literal["best_vs_worst", "disjoint", "all"]
     max_pairs: Count | None
-    min_score_gap: Annotated[float, AtLeast(0)]
+    min_score_gap: NotNegative
     min_score_ratio: Annotated[float, AtLeast(1)] | None
     group_size: Annotated[int, AtLeast(2)] | None
     target_range: list[float]
@@ -59,9 +71,9 @@ class PrepareParams:
     preference_share: Share
     judge_share: Share
     validation_share: Annotated[float, Above(0), AtMost(0.5)]
-    test_share: Annotated[float, AtLeast(0), AtMost(1)]
+    test_share: Fraction
     upstream_test: bool
-    minhash_threshold: Annotated[float, Above(0), AtMost(1)] | None
+    minhash_threshold: Share | None
     num_proc: Processes | None
     seed: Seed
 

@@ -101,7 +101,7 @@ def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
         if leader.columns and entry.columns and leader.columns != entry.columns:
             entry.dropped = "columns_differ"  # which of them holds, nobody can know
         else:
-            entry.dropped = "merged" if own and entry.source.merges else "duplicate_prompt"
+            entry.dropped = "merged" if own and _merge(leader, entry) else "duplicate_prompt"
         if entry.dropped == "merged":
             leader.columns = leader.columns or entry.columns
             leader.merged.append(entry)
@@ -109,6 +109,13 @@ def _drop_duplicates(entries: Sequence[Entry]) -> list[Entry]:
             leader.unscored |= entry.unscored
             leader.scores = spread(leader.scores, entry.scores)
     return [entry for of_prompt in first.values() for entry in of_prompt]
+
+
+def _merge(one: Entry, other: Entry) -> bool:
+    """Whether two rows of one prompt and source are one. Labelled pairs are not: nobody compared an answer of one with
+    an answer of the other."""
+    has_pair = any(entry.answers and not entry.answer for entry in (one, other))
+    return one.source.merges and not (one.source.labels and has_pair)
 
 
 def _without_bad(entries: Sequence[Entry]) -> list[Entry]:

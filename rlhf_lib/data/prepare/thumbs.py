@@ -44,12 +44,12 @@ def _is_of_thumbs(source: SourceInfo, entries: Sequence[Entry]) -> bool:
     labelled = [entry for entry in entries if entry.source.name == source.name and entry.scores is not None]
     compared = {entry.key for entry in labelled if entry.scores and entry.scores[0] < entry.scores[1]}
     if source.merges:
-        compared |= _with_good_and_bad(labelled)
+        compared |= _with_good_and_bad([entry for entry in labelled if entry.answer])
     return len(compared) < FEW_PAIRS * len({entry.key for entry in labelled})
 
 
 def _with_good_and_bad(entries: Sequence[Entry]) -> set[bytes]:
-    """The prompts of which most votes on one answer are good, and most on another bad; the rows have one answer each.
+    """The prompts of which most votes on one answer are good, and most on another bad, of rows that have one each.
 
     Votes on one answer that differ are no comparison.
     """
