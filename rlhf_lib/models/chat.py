@@ -98,9 +98,8 @@ def dialogue_and_start(
         answer = _continuing(tokenizer, prompted, whole.removeprefix(asked), dialogue)
         return (dialogue, shared) if answer is None else ([*prompted, *answer], len(prompted))
     other = dialogue_ids(tokenizer, prompt, "x" if response.lstrip()[:1].lower() == "y" else "y")
-    if (
-        in_common(prompted, other) != shared
-    ):  # this answer begins as the prompt ends, as thoughts behind a block of none
+    if in_common(prompted, other) != shared:
+        # this answer begins as the prompt ends, as thoughts behind a block of none
         return dialogue, shared
     return [*prompted, *dialogue[in_common(dialogue, other) :]], len(prompted)
 
