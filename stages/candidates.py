@@ -14,7 +14,7 @@ def main() -> None:
     environment.prepare()
     with environment.importing():
         from rlhf_lib.candidates.sampling import PROMPTS, Candidates
-        from rlhf_lib.common.rows import read_jsonl, write_jsonl
+        from rlhf_lib.common.rows import read_jsonl, some, write_jsonl
         from rlhf_lib.models import hardware, machines, processes
         from rlhf_lib.models.loading import load_policy, load_tokenizer
         from rlhf_lib.models.templates import check_file
@@ -32,7 +32,7 @@ def main() -> None:
     machines.check_folder(checkpoints.path)
     candidates = Candidates(params, policy, tokenizer, scorer)
     for part, file in PROMPTS.items():
-        rows = read_jsonl(file)[: params.max_prompts]
+        rows = some(read_jsonl(file), params.max_prompts)
         drawn = candidates.draw(rows, checkpoints.path / f"{part}.jsonl")
         if processes.is_main():
             write_jsonl(paths.candidates(part), drawn)

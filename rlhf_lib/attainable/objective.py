@@ -41,10 +41,13 @@ def departures(params: PPOParams) -> Iterator[str]:
         yield f"ppo.kl_target: {params.kl_target:g} moves kl_coef; {APPROXIMATE}"
     if params.kl_clip is not None:
         yield f"ppo.kl_clip: {params.kl_clip:g} clips the KL; {APPROXIMATE}"
-    fitting = ("k1", "k3") if params.kl_in == "reward" else ("k2",)
-    if params.kl_estimator not in fitting:
-        how = f"{params.kl_estimator} in the {params.kl_in} has not the gradient of the KL"
-        yield f"ppo.kl_estimator: {how}; {APPROXIMATE}"
+    if params.kl_in == "loss":
+        yield f"ppo.kl_in: in the loss a token does not answer for the KL of those after it; {APPROXIMATE}"
+    elif params.kl_estimator != "k1":
+        # k3 has the mean of the KL, but a token's own k3 goes with its log-prob otherwise than its k1
+        yield f"ppo.kl_estimator: {params.kl_estimator} in the reward has not the gradient of the KL; {APPROXIMATE}"
+    if params.loss_aggregation == "sequence":
+        yield f"ppo.loss_aggregation: in sequence a token counts less the longer its response is; {APPROXIMATE}"
     for name, plain in (("gamma", 1), ("entropy_coef", 0), ("ptx_coef", 0)):
         if (value := getattr(params, name)) != plain:
             yield f"ppo.{name}: {value:g} is not {plain}; {APPROXIMATE}"

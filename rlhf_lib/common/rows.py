@@ -121,6 +121,17 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     return list(stream_jsonl(path))
 
 
+def some(rows: Sequence[JsonObject], most: int | None) -> list[JsonObject]:
+    """The rows or, of more than `most`, those with the lowest ids, in their order.
+
+    Ids are hashes, so these are a fair draw, as the first are not: a file holds one source after the other.
+    """
+    if most is None or len(rows) <= most:
+        return list(rows)
+    places = sorted(range(len(rows)), key=lambda place: rows[place]["id"])[:most]
+    return [rows[place] for place in sorted(places)]
+
+
 def parse_row(line: bytes | str, place: str) -> Row:
     """The row in a line of JSON; a `SystemExit` of one line, which names the `place`, where there is none."""
     try:

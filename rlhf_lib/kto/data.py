@@ -59,11 +59,16 @@ def in_batches(thumbs: Sequence[Thumb], batch_size: int, grouped: bool, seed: in
 
 
 def evenly(thumbs: Sequence[Thumb]) -> list[Thumb]:
-    """Validation rows with good and bad ones spread evenly: TRL averages over batches, which should be alike."""
+    """Validation rows with good and bad ones spread evenly: TRL averages over batches, which should be alike.
+
+    Both kinds are shuffled, always alike: a file has a prompt's answers side by side, and neighbours in a batch, by
+    which the KL is estimated, are to be of different prompts.
+    """
     places: list[tuple[float, int]] = []
     for label in (True, False):
         rows = [row for row, thumb in enumerate(thumbs) if thumb.label is label]
-        places += [((rank + 0.5) / len(rows), row) for rank, row in enumerate(rows)]
+        order = torch.randperm(len(rows), generator=seeded("validation", int(label))).tolist()
+        places += [((rank + 0.5) / len(rows), rows[place]) for rank, place in enumerate(order)]
     return [thumbs[row] for _, row in sorted(places)]
 
 

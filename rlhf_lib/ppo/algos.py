@@ -77,10 +77,17 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def whiten(x: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
-    """`x` scaled to variance 1 over all tokens of the mask, and shifted to mean 0 if `shift_mean`; 0 elsewhere."""
+    """`x` scaled to variance 1 over all tokens of the mask, and shifted to mean 0 if `shift_mean`; 0 elsewhere.
+
+    What is the same for all tokens, and is not shifted, stays as it is: `eps` alone would make it 10,000 times as much.
+    """
     mean = masked_mean(x, mask)
     variance = masked_mean((x - mean).square(), mask)
-    return ((x - mean if shift_mean else x) / (variance + eps).sqrt()).masked_fill(~mask, 0.0)
+    if shift_mean:
+        whitened = (x - mean) / (variance + eps).sqrt()
+    else:
+        whitened = torch.where(variance > eps, x / (variance + eps).sqrt(), x)
+    return whitened.masked_fill(~mask, 0.0)
 
 
 class PolicyLoss(NamedTuple):
@@ -169,8 +176,12 @@ class RunningMoments:
 
     @property
     def std(self) -> float:
-        """Standard deviation (of the population); 1 before there are two numbers, or while all are the same."""
-        return (self.squares / self.count) ** 0.5 if self.count > 1 and self.squares > 0 else 1.0
+        """Standard deviation (of the population); 1 before there are two numbers, or while all are the same.
+
+        The mean of numbers that are the same, such as 0.1, may miss them by a rounding: that is no spread.
+        """
+        std = (self.squares / self.count) ** 0.5 if self.count > 1 else 0.0
+        return std if std > 1e-12 * abs(self.mean) else 1.0
 
 
 def adapt_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, rows: int) -> float:

@@ -123,7 +123,7 @@ def policy_and_reference(params: PPOParams, sft: str, reward: str) -> tuple[Acto
         reference = frozen_copy(copy)
     if not params.has_own_critic:
         return (with_shared_critic if params.has_critic else without_critic)(policy), reference
-    critic = RewardModel.load(reward)
+    critic = RewardModel.load(reward, normalize=params.normalize_rewards)  # values are in the rewards' units
     check_tokenizers(critic.tokenizer, models.load_tokenizer(sft))
     if critic.bounds is not None:
         raise ParamsError(

@@ -171,8 +171,8 @@ def with_shared_critic(policy: Model) -> ActorCritic:
 
 
 def with_separate_critic(policy: Model, reward: RewardModel, lora: LoraConfig | None = None) -> ActorCritic:
-    """The critic is the reward model's trunk (with `lora`, frozen but for an adapter) and head, rescaled to
-    normalised rewards.
+    """The critic is the reward model's trunk (with `lora`, frozen but for an adapter) and head, rescaled to rewards as
+    the reward model gives them, normalised or not.
 
     It reads the policy's tokens, so the reward model must have the policy's tokenizer.
     """

@@ -123,12 +123,24 @@ class PPOParams(WeightsParams, OptimizerParams, BestParams):
             raise ValueError("kl_clip: is of the penalty in the reward; set it to null, or kl_in: reward")
         if self.kl_in == "reward" and self.use_bias_correction_kl:
             raise ValueError("use_bias_correction_kl: is of the KL in the loss; set it to false, or kl_in: loss")
+        if self.kl_target is not None:
+            self._check_adaptive_kl()
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
                 f"reward_weights: {len(self.reward_weights)} for {len(self.reward_funcs)} reward_funcs; one each"
             )
         for entry in self.reward_funcs:
             reward_source.parse(entry)
+
+    def _check_adaptive_kl(self) -> None:
+        """A `ValueError` where no factor moves `kl_coef`, or where one could turn it negative."""
+        if self.kl_coef == 0:
+            raise ValueError("kl_coef: must be above 0 while kl_target is set: it is multiplied, and 0 would stay 0")
+        if self.kl_horizon <= 0.2 * self.rollout_batch_size:
+            raise ValueError(
+                f"kl_horizon: must be above a fifth of rollout_batch_size ({self.rollout_batch_size}), or one rollout "
+                f"could turn kl_coef negative; it counts responses, got {self.kl_horizon:g}"
+            )
 
     def _check_estimator(self) -> None:
         """A `ValueError` where estimator, critic, groups and their scale do not go together."""

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.rows import JsonObject
+from rlhf_lib.common.rows import JsonObject, some
 from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.logprobs import Distribution, Response, collate, response_logprobs
 from rlhf_lib.models.seeds import seeded
@@ -87,7 +87,9 @@ class PPOTrainer(SealedCheckpoints):
         length, context = params.response_length, model.context_length
         files = [paths.split(name) for name in ("prompts_train", "prompts_validation", "sft_train")]
         self.train_prompts = Prompts.encode(tokenizer, train_rows, length, context, files[0])
-        self.eval_prompts = Prompts.encode(tokenizer, eval_rows[: params.max_eval_prompts], length, context, files[1])
+        self.eval_prompts = Prompts.encode(
+            tokenizer, some(eval_rows, params.max_eval_prompts), length, context, files[1]
+        )
         self.ptx = Completions(tokenizer, ptx_rows, context, files[2]) if params.ptx_coef > 0 else None
         self.sampling = Sampling(
             length,
@@ -183,9 +185,6 @@ class PPOTrainer(SealedCheckpoints):
             setattr(rollout, name, self.sampler.summed(getattr(rollout, name)))
         rollout.estimate_advantages(params, state.kl_coef)
         self.measures.rollout |= {**rollout.metrics(params), "kl_coef": state.kl_coef}
-        if params.kl_target is not None:
-            kl, count = self.measures.rollout["kl"], len(rollout.prompts)
-            state.kl_coef = algos.adapt_kl_coef(state.kl_coef, kl, params.kl_target, params.kl_horizon, count)
 
     # The update
 
@@ -216,13 +215,16 @@ class PPOTrainer(SealedCheckpoints):
         return self.accelerator.num_processes * sum(weight * terms[name] for name, weight in weights.items())
 
     def finish_step(self) -> bool:
-        """Count an optimizer step; whether it was the last one on its rollout."""
-        measures, bound = self.measures, self.params.max_approx_kl
-        over = measures.steps + 1 == self.params.steps_per_rollout
+        """Count an optimizer step; whether it was the last one on its rollout, after which `kl_coef` is adapted."""
+        measures, params, state, bound = self.measures, self.params, self.ppo_state, self.params.max_approx_kl
+        over = measures.steps + 1 == params.steps_per_rollout
         if bound is not None:  # to know it, the device is waited for
             over |= self.sampler.summed(torch.tensor(measures.minibatch_kl())).item() > bound
         measures.finish_step()
-        self.ppo_state.rollouts_done += over
+        state.rollouts_done += over
+        if over and params.kl_target is not None:
+            kl, count = measures.rollout["kl"], params.rollout_batch_size
+            state.kl_coef = algos.adapt_kl_coef(state.kl_coef, kl, params.kl_target, params.kl_horizon, count)
         return over
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -260,7 +262,8 @@ class PPOTrainer(SealedCheckpoints):
     def _measure(self, sampling: Sampling, mode: str) -> Answers:
         answers = self.sampler.measure(self.eval_prompts, sampling, self.distribution)
         now = {"rollout": self.ppo_state.rollouts_done, "mode": mode}
-        self.ppo_state.completions += [{**now, **row} for row in answers.rows()[: self.params.num_completions_to_log]]
+        kept = some(answers.rows(), self.params.num_completions_to_log)
+        self.ppo_state.completions += [{**now, **row} for row in kept]
         return answers
 
     # Checkpoints

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
-from rlhf_lib.common.rows import JsonObject, Message, read_jsonl
+from rlhf_lib.common.rows import JsonObject, Message, read_jsonl, some
 from rlhf_lib.models.lengths import say
 from rlhf_lib.reward import metrics
 from rlhf_lib.reward.data import Splits
@@ -48,13 +48,13 @@ def measure(
 
 def measured_pairs(section: str, splits: Splits) -> list[JsonObject]:
     """The pairs whose answers give the mean and the spread of rewards: those of validation or, with a line, where there
-    are none, the first of training."""
+    are none, some of training."""
     if held_out := read_jsonl(splits.validation):
         return held_out
     say(f"{section}: rewards are normalised by answers of the training rows: {splits.validation}: no rows")
-    if pairs := read_jsonl(splits.train)[:MOST_PAIRS]:
+    if pairs := some(read_jsonl(splits.train), MOST_PAIRS):
         return pairs
-    groups = read_jsonl(splits.groups_train)[:MOST_PAIRS] if splits.groups_train else []
+    groups = some(read_jsonl(splits.groups_train), MOST_PAIRS) if splits.groups_train else []
     # a regression learns from single answers too: each stands here as a pair with itself
     answers = [(group["prompt"], [answer]) for group in groups for answer in group["responses"]]
     return [{"prompt": prompt, "chosen": answer, "rejected": answer} for prompt, answer in answers]

@@ -41,12 +41,19 @@ def test_scores_are_what_ppo_learns_from(changes, expected):
     ("changes", "named"),
     [
         ({}, None),
-        ({"kl_estimator": "k3"}, None),
-        ({"kl_in": "loss", "kl_estimator": "k2"}, None),
+        ({"loss_aggregation": "constant"}, None),
         ({"kl_target": 6.0}, "ppo.kl_target: 6 moves kl_coef"),
         ({"kl_clip": 0.5}, "ppo.kl_clip: 0.5 clips the KL"),
         ({"kl_estimator": "k2"}, "ppo.kl_estimator: k2 in the reward has not the gradient of the KL"),
-        ({"kl_in": "loss", "kl_estimator": "k3"}, "ppo.kl_estimator: k3 in the loss has not the gradient of the KL"),
+        ({"kl_estimator": "k3"}, "ppo.kl_estimator: k3 in the reward has not the gradient of the KL"),
+        (
+            {"kl_in": "loss", "kl_estimator": "k2"},
+            "ppo.kl_in: in the loss a token does not answer for the KL of those after it",
+        ),
+        (
+            {"loss_aggregation": "sequence"},
+            "ppo.loss_aggregation: in sequence a token counts less the longer its response is",
+        ),
         ({"gamma": 0.9}, "ppo.gamma: 0.9 is not 1"),
         ({"entropy_coef": 0.01}, "ppo.entropy_coef: 0.01 is not 0"),
         ({"ptx_coef": 1.0}, "ppo.ptx_coef: 1 is not 0"),

@@ -15,6 +15,7 @@ from rlhf_lib.common.rows import (
     parse_row,
     read_jsonl,
     row_id,
+    some,
     stream_jsonl,
     write_jsonl,
 )
@@ -25,6 +26,15 @@ def user(text):
 
 
 ROW = make_row("demo/facts", user("Où est\u2028l'été? 😀"), [{"content": "Ici.\r\n", "score": 7.5}])
+
+
+def test_some_rows_are_a_draw_from_all_sources_of_a_file():
+    rows = [make_row(source, user(str(i)), []) for source in ("first", "second") for i in range(200)]
+    drawn = some(rows, 100)
+    assert len(drawn) == 100 and drawn == [row for row in rows if row in drawn]  # in their order
+    assert 35 <= sum(row["source"] == "first" for row in drawn) <= 65
+    assert all(row in drawn for row in some(rows, 20))
+    assert some(rows, None) == some(rows, 400) == some(rows, 999) == rows and some(rows, 0) == []
 
 
 def test_rows_survive_the_file(tmp_path):

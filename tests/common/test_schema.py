@@ -114,6 +114,8 @@ def test_a_section_that_is_no_mapping_is_named(values):
         ("ppo", {"kl_in": "loss"}, ["ppo.kl_estimator:", "k1", "k2 or k3"]),
         ("ppo", {"use_bias_correction_kl": True}, ["ppo.use_bias_correction_kl:", "kl_in: loss"]),
         ("ppo", {"kl_in": "losses"}, ["ppo.kl_in:", "reward, loss"]),
+        ("ppo", {"kl_target": 6.0, "kl_horizon": 12.8}, ["ppo.kl_horizon:", "a fifth of rollout_batch_size (64)"]),
+        ("ppo", {"kl_target": 6.0, "kl_coef": 0.0}, ["ppo.kl_coef:", "above 0 while kl_target is set"]),
         ("ppo", {"reward_weights": [1.0, 2.0]}, ["ppo.reward_weights:", "2 for 1"]),
         ("ppo", {"reward_weights": ["one"]}, ["ppo.reward_weights[0]:", "a number"]),
         ("ppo", {"reward_funcs": []}, ["ppo.reward_funcs:", "empty"]),

@@ -49,7 +49,15 @@ def test_each_pass_has_the_same_batches_in_another_order():
 def test_batches_of_the_validation_are_alike():
     labels = [True] * 8 + [False] * 4
     assert [row.label for row in evenly(thumbs(*labels))] == [True, False, True] * 4
-    assert evenly(thumbs(True, True)) == thumbs(True, True) and evenly([]) == []
+    assert sorted(evenly(thumbs(True, True))) == thumbs(True, True) and evenly([]) == []
+
+
+@pytest.mark.parametrize("size", [2, 8, 32])
+def test_the_kl_of_a_validation_is_estimated_by_answers_to_other_prompts(size):
+    """Though the answers to a prompt, here four, are side by side in the file."""
+    rows = evenly([Thumb([prompt], [4 * prompt + k], k < 2) for prompt in range(100) for k in range(4)])
+    own = [row.prompt[0] == other[0] // 4 for row, other in zip(rows, mismatched(rows, size), strict=True)]
+    assert sum(own) <= 12  # of 400; by chance 3
 
 
 def test_rows_are_cut_and_those_of_too_long_prompts_dropped(tokenizer, tmp_path, monkeypatch, capsys):

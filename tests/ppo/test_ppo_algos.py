@@ -95,6 +95,16 @@ def test_running_moments_are_those_of_all_the_numbers_together(parts):
         assert moments.std == pytest.approx(variance**0.5, rel=1e-6)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.7, -2.2, 0.0])
+@pytest.mark.parametrize("count", [24, 48, 200])
+def test_the_spread_of_numbers_that_are_the_same_is_1(value, count):
+    """Though their mean misses 0.1 by a rounding, and 24 such misses were a spread of 1e-17 to divide by."""
+    moments = algos.RunningMoments()
+    for _ in range(2):
+        moments.update(torch.full((count,), value, dtype=torch.float64))
+        assert moments.std == 1.0
+
+
 def test_running_moments_by_hand_and_from_a_saved_state():
     moments = algos.RunningMoments()
     assert moments.std == 1.0
@@ -192,3 +202,10 @@ def test_whitened_tokens_have_mean_0_and_variance_1_whatever_the_padding(seed, s
 
 def test_whitening_equal_values_gives_zeros():
     assert algos.whiten(torch.full((2, 2), 3.0), torch.ones(2, 2, dtype=torch.bool)).eq(0).all()
+
+
+@pytest.mark.parametrize("value", [-1.8, 0.0, 0.1])
+def test_whitening_equal_values_without_a_shift_leaves_them(value):
+    """Responses of one token, all with the same reward: there is no spread to measure it by."""
+    mask = tensor([[True], [True], [True], [False]])
+    close(algos.whiten(torch.full((4, 1), value), mask, shift_mean=False), [[value]] * 3 + [[0.0]], 1e-6)

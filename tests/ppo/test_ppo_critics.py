@@ -12,6 +12,7 @@ from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.chat import prompt_ids
 from rlhf_lib.models.logprobs import Distribution, Response
 from rlhf_lib.ppo import build as ppo
+from rlhf_lib.scoring.reward_model import RewardModel
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 64, "vocab_size": 512}
 PACKS = LlamaConfig(**SIZES, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2)
@@ -60,6 +61,23 @@ def test_a_critic_of_another_architecture_reads_rows_in_its_own_layout(tokenizer
         torch.testing.assert_close(getattr(together, name), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(together.values, model.value_head(hidden).squeeze(-1), atol=1e-5, rtol=1e-5)
     assert together.values.std() > 0.1
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("critic", [{"critic": "separate"}, {"critic": "lora", "lora_r": 4}], ids=["full", "lora"])
+def test_a_critic_starts_from_the_rewards_that_ppo_gets(ending, tiny, tokenizer, critic, normalize):
+    """The value of a state is the reward of what was said until then, in the same units."""
+    model, _ = ppo.policy_and_reference(
+        ppo_params(normalize_rewards=normalize, **critic), str(ending), str(tiny.reward)
+    )
+    reward = RewardModel.load(tiny.reward, normalize=normalize)
+    prompts, responses = rows(tokenizer)
+    with torch.no_grad():
+        values = model(model.collate(prompts, responses, tokenizer.pad_token_id), Distribution()).values
+        scores = torch.cat([reward.model(torch.tensor([ids])).logits[0] for ids in prompts])
+    firsts = torch.tensor([0, *(len(response.ids) for response in responses[:-1])]).cumsum(0)
+    torch.testing.assert_close(values[firsts], (scores - reward.mean) / reward.std, atol=1e-5, rtol=1e-5)
+    assert (reward.mean, reward.std) == ((0.1, 0.5) if normalize else (0.0, 1.0))
 
 
 @pytest.mark.parametrize("configs", [(PACKS, PADS), (PADS, PACKS)], ids=["padded-critic", "packed-critic"])

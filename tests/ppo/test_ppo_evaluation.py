@@ -1,5 +1,6 @@
 """PPO's evaluation while it trains."""
 
+import ppo_trainers
 import pytest
 import torch
 from ppo_runs import by_length
@@ -69,6 +70,21 @@ def test_evaluation_takes_at_most_so_many_prompts(build):
 
     build(functions={"reward": reward}, max_eval_prompts=2).evaluate()
     assert seen == [[row["prompt"] for row in EVAL_ROWS[:2]]] * 2
+
+
+def test_the_prompts_and_completions_of_an_evaluation_are_not_those_of_the_first_source(build, monkeypatch):
+    """A file of prompts has one source after the other; the ids are hashes."""
+    mixed = [
+        {**EVAL_ROWS[i % 3], "id": f"{7 * i % 10}{i}", "source": "first" if i < 5 else "second"} for i in range(10)
+    ]
+    monkeypatch.setattr(ppo_trainers, "EVAL_ROWS", mixed)
+    trainer = build(max_eval_prompts=6, num_completions_to_log=3)
+    trainer.evaluate()
+    lowest = sorted(row["id"] for row in mixed)
+    assert [row["id"] for row in trainer.eval_prompts.rows] == [row["id"] for row in mixed if row["id"] in lowest[:6]]
+    kept = [row for row in trainer.ppo_state.completions if row["mode"] == "sampled"]
+    assert [row["id"] for row in kept] == [row["id"] for row in mixed if row["id"] in lowest[:3]]
+    assert {row["source"] for row in kept} == {"first", "second"}
 
 
 def test_completions_are_kept_in_the_number_asked_for(build):

@@ -127,6 +127,23 @@ def test_scaled_rewards_are_in_units_of_their_spread_so_far(build):
     assert rollout.scores.max() == 1.5 and rollout.scores.min() < 1.5
 
 
+def test_the_kl_in_the_loss_weighs_what_is_logged(build):
+    """The coefficient is adapted after the rollout whose KL it follows, not before its updates."""
+    adaptive = {"kl_target": 0.02, "kl_horizon": 40.0, "kl_in": "loss", "kl_estimator": "k2", "learning_rate": 3e-3}
+    trainer, used = build(total_rollouts=3, **CONSTANT, **adaptive), []
+
+    def compute_loss(*args, **kwargs):
+        used.append(trainer.ppo_state.kl_coef)
+        return type(trainer).compute_loss(trainer, *args, **kwargs)
+
+    trainer.compute_loss = compute_loss
+    trainer.train()
+    coefficients = column(trainer, "kl_coef")
+    assert used == [coefficient for coefficient in coefficients for _ in range(len(used) // 3)]
+    assert coefficients[:2] == pytest.approx([0.1, 0.096]) and coefficients[2] != coefficients[1]
+    assert trainer.ppo_state.kl_coef != coefficients[2]
+
+
 def test_an_adaptive_kl_coefficient_follows_the_kl(build):
     adaptive = {"kl_target": 0.02, "kl_horizon": 40.0, "learning_rate": 3e-3}
     trainer = build(total_rollouts=6, **CONSTANT, **adaptive)
