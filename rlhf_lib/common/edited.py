@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.common.schema import PARAMS_FILE
-from rlhf_lib.common.yaml import load_yaml, parse_yaml
-
-GRAPH = Path("dvc.yaml")
+GRAPH, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 CODE = ("rlhf_lib", "stages")
 
 
@@ -33,11 +30,13 @@ class Start:
         """The params (`section.key`) and the files of code that dvc.yaml declares for the stage and that are now
         others; a `ParamsError` where params.yaml can no longer be read."""
         code = _code()
-        if self.code == code and self.params == _text(PARAMS_FILE):
+        if self.code == code and self.params == _text(PARAMS):
             return []
+        from rlhf_lib.common.yaml import load_yaml, parse_yaml  # make watch, which ends likewise, has no use for YAML
+
         declared = parse_yaml(self.graph, GRAPH).get("stages", {}).get(self.stage.partition("@")[0], {})
         declared = declared.get("do", declared)
-        old, new = parse_yaml(self.params, PARAMS_FILE), load_yaml(PARAMS_FILE)
+        old, new = parse_yaml(self.params, PARAMS), load_yaml(PARAMS)
         names = [name for key in declared.get("params", []) for name in _changed(key, old, new)]
         files = sorted(
             file
@@ -54,8 +53,8 @@ _start: Start | None = None
 def begin(stage: str) -> None:
     """Remember what the stage, by DVC's name for it, is started with; nothing outside a project."""
     global _start
-    if GRAPH.is_file() and PARAMS_FILE.is_file():
-        _start = Start(stage, _text(GRAPH), _text(PARAMS_FILE), _code())
+    if GRAPH.is_file() and PARAMS.is_file():
+        _start = Start(stage, _text(GRAPH), _text(PARAMS), _code())
 
 
 def tell() -> None:
