@@ -2,7 +2,7 @@
 
 DVC writes dvc.lock and its own lock files in place. A kill within that moment cuts them short, and then every DVC
 command fails. A broken file is kept beside the repaired one; what it had recorded since the last commit, the next
-`dvc repro` finds again in DVC's run cache.
+`dvc repro` finds again in DVC's run cache. Two branches with results of their own leave it as broken, by a merge.
 
 A full disk cuts short what Python compiles too, and it reads no such module again. `make repro` runs this file as a
 script, which needs none of the project's modules. And DVC leaves behind what it had not copied whole: it looks past
@@ -30,6 +30,7 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 _CODE = ("rlhf_lib", "stages", "rewards", "__pycache__")  # where what a run imports lies
 _COPIED = ("data", "metrics", "models", "report", ".dvc/cache")  # where DVC copies to
 _COPY = re.compile(r"\.[\w-]{22}\.tmp")  # its name for a file that is not whole yet
+_MARK = b"\n<<<<<<< "  # git's, above the first of two sides that it could not merge
 _HEADER = 16  # bytes of a compiled module before its code
 IDLE = 60.0  # seconds in which nobody wrote into a copy that nobody makes any more
 PATIENCE = 1.0  # seconds; DVC needs a quarter of one to write either file
@@ -41,8 +42,9 @@ def repair() -> list[str]:
     told = [f"{file}: it was cut short; Python compiles it anew" for file in _remove_cut_modules()]
     told += [f"{file}: DVC had left it half-written; it is removed" for file in _remove_left_copies()]
     if _is_broken(LOCK, is_lock):
+        what = "it holds git's marks of a merge" if _MARK in LOCK.read_bytes() else "it was cut short"
         kept = _keep(LOCK)
-        told.append(f"{LOCK}: it was cut short (kept as {kept}); {_restore(LOCK)}")
+        told.append(f"{LOCK}: {what} (kept as {kept}); {_restore(LOCK)}")
     if _is_broken(RWLOCK, is_rwlock):
         kept = _keep(RWLOCK)
         told.append(f"{RWLOCK}: it was cut short (kept as {kept}); DVC makes it anew")

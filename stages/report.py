@@ -13,7 +13,7 @@ from rlhf_lib.common import paths, running
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.schema import read
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.report import inputs, page, tables
+from rlhf_lib.report import inputs, page, recorded, tables
 from rlhf_lib.report.params import ReportParams
 from rlhf_lib.report.verdict import comparison_metrics, verdict
 
@@ -47,6 +47,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments not in ([], ["--show"], ["--open"]):
         raise ParamsError(f"usage: python -m stages.report [--show | --open]; got {' '.join(arguments)}")
+    if arguments:
+        recorded.check()
     if arguments == ["--show"]:
         return show()
     params = read("report", ReportParams)

@@ -17,6 +17,7 @@ from typing import IO, NoReturn
 
 import psutil
 
+from rlhf_lib.common import edited
 from rlhf_lib.common.start import FULL, barred
 
 LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are; a lock holds the id of the process
@@ -49,15 +50,18 @@ def run(main: Callable[[], None]) -> None:
     """Run a stage's `main`, and end the process.
 
     Exit code 130 after Ctrl-C, 143 after SIGTERM, 1 where the disk is full or may not be written, each with one line.
-    Only one process at a time runs a stage in a workspace; where DVC is killed, the stages that it started end too.
+    Only one process at a time runs a stage in a workspace; where DVC is killed, the stages that it started end too; one
+    whose params or code were edited while it ran fails.
     """
     name, lock, start = _name(), None, time.monotonic()
     try:
         signal.signal(signal.SIGTERM, _terminate)
         if "DVC_STAGE" in os.environ:
+            edited.begin(os.environ["DVC_STAGE"])
             threading.Thread(target=_end_with, args=(_up_to_dvc(), name), daemon=True).start()
         lock = _alone(name)
         main()
+        edited.tell()
     except KeyboardInterrupt:
         _end(f"{name}: interrupted; {GO_ON}", 130)
     except Terminated:

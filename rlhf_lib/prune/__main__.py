@@ -68,7 +68,7 @@ def _disk(repo: Any, folder: Path) -> Disk:
     try:
         workspace = names.lock_outs(lock.read_text(encoding="utf-8")) if lock.is_file() else []
     except ValueError:
-        raise SystemExit(f"{lock}: it was cut short; make repro repairs it") from None
+        raise SystemExit(f"{lock}: it was cut short, or a merge left its marks in it; make repro repairs it") from None
     protected = names.of_refs() | names.of_workspace()
     runs = Path(repo.stage_cache.cache_dir)
     outs = [*workspace, *(out for experiment in experiments for out in experiment.outs)]

@@ -15,9 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pathspec import GitIgnoreSpec
-
-from rlhf_lib.common import environment
+from rlhf_lib.common import edited, environment
 from rlhf_lib.common.schema import PARAMS_FILE, setting
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.training.whole import delete, fault, sweep
@@ -56,15 +54,8 @@ def _files(path: Path) -> list[Path]:
         raise SystemExit(f"{path}: no such file or directory; the stage before this one writes it (dvc repro)")
     if not path.is_dir():
         return [path]
-    ignored = GitIgnoreSpec.from_lines(_ignore_patterns())
+    ignored = edited.ignored()
     return sorted(file for file in path.rglob("*") if file.is_file() and not ignored.match_file(file))
-
-
-def _ignore_patterns() -> list[str]:
-    try:
-        return Path(".dvcignore").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return ["__pycache__/"]
 
 
 class CheckpointDir:
@@ -102,6 +93,12 @@ class CheckpointDir:
         return None
 
     def remove(self) -> None:
-        """Delete the directory; call it once the stage has written its outs."""
+        """Delete the directory; call it once the stage has written its outs. A `SystemExit` where what the stage was
+        started with has been edited: who takes that back goes on from here."""
+        edited.tell()
+        self.drop()
+
+    def drop(self) -> None:
+        """Delete the directory of a run from which none is to go on."""
         delete(self.path)
         self._lock.close()

@@ -130,5 +130,5 @@ def leaving_no_checkpoint(trainer: Trainer, checkpoints: CheckpointDir) -> Itera
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # progress bars end here
         if is_main():
             print(file=sys.stderr)  # the error would else stand behind a bar
-            checkpoints.remove()
+            checkpoints.drop()
         raise

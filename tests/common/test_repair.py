@@ -93,6 +93,23 @@ def test_a_cut_dvc_lock_is_kept_beside_the_last_commits(project, cut):
     assert run().stdout == ""
 
 
+def test_a_merge_of_two_branches_results_is_repaired_alike(project):
+    git(project, "checkout", "-q", "-b", "other")
+    (project / "dvc.lock").write_text(WHOLE.replace("md5: ", "md5: 0"))
+    git(project, "commit", "-qam", "theirs")
+    git(project, "checkout", "-q", "-")
+    ours = WHOLE.replace("md5: ", "md5: 1")
+    (project / "dvc.lock").write_text(ours)
+    git(project, "commit", "-qam", "ours")
+    subprocess.run(["git", "merge", "other"], capture_output=True, check=False)
+    marked = (project / "dvc.lock").read_text()
+    assert "<<<<<<< " in marked
+    assert run().stdout.startswith(
+        "repaired: dvc.lock: it holds git's marks of a merge (kept as dvc.lock.broken-1); the"
+    )
+    assert (project / "dvc.lock").read_text() == ours and (project / "dvc.lock.broken-1").read_text() == marked
+
+
 def test_a_dvc_that_is_writing_is_not_disturbed(project):
     """A second terminal's `make data`, while the first one's run writes dvc.lock in place."""
     file = project / "dvc.lock"

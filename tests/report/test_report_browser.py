@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -173,6 +174,18 @@ def test_a_nasty_text_is_shown_and_does_nothing(visit, project):
     assert card.locator(".answer.ppo .text").text_content() == NASTY_SHOWN
     assert card.locator(".prompt .text").nth(0).text_content() == "systemBe <i>brief</i>."
     assert card.locator("img, script, i").count() == 0 and seen.tab.evaluate("window.hacked") is None
+
+
+def test_a_long_name_of_a_source_leaves_a_phone_its_width(browser, tmp_path, monkeypatch):
+    root = make_project(tmp_path, prompts=3)
+    for path in (root / "data/samples").iterdir():
+        path.write_text(re.sub(r'"source": "[^"]*"', f'"source": "{"x" * 200}"', path.read_text()))
+    monkeypatch.chdir(root)
+    (root / "index.html").write_text(page.render(inputs.load(), max_prompts=10), encoding="utf-8")
+    seen = Visit(browser, root / "index.html", viewport={"width": 375, "height": 700})
+    for selector in ("#samples-source", ".card .source"):
+        assert seen.tab.locator(selector).first.evaluate("e => e.getBoundingClientRect().right") <= 375
+    seen.context.close()
 
 
 def test_every_control_has_a_name_and_can_be_reached(visit):

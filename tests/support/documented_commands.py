@@ -76,6 +76,7 @@ EITHER = {'git add -A && git commit -m "first run"'}
 
 NETWORK, GPU, MINUTES = "needs the network", "needs a GPU", "trains for minutes"
 MACHINES, PAGER = "needs a remote that several machines share", "needs a screen"
+BRANCHES = "needs two branches that were run; tests/graph merges them"
 STUDY = "trains for an hour; tests/graph runs a smaller study"
 SWEEP = "trains for minutes; tests/graph runs a smaller sweep, and the commands on its experiments"
 MONITOR = (
@@ -161,6 +162,8 @@ NOT_RUN = {
     'make prune KEEP="sweep-ppo-*" APPLY=1': SWEEP,
     'make prune EXPERIMENTS="sweep-dpo-*" APPLY=1': SWEEP,
     "python -m rlhf_lib.prune --older-than 30 --apply": SWEEP,
+    "git merge other": BRANCHES,
+    'git add -A && git commit -m "merge other"': BRANCHES,
     'dvc remote add --default store "$SHARED/store"': MACHINES,
     "git push -u origin main && dvc push": MACHINES,
     'git clone "$SHARED/pipeline.git" && cd pipeline': MACHINES,

@@ -1,0 +1,72 @@
+"""Whether what the report compares is of one run, which DVC sees to only where it runs the stage itself.
+
+`git checkout` brings metrics/ and dvc.lock of another commit and leaves data/ as it is, until `dvc checkout`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlhf_lib.common import paths
+from rlhf_lib.common.policies import POLICIES
+from rlhf_lib.common.yaml import ParamsError, load_yaml
+from rlhf_lib.report.inputs import LOCK, SCORERS
+
+_WITHOUT = ("inputs", "select", "report")  # stages that the page does not rest on
+
+
+def check() -> None:
+    """A `ParamsError` where files lie here that dvc.lock does not record; a note on each stage that is to run again."""
+    if told := fault():
+        raise ParamsError(told)
+    for line in behind():
+        print(f"note: {line}")
+
+
+def read() -> list[str]:
+    """The files of finished stages whose numbers and texts the page compares."""
+    evaluated = [file for name in (*POLICIES, "best_of_n") for file in (paths.evaluation(name), paths.samples(name))]
+    scored = [file for name in SCORERS for file in (paths.summary(name), paths.scores(name))]
+    others = [paths.OVEROPTIMISATION, paths.ATTAINABLE, paths.ATTAINABLE_CURVE, paths.LLM_JUDGE_METRICS]
+    return [*evaluated, *scored, *others, paths.DATA_METRICS]
+
+
+def fault() -> str | None:
+    """Which of them are not what dvc.lock records; None where all are, or are not here."""
+    recorded = dict(_outs())
+    others = [file for file in read() if file in recorded and Path(file).is_file() and _md5(file) != recorded[file]]
+    if not others:
+        return None
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return (
+        f"{', '.join(others[:3])}{more}: not of the run that dvc.lock records, as after git checkout; dvc checkout "
+        "brings that run's, or, where the cache lacks them, dvc repro"
+    )
+
+
+def behind() -> list[str]:
+    """A line on each stage that read another run's out than dvc.lock has now, as where only a part was run again."""
+    made = dict(_outs())
+    lines = []
+    for stage, entry in _stages().items():
+        deps = entry.get("deps", []) if stage not in _WITHOUT else []
+        old = [dep["path"] for dep in deps if made.get(dep["path"], dep.get("md5")) != dep.get("md5")]
+        if old:
+            lines.append(f"{stage}: made from another run's {', '.join(old[:3])}; dvc repro {stage}")
+    return lines
+
+
+def _stages() -> dict[str, dict[str, list[dict[str, str]]]]:
+    return (load_yaml(LOCK).get("stages") or {}) if LOCK.is_file() else {}
+
+
+def _outs() -> Iterator[tuple[str, str]]:
+    for entry in _stages().values():
+        yield from ((out["path"], out["md5"]) for out in entry.get("outs", []) if "md5" in out)
+
+
+def _md5(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
