@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.common import environment, paths
+from rlhf_lib.common import edited, environment, paths
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.inputs.files import BRING, files, nothing
@@ -29,10 +29,14 @@ def write(params: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     root = environment.project()
     hashed = cache(_hasher(root))
     manifests: dict[str, dict[str, str]] = {}
+    seen: dict[str, list[str | int]] = {}
     for stage, inputs in by_stage(params, root).items():
         found = [file for named in inputs for file in _present(named, root)]
+        looks = {file: edited.look(file) for file in found}  # before it is read: an edit in between is one
         manifests[stage] = {file: hashed(os.path.realpath(file)) for file in found}
+        seen |= {file: [md5, *looks[file]] for file, md5 in manifests[stage].items() if file not in seen}
         write_json(f"{paths.INPUTS}/{stage}.json", manifests[stage])
+    write_json(edited.SEEN, seen)
     return manifests
 
 

@@ -1,5 +1,9 @@
 """Which edits are of what a stage reads: of the params and the code that dvc.yaml declares for it."""
 
+import hashlib
+import json
+import os
+
 import pytest
 
 from rlhf_lib.common import edited
@@ -78,3 +82,55 @@ def test_many_edits_are_counted(project):
         (project / f"rlhf_lib/common/new{number}.py").write_text("")
     with pytest.raises(SystemExit, match="new0.py, .*new1.py, .*new2.py and 2 more;"):
         edited.tell()
+
+
+@pytest.fixture
+def named(project):
+    """A file that params name for the stage, as stage inputs has hashed it."""
+    file = project / "rows.csv"
+    file.write_text("old")
+    md5 = hashlib.md5(b"old").hexdigest()
+    for name, value in {
+        "data/inputs/work.json": {"rows.csv": md5},
+        ".dvc/tmp/inputs.json": {"rows.csv": [md5, *edited.look("rows.csv")]},
+    }.items():
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text(json.dumps(value))
+    return file
+
+
+def edit(file):
+    file.write_text("new")
+
+
+def remove(file):
+    file.unlink()
+
+
+@pytest.mark.parametrize("change", [edit, remove])
+def test_a_local_file_that_changed_is_told_at_the_end_and_at_the_beginning(named, change):
+    edited.tell()
+    change(named)
+    with pytest.raises(SystemExit, match=r"^work@a: edited while it ran: rows\.csv; DVC would record"):
+        edited.tell()
+    with pytest.raises(
+        SystemExit, match=r"^work@a: edited since stage inputs hashed it: rows\.csv; dvc repro once more"
+    ):
+        edited.begin("work@a")
+    edited.begin("other")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_local_file_that_was_only_touched_is_as_it_was(project, named, seen):
+    if not seen:
+        (project / ".dvc/tmp/inputs.json").unlink()
+    os.utime(named, (1, 1))
+    edited.tell()
+
+
+def test_a_local_file_of_the_same_size_and_time_is_not_read_again(named):
+    """One may be a model of gigabytes."""
+    found = named.stat()
+    named.write_text("new")
+    os.utime(named, ns=(found.st_atime_ns, found.st_mtime_ns))
+    edited.tell()

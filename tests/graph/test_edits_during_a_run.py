@@ -1,4 +1,5 @@
-"""Params and code that are edited while a stage runs, by real DVC: nothing is recorded that was made without them."""
+"""Params, code and local files that are edited while a stage runs, by real DVC: nothing is recorded that was made
+without them, or with others."""
 
 from __future__ import annotations
 
@@ -22,23 +23,30 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def while_sft_runs(project: Path, edit) -> tuple[int, str]:
-    """`dvc repro sft`, whose stage stands still where it has made its folder of checkpoints until `edit` is done: exit
-    code and output."""
-    command = ["dvc", "repro", "sft"]
+def while_runs(project: Path, stage: str, sign: str, edit) -> tuple[int, str]:
+    """`dvc repro STAGE`, whose stage stands still where it has made `sign`, a glob, until `edit` is done: exit code and
+    output."""
+    command = ["dvc", "repro", stage]
+    (project / f".dvc/tmp/stages/{stage}.lock").unlink(missing_ok=True)  # of an earlier run
     process = subprocess.Popen(
         command, cwd=project, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     end = time.monotonic() + 240
-    while not list(project.glob("checkpoints/sft/*/.lock")):
+    while not list(project.glob(sign)):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.01)
-    pid = int((project / ".dvc/tmp/stages/sft.lock").read_text().split()[0])
+    while not (found := (project / f".dvc/tmp/stages/{stage}.lock").read_text().split()):
+        time.sleep(0.01)
+    pid = int(found[0])
     os.kill(pid, signal.SIGSTOP)
     edit()
     os.kill(pid, signal.SIGCONT)
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
+
+
+def while_sft_runs(project: Path, edit) -> tuple[int, str]:
+    return while_runs(project, "sft", "checkpoints/sft/*/.lock", edit)
 
 
 def set_seed(project: Path, seed: int) -> None:
@@ -84,3 +92,17 @@ def test_an_edit_of_what_the_stage_does_not_read_is_nothing_to_it(project):
     code, output = while_sft_runs(project, edit)
     assert code == 0, output
     assert "seed: 3" in (project / "dvc.lock").read_text()
+
+
+def test_a_local_file_that_was_edited_while_its_stage_ran_is_not_recorded(project):
+    file = project / "mine.csv"
+    file.write_text("prompt,response\n" + "".join(f"Say {i} aloud,old {i}\n" for i in range(40)))
+    source = "{reader: file, path: mine.csv}"
+    run(project, sys.executable, "-m", "rlhf_lib.preset", "smoke", f"load.sources=[{source}]", "--force")
+    code, output = while_runs(project, "load", ".dvc/tmp/stages/load.lock", lambda: replace(file, "old", "new"))
+    assert code != 0
+    assert "load: edited while it ran: mine.csv;" in output
+    run(project, "dvc", "repro", "load")  # with the edit
+    replace(file, "new", "old")
+    assert executed(run(project, "dvc", "repro", "load")) == ["load"]  # and not from the run cache
+    assert "old 0" in "".join(path.read_text() for path in (project / "data/raw").glob("*.jsonl"))
