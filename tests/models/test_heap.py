@@ -33,8 +33,8 @@ print(held, resident() - before)
 """
 
 
-# A block larger than any that glibc keeps by itself is made and freed, step after step. At first, small ones take pieces
-# of where it was, and it is put elsewhere.
+# A block larger than any that glibc keeps by itself is made and freed, step after step. At first, small ones take
+# pieces of where it was, and it is put elsewhere.
 STEPS = """
 import resource
 import sys
