@@ -186,10 +186,16 @@ def error(measured: Mapping[str, Any], key: str) -> float:
     return measured.get(f"{key}_se") or 0.0
 
 
+def lock_stages() -> dict[str, Any]:
+    """The stages of dvc.lock, by name; none where DVC has recorded nothing."""
+    return (load_yaml(LOCK).get("stages") or {}) if LOCK.is_file() else {}
+
+
 def hashes() -> list[tuple[str, str, str]]:
     """(stage, path, md5) of every out of data and models that DVC has recorded."""
-    stages = load_yaml(LOCK).get("stages", {}) if LOCK.is_file() else {}
     outs = [
-        (stage, out["path"], out.get("md5", "")) for stage, entry in stages.items() for out in entry.get("outs", [])
+        (stage, out["path"], out.get("md5", ""))
+        for stage, entry in lock_stages().items()
+        for out in entry.get("outs", [])
     ]
     return sorted((s, path, md5) for s, path, md5 in outs if path.startswith(("data/", "models/")))

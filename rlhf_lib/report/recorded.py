@@ -6,22 +6,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.policies import POLICIES
-from rlhf_lib.common.yaml import ParamsError, load_yaml
-from rlhf_lib.report.inputs import LOCK, SCORERS
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.report.inputs import SCORERS, lock_stages
+
+Stages = Mapping[str, Any]  # of dvc.lock, by name
 
 _WITHOUT = ("inputs", "select", "report")  # stages that the page does not rest on
 
 
 def check() -> None:
     """A `ParamsError` where files lie here that dvc.lock does not record; a note on each stage that is to run again."""
-    if told := fault():
+    stages = lock_stages()
+    if told := fault(stages):
         raise ParamsError(told)
-    for line in behind():
+    for line in behind(stages):
         print(f"note: {line}")
 
 
@@ -33,9 +37,9 @@ def read() -> list[str]:
     return [*evaluated, *scored, *others, paths.DATA_METRICS]
 
 
-def fault() -> str | None:
+def fault(stages: Stages) -> str | None:
     """Which of them are not what dvc.lock records; None where all are, or are not here."""
-    recorded = dict(_outs())
+    recorded = _hashes(stages)
     others = [file for file in read() if file in recorded and Path(file).is_file() and _md5(file) != recorded[file]]
     if not others:
         return None
@@ -46,11 +50,11 @@ def fault() -> str | None:
     )
 
 
-def behind() -> list[str]:
+def behind(stages: Stages) -> list[str]:
     """A line on each stage that read another run's out than dvc.lock has now, as where only a part was run again."""
-    made = dict(_outs())
+    made = _hashes(stages)
     lines = []
-    for stage, entry in _stages().items():
+    for stage, entry in stages.items():
         deps = entry.get("deps", []) if stage not in _WITHOUT else []
         old = [dep["path"] for dep in deps if made.get(dep["path"], dep.get("md5")) != dep.get("md5")]
         if old:
@@ -58,13 +62,9 @@ def behind() -> list[str]:
     return lines
 
 
-def _stages() -> dict[str, dict[str, list[dict[str, str]]]]:
-    return (load_yaml(LOCK).get("stages") or {}) if LOCK.is_file() else {}
-
-
-def _outs() -> Iterator[tuple[str, str]]:
-    for entry in _stages().values():
-        yield from ((out["path"], out["md5"]) for out in entry.get("outs", []) if "md5" in out)
+def _hashes(stages: Stages) -> dict[str, str]:
+    """The hash of each out."""
+    return {out["path"]: out["md5"] for entry in stages.values() for out in entry.get("outs", []) if "md5" in out}
 
 
 def _md5(path: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 from report_project import make_project, run_report
 
 from rlhf_lib.report import recorded
+from rlhf_lib.report.inputs import lock_stages
 
 
 def md5(path: Path) -> str:
@@ -48,14 +49,15 @@ def test_a_file_of_another_run_is_refused_and_nothing_is_written(project, option
 
 def test_what_is_recorded_or_not_there_is_no_fault(project):
     (project / "data/samples/ppo.jsonl").unlink()
-    assert recorded.fault() is None and recorded.behind() == []
+    stages = lock_stages()
+    assert recorded.fault(stages) is None and recorded.behind(stages) == []
 
 
 def test_a_stage_that_read_another_run_is_told_of(project):
     lock = yaml.safe_load((project / "dvc.lock").read_text())
     lock["stages"]["ppo"]["deps"][0]["md5"] = "0ld.dir"
     (project / "dvc.lock").write_text(yaml.safe_dump(lock))
-    assert recorded.behind() == ["ppo: made from another run's models/sft; dvc repro ppo"]
+    assert recorded.behind(lock_stages()) == ["ppo: made from another run's models/sft; dvc repro ppo"]
     done = run_report(project, "--show")
     assert done.returncode == 0 and done.stdout.startswith("note: ppo: made from another run's models/sft")
 
