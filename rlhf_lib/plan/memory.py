@@ -151,11 +151,18 @@ def held(of: ModelShape, quantized_bits: int | None = None) -> Parts:
     return Parts(weights=weight_bytes(of, quantized_bits), optimizer=MOMENTS * of.trained)
 
 
+def kept(of: ModelShape, compute: Compute) -> Parts:
+    """Freed blocks that a training on a CPU keeps and that nothing fits into (`models/heap.py`): about as many bytes as
+    the largest matrix has, the tokens' embedding; none with checkpointing, which gives them back."""
+    keeps = not (compute.checkpointing or compute.few_calls)
+    return Parts(activations=FP32 * of.embeddings if keeps else 0)
+
+
 def training_peak(
     of: ModelShape, batch: ForwardPass, compute: Compute, micro_batches: int = 1, quantized_bits: int | None = None
 ) -> Parts:
     """The peak of sft, reward, judge and dpo, less the libraries."""
-    return added(held(of, quantized_bits), update_parts([of], batch, compute, micro_batches))
+    return added(held(of, quantized_bits), kept(of, compute), update_parts([of], batch, compute, micro_batches))
 
 
 def reading(of: ModelShape, batch: ForwardPass, compute: Compute) -> Parts:

@@ -43,7 +43,7 @@ def of_trainer(
     rows, param = params.per_device_eval_batch_size, f"{stage}.per_device_eval_batch_size"
     labelled = batch.labelled * rows * sides // batch.rows
     validation = ForwardPass(rows * sides, batch.width, labelled)
-    always = held(of, bits(params))
+    always = added(held(of, bits(params)), memory.kept(of, compute))
     update = memory.training_peak(of, batch, compute, params.gradient_accumulation_steps, bits(params))
     found = [
         Phase("update", f"{stage}.per_device_train_batch_size", params.per_device_train_batch_size, update),
@@ -87,6 +87,7 @@ def of_ppo(
     """
     policy, critic, rewards = models
     batch, rollout = ppo_batch(params, prompt)
+    always = added(always, memory.kept(policy, compute))
     micro = params.minibatch_size // params.per_device_train_batch_size
     update = memory.update_parts([policy, critic] if critic else [policy], batch, compute, micro)
     size = dataclasses.replace(rollout, rows=params.forward_batch_size)

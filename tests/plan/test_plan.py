@@ -59,8 +59,16 @@ def test_several_micro_batches_hold_gradients_and_activations_together():
     of = shape()
     parts = memory.training_peak(of, BATCH, Compute(), micro_batches=2)
     assert parts.gradients == 4 * of.trained
-    assert parts.activations == activation_bytes(of, BATCH, Compute()) + 768
+    # 768 of the logits, and as many bytes as the embedding has that no later tensor fits into
+    assert parts.activations == activation_bytes(of, BATCH, Compute()) + 768 + 4 * 16 * 8
     assert parts.total >= memory.training_peak(of, BATCH, Compute()).total
+
+
+def test_a_training_on_a_cpu_keeps_a_block_like_the_embedding_but_with_checkpointing():
+    of = shape()
+    assert memory.kept(of, Compute()).total == 4 * 16 * 8
+    assert memory.kept(of, Compute(checkpointing=True)).total == 0
+    assert memory.kept(of, Compute(few_calls=True)).total == 0  # a GPU
 
 
 def test_adapters_and_frozen_parts_take_less():
