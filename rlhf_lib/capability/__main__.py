@@ -20,6 +20,7 @@ from typing import Any
 from rlhf_lib import talk
 from rlhf_lib.capability import harness, store
 from rlhf_lib.common import environment, paths, running
+from rlhf_lib.common.dvc_project import md5
 from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError, load_yaml
@@ -78,7 +79,7 @@ def trained() -> list[str]:
 
 def of_model(model: str) -> dict[str, Any]:
     """What an entry says of its model: its hash, and whether it is models/base with weights that learnt nothing."""
-    known = {"model_md5": store.model_md5(model)}
+    known = {"model_md5": md5(model)}
     if model != paths.BASE or not Path(PARAMS_FILE).is_file():
         return known
     return {**known, "fresh": load_yaml(Path(PARAMS_FILE))["base"]["model_name_or_path"] is None}

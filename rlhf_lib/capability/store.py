@@ -5,7 +5,6 @@ Those of a limit are trials, which have a file of their own: git does not track 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -15,23 +14,12 @@ from typing import Any
 
 from rlhf_lib.capability.numbers import Row, about, compared
 from rlhf_lib.common import paths
+from rlhf_lib.common.dvc_project import file_md5
 from rlhf_lib.common.files import rounded, write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 
 BASELINE = paths.SFT
 TRIALS = f"{paths.LM_EVAL_ROWS}/trials.json"
-
-
-def model_md5(folder: str | Path) -> str:
-    """The hash by which dvc.lock knows a folder: of the names and MD5 sums of its files."""
-    files = {file.relative_to(folder).as_posix(): file for file in Path(folder).rglob("*") if file.is_file()}
-    listed = [{"md5": _md5(file), "relpath": name} for name, file in sorted(files.items())]
-    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-def _md5(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def key_of(model: str) -> str:
@@ -72,7 +60,7 @@ def keep(
         path = _rows_file(model, task)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(path, of_task)
-        found = {**found, task: {**found[task], "about": [{**about(found[task]), "rows_md5": _md5(path)}]}}
+        found = {**found, task: {**found[task], "about": [{**about(found[task]), "rows_md5": file_md5(path)}]}}
     known = read(file)
     known[model] = {**known.get(model, {}), **rounded(found)}  # as they are read, so that a second run gives the same
     known = compared(known, BASELINE, lambda name, task: _rows(name, task, about(known[name][task]).get("rows_md5")))
@@ -88,4 +76,4 @@ def _rows_file(model: str, task: str) -> Path:
 def _rows(model: str, task: str, md5: str | None) -> list[dict[str, Any]]:
     """What was said of each document, if it is still there as it was when the numbers were written."""
     path = _rows_file(model, task)
-    return read_jsonl(path) if md5 and path.is_file() and _md5(path) == md5 else []
+    return read_jsonl(path) if md5 and path.is_file() and file_md5(path) == md5 else []

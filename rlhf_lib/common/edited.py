@@ -8,7 +8,6 @@ was made with it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.dvc_project import GRAPH, declared, file_md5, ignored
 
-GRAPH, PARAMS = Path("dvc.yaml"), Path("params.yaml")
+PARAMS = Path("params.yaml")
 CODE = ("rlhf_lib", "stages")
 SEEN = Path(".dvc/tmp/inputs.json")  # {a local file: [its MD5 sum, bytes, time of change]}, of stage inputs
 
@@ -30,7 +30,7 @@ class Start:
     stage: str
     graph: str
     params: str
-    code: Mapping[Path, str]
+    code: Mapping[Path, str | None]
 
     def edits(self) -> list[str]:
         """The params (`section.key`) and the files of code that dvc.yaml declares for the stage and that are now
@@ -40,17 +40,15 @@ class Start:
             return inputs
         from rlhf_lib.common.yaml import load_yaml, parse_yaml  # make watch, which ends likewise, has no use for YAML
 
-        declared = parse_yaml(self.graph, GRAPH).get("stages", {}).get(self.stage.partition("@")[0], {})
-        declared = declared.get("do", declared)
+        found, unseen = declared(self.stage, parse_yaml(self.graph, GRAPH)), ignored()
         old, new = parse_yaml(self.params, PARAMS), load_yaml(PARAMS)
-        names = [name for key in declared.get("params", []) for name in _changed(key, old, new)]
+        names = [name for key in found.get("params", []) for name in _changed(key, old, new)]
         files = sorted(
             file
             for file in self.code.keys() | code.keys()
-            if self.code.get(file) != code.get(file)
-            and any(file.is_relative_to(dep) for dep in declared.get("deps", []))
+            if self.code.get(file) != code.get(file) and any(file.is_relative_to(dep) for dep in found.get("deps", []))
         )
-        code_files = [str(file) for file in files if not ignored().match_file(file)]
+        code_files = [str(file) for file in files if not unseen.match_file(file)]
         return [*sorted(names), *dict.fromkeys(code_files + inputs)]
 
 
@@ -92,17 +90,6 @@ def look(file: str) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def ignored() -> Any:
-    """What matches the paths that DVC does not see: what Python and editors leave behind."""
-    from pathspec import GitIgnoreSpec
-
-    try:
-        lines = Path(".dvcignore").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        lines = ["__pycache__/"]
-    return GitIgnoreSpec.from_lines(lines)
-
-
 def _changed(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """The values under a name as dvc.yaml has it, a section or section.key, that differ."""
     before, after = _at(key, old), _at(key, new)
@@ -129,10 +116,9 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _md5(file: str) -> str | None:
+def _md5(file: str | Path) -> str | None:
     try:
-        with open(file, "rb") as stream:
-            return hashlib.file_digest(stream, "md5").hexdigest()
+        return file_md5(file)
     except OSError:
         return None
 
@@ -144,7 +130,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _code() -> dict[Path, str]:
+def _code() -> dict[Path, str | None]:
     """The hash of each file of code, but of what Python compiled."""
     found = {}
     for folder in CODE:
@@ -152,5 +138,5 @@ def _code() -> dict[Path, str]:
             folders[:] = [name for name in folders if name != "__pycache__"]
             for name in names:
                 file = Path(place, name)
-                found[file] = hashlib.blake2b(_text(file).encode(), digest_size=16).hexdigest()
+                found[file] = _md5(file)
     return found

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.dvc_project import GRAPH, declared
 from rlhf_lib.common.files import write_curve, write_json
 from rlhf_lib.common.rows import read_values, write_jsonl
 from rlhf_lib.common.yaml import load_yaml
@@ -109,9 +110,8 @@ def with_rows() -> set[str]:
 
 def declared_outs(stage: str) -> list[tuple[str, dict[str, Any]]]:
     """(path, options) of each out, metric and plot that dvc.yaml declares for a stage."""
-    name, _, item = stage.partition("@")
-    declared = load_yaml(Path("dvc.yaml"))["stages"][name]
-    entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get("do", declared).get(kind, ())]
+    found, item = declared(stage, load_yaml(GRAPH)), stage.partition("@")[2]
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in found.get(kind, ())]
     pairs = [next(iter(entry.items())) if isinstance(entry, dict) else (entry, {}) for entry in entries]
     return [(re.sub(r"\$\{(item|key)\}", item, path), options) for path, options in pairs]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.dvc_project import md5
 from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.evaluation.samples import mode_name
-from rlhf_lib.export.provenance import Run, md5
+from rlhf_lib.export.provenance import Run
 from rlhf_lib.report import inputs as report
 
 NO_FILES = hashlib.md5(b"{}\n").hexdigest()  # of the manifest of a stage that reads no local file

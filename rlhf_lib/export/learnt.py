@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.dvc_project import md5
 from rlhf_lib.common.few import few
 from rlhf_lib.common.policies import LABELS, POLICIES, section
 from rlhf_lib.common.rows import read_values
-from rlhf_lib.export.provenance import Run, md5
+from rlhf_lib.export.provenance import Run
 from rlhf_lib.report.inputs import read_curve
 
 

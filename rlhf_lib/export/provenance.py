@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathspec import GitIgnoreSpec
-
 from rlhf_lib.common import paths
+from rlhf_lib.common.dvc_project import md5
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.report.inputs import LOCK
 
-IGNORED = Path(".dvcignore")
 _CODE = ("rlhf_lib/", "stages/", "rewards/")
-
-
-def md5(path: str | Path) -> str | None:
-    """DVC's hash of a file or a folder, whose ends in .dir; None where there is neither."""
-    path = Path(path)
-    if path.is_file():
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
-    if not path.is_dir():
-        return None
-    ignored = GitIgnoreSpec.from_lines(IGNORED.read_text(encoding="utf-8").splitlines() if IGNORED.is_file() else [])
-    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    entries = [{"md5": md5(path / name), "relpath": name} for name in names if not ignored.match_file(name)]
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
 @dataclass(frozen=True)

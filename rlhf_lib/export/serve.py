@@ -58,8 +58,9 @@ def of_directory(path: str) -> dict[str, Any]:
     from transformers import GenerationConfig
 
     from rlhf_lib import talk
+    from rlhf_lib.common.dvc_project import md5
     from rlhf_lib.export import directory
-    from rlhf_lib.export.provenance import Run, md5
+    from rlhf_lib.export.provenance import Run
     from rlhf_lib.models import loading
 
     talk.check(path)

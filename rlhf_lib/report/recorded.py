@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.dvc_project import file_md5
 from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.report.inputs import SCORERS, lock_stages
@@ -40,7 +40,7 @@ def read() -> list[str]:
 def fault(stages: Stages) -> str | None:
     """Which of them are not what dvc.lock records; None where all are, or are not here."""
     recorded = _hashes(stages)
-    others = [file for file in read() if file in recorded and Path(file).is_file() and _md5(file) != recorded[file]]
+    others = [file for file in read() if file in recorded and Path(file).is_file() and file_md5(file) != recorded[file]]
     if not others:
         return None
     more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -65,8 +65,3 @@ def behind(stages: Stages) -> list[str]:
 def _hashes(stages: Stages) -> dict[str, str]:
     """The hash of each out."""
     return {out["path"]: out["md5"] for entry in stages.values() for out in entry.get("outs", []) if "md5" in out}
-
-
-def _md5(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.common import edited, environment
+from rlhf_lib.common import dvc_project, edited, environment
 from rlhf_lib.common.schema import PARAMS_FILE, setting
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.training.whole import delete, fault, sweep
@@ -28,7 +28,7 @@ def fingerprint(stage: str, any_processes: bool = False) -> str:
     any_processes: a batch is shared out over the processes instead, and any number of them may go on; but not with
     shards where there were none, or without where there were.
     """
-    declared = load_yaml(Path("dvc.yaml"))["stages"][stage]
+    declared = dvc_project.declared(stage, load_yaml(dvc_project.GRAPH))
     params = load_yaml(PARAMS_FILE)
     tracked = {key: setting(params, key) for key in declared.get("params", [])}
     # both are set by accelerate launch
@@ -54,7 +54,7 @@ def _files(path: Path) -> list[Path]:
         raise SystemExit(f"{path}: no such file or directory; the stage before this one writes it (dvc repro)")
     if not path.is_dir():
         return [path]
-    ignored = edited.ignored()
+    ignored = dvc_project.ignored()
     return sorted(file for file in path.rglob("*") if file.is_file() and not ignored.match_file(file))
 
 

@@ -22,6 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.integrations import INTEGRATION_TO_CALLBACK, rewrite_logs
 
 from rlhf_lib.common import environment
+from rlhf_lib.common.dvc_project import GRAPH, declared
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.schema import PARAMS_FILE, setting
@@ -165,7 +166,7 @@ def config(stage: str) -> dict[str, Any]:
     """The params that dvc.yaml declares for a stage, as section.key."""
     params = load_yaml(PARAMS_FILE)
     found: dict[str, Any] = {}
-    for key in load_yaml(Path("dvc.yaml"))["stages"][stage].get("params", []):
+    for key in declared(stage, load_yaml(GRAPH)).get("params", []):
         value = setting(params, key)
         found |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
     return found

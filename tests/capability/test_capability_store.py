@@ -24,18 +24,6 @@ def keep_both():
     return store.keep("models/ppo", {"task": entry(0.25)}, {"task": LESS})
 
 
-def test_a_folder_has_the_hash_that_dvc_gives_it(tmp_path):
-    from dvc.repo import Repo
-
-    for name, text in {"b.txt": "two", "a/c.txt": "three", "a-b.txt": "four", "a.txt": ""}.items():
-        file = tmp_path / "model" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    repo = Repo.init(no_scm=True)
-    (added,) = repo.add("model")
-    assert store.model_md5("model") == added.outs[0].hash_info.value
-
-
 def test_what_the_file_has_of_others_stays_and_a_second_run_gives_the_same_bytes():
     keep_both()
     store.keep("models/ppo", {"other": entry(0.1)}, {"other": LESS})

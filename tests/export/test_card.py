@@ -8,11 +8,11 @@ import pytest
 from lm_eval_entries import entry
 from locked_run import write_lock
 
+from rlhf_lib.common.dvc_project import md5
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.export import card, facts
 from rlhf_lib.export.options import License
-from rlhf_lib.export.provenance import md5
 
 SAMPLING = {"do_sample": True, "temperature": 1.0, "max_new_tokens": 48}
 NUMBERS = ("## Numbers", "±")

@@ -9,9 +9,9 @@ import yaml
 from project import DEMO
 from report_project import make_project
 
+from rlhf_lib.common.dvc_project import md5
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.export.provenance import md5
 
 PROMPTS = "data/splits/prompts_train.jsonl"
 SAMPLED = {"judge": "models/judge", "reward": "models/reward", "split": "data/splits/test.jsonl"}

@@ -1,0 +1,54 @@
+"""The project as DVC sees it: what dvc.yaml declares for a stage, which files are ignored, how others are hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+GRAPH = Path("dvc.yaml")
+IGNORED = Path(".dvcignore")
+
+
+def declared(stage: str, graph: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What dvc.yaml, read as `graph`, has for a stage by DVC's name for it (`measure@ppo` is one of several), with
+    `${item}` and `${key}` as they stand there; nothing where it has no such stage."""
+    entry: Mapping[str, Any] = graph.get("stages", {}).get(stage.partition("@")[0], {})
+    return entry.get("do", entry)  # type: ignore[no-any-return]
+
+
+def ignored() -> GitIgnoreSpec:
+    """What matches the paths, from the project's root, that DVC does not see: what Python and editors leave behind."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        lines = IGNORED.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = ["__pycache__/"]
+    return GitIgnoreSpec.from_lines(lines)
+
+
+def file_md5(path: str | Path) -> str:
+    """DVC's hash of a file's bytes. An `OSError` where it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def md5(path: str | Path) -> str | None:
+    """DVC's hash of a file or a folder, whose ends in .dir; None where there is neither."""
+    path = Path(path)
+    if path.is_file():
+        return file_md5(path)
+    if not path.is_dir():
+        return None
+    unseen = ignored()
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    entries = [
+        {"md5": file_md5(file), "relpath": name} for name, file in sorted(files.items()) if not unseen.match_file(file)
+    ]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"

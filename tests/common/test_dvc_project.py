@@ -1,0 +1,35 @@
+"""What the stages know of the project as DVC does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlhf_lib.common import dvc_project
+from rlhf_lib.common.yaml import load_yaml
+
+
+def test_a_folder_has_the_hash_that_dvc_gives_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvcignore").write_text("*~\n/logs/\n")
+    for name in ("config.json", "b.txt", "b/weights", "b-c", "é.txt", "left~", "logs/kept"):
+        file = tmp_path / "model" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    (tmp_path / "model/empty").write_text("")
+    for command in (["init", "-q", "--no-scm"], ["add", "-q", "model"]):
+        subprocess.run([sys.executable, "-m", "dvc", *command], check=True, capture_output=True)
+    (out,) = load_yaml(Path("model.dvc"))["outs"]
+    assert out["nfiles"] == 7
+    assert dvc_project.md5("model") == out["md5"] and dvc_project.md5("model/config.json") != out["md5"]
+    assert dvc_project.md5("nowhere") is None
+    with pytest.raises(FileNotFoundError):
+        dvc_project.file_md5("nowhere")
+
+
+def test_a_stage_is_found_by_dvcs_name_for_it():
+    graph = {"stages": {"one": {"cmd": "a"}, "each": {"foreach": ["x", "y"], "do": {"cmd": "b ${item}"}}}}
+    assert dvc_project.declared("one", graph) == {"cmd": "a"}
+    assert dvc_project.declared("each@x", graph) == {"cmd": "b ${item}"}
+    assert dvc_project.declared("other", graph) == {}
