@@ -19,7 +19,7 @@ def declared(stage: str, graph: Mapping[str, Any]) -> Mapping[str, Any]:
     """What dvc.yaml, read as `graph`, has for a stage by DVC's name for it (`measure@ppo` is one of several), with
     `${item}` and `${key}` as they stand there; nothing where it has no such stage."""
     entry: Mapping[str, Any] = graph.get("stages", {}).get(stage.partition("@")[0], {})
-    return entry.get("do", entry)  # type: ignore[no-any-return]
+    return entry.get("do", entry)
 
 
 def ignored() -> GitIgnoreSpec:

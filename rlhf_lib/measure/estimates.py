@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf_lib.common.few import share_se
+
 Estimate = tuple[float | None, float | None]  # value and standard error; None where there is none
 
 
@@ -33,13 +35,15 @@ def mean_and_se(values: Sequence[float]) -> Estimate:
 
 
 def share_and_se(values: Sequence[float]) -> Estimate:
-    """`mean_and_se` of shares, 0 to 1. Where all are 0, or all 1, their spread is 0 and says nothing: the error is then
-    half the distance at which all n would still come out alike once in 20, so that two errors reach as far as the
-    truth may lie, about 3 / n [Hanley & Lippman-Hand 1983, doi:10.1001/jama.1983.03330370053031]."""
+    """`mean_and_se` of shares, 0 to 1; where all are 0, or all 1, with the error of `share_se`."""
     share, se = mean_and_se(values)
-    if share in (0, 1) and se is not None:
-        se = (1 - 0.05 ** (1 / len(values))) / 2
-    return share, se
+    return share, share_se(share, se, len(values))
+
+
+def share_of_sums(parts: Sequence[tuple[float, float]]) -> Estimate:
+    """The share of the first sum in the second, one row a prompt, with an error as `share_and_se` has."""
+    share, se = of_sums(parts, ratio)
+    return share, share_se(share, se, len(parts))
 
 
 def jackknife_se(values: Sequence[float | None]) -> float | None:

@@ -79,7 +79,7 @@ def _all_have(samples: Sequence[Sample], key: str) -> bool:
 
 def estimated(name: str, of_prompts: Sequence[float]) -> Estimate:
     """A measure by its name and its values, one a prompt."""
-    return share_and_se(of_prompts) if "win_rate" in name else mean_and_se(of_prompts)
+    return share_and_se(of_prompts) if "win_rate" in name or name == "eos_rate" else mean_and_se(of_prompts)
 
 
 def win_rate(key: str, opponents: Opponents) -> Value:
@@ -142,6 +142,6 @@ def dataset_summary(dataset: Sequence[Sample]) -> dict[str, Any]:
     ]
     found = {
         "perplexity": estimates.of_sums(chosen, estimates.perplexity),
-        "preference_accuracy": estimates.of_sums([o for o in ordered if o[1]], estimates.ratio),
+        "preference_accuracy": estimates.share_of_sums([o for o in ordered if o[1]]),
     }
     return {**estimates.with_errors(found), "pairs": sum(pairs for _, pairs in ordered)}

@@ -13,6 +13,7 @@ from itertools import combinations, pairwise
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from rlhf_lib.common.few import share_se
 from rlhf_lib.common.rows import JsonObject
 
 # Gaps between two scores of one prompt, from one number to below the next: labels, 1 and 0, all have a gap of 1.
@@ -77,14 +78,15 @@ def accuracy(found: Sequence[Pair]) -> dict[str, Any]:
 
 def accuracy_se(found: Sequence[Pair]) -> float | None:
     """Standard error of the accuracy over prompts, whose pairs hang together: that of a ratio of two sums, right pairs
-    to pairs, in first order [Cochran 1977, Sampling Techniques, equation 6.13]. None for a single prompt."""
+    to pairs, in first order [Cochran 1977, Sampling Techniques, equation 6.13]; `share_se` where all or none are right.
+    None for a single prompt."""
     if not found:
         return None
     mean = fmean(pair.right for pair in found)
     by_prompt = _grouped(found, lambda pair: pair.id)
     residuals = [sum(pair.right - mean for pair in of_prompt) for of_prompt in by_prompt.values()]
     n = len(residuals)
-    return math.sqrt(n / (n - 1) * sum(r * r for r in residuals)) / len(found) if n > 1 else None
+    return share_se(mean, math.sqrt(n / (n - 1) * sum(r * r for r in residuals)) / len(found) if n > 1 else None, n)
 
 
 def told(measured: Mapping[str, Any]) -> str:

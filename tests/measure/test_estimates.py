@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlhf_lib.measure import comparison, estimates, text_metrics
-from rlhf_lib.measure.estimates import jackknife_se, mean_and_se, of_sums, share_and_se
+from rlhf_lib.measure.estimates import jackknife_se, mean_and_se, of_sums, ratio, share_and_se, share_of_sums
 from rlhf_lib.measure.self_bleu import self_bleu
 
 REPETITIONS = 1000
@@ -38,6 +38,12 @@ def test_where_all_shares_are_alike_the_truth_may_still_lie_apart():
     value, error = share_and_se([1.0] * 20)
     assert value == 1 and (1 - 2 * error) ** 20 == pytest.approx(0.05)  # 20 wins are as rare as that at 0.861
     assert share_and_se([0.0] * 20) == (0, error)
+
+
+def test_so_may_it_where_sums_are_alike():
+    assert share_of_sums([(2, 3), (1, 1)]) == of_sums([(2, 3), (1, 1)], ratio)
+    assert share_of_sums([(3, 3), (1, 1)]) == share_and_se([1.0, 1.0])
+    assert share_of_sums([(3, 3)]) == (1, None) and share_of_sums([]) == (None, None)
 
 
 @pytest.mark.parametrize(("prompts", "truth"), [(20, 0.95), (20, 0.04), (100, 0.99), (1000, 0.998)])

@@ -9,6 +9,7 @@ import pytest
 
 from rlhf_lib.evaluation.samples import mode_name
 from rlhf_lib.measure import comparison
+from rlhf_lib.measure.estimates import share_and_se
 from rlhf_lib.measure.policy_metrics import dataset_summary, policy_metrics, summary
 from stages import select
 
@@ -69,6 +70,11 @@ def test_summary_by_hand(order):
     assert got["gold_gain"] == pytest.approx(1 / 6)
     assert got["gold_gain_se"] == pytest.approx(stdev([0.25, -0.25, 0.5]) / math.sqrt(3))
     assert got["gold_by_format"] == pytest.approx({"fact": 1.0, "list": 0.5})
+
+
+def test_where_all_responses_end_some_may_still_not():
+    got = summary([{**sample, "finished": True} for sample in POLICY], BASELINE, DATASET)
+    assert (got["eos_rate"], got["eos_rate_se"]) == share_and_se([1.0, 1.0, 1.0])
 
 
 def test_every_number_has_its_error():

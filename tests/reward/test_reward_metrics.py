@@ -62,6 +62,13 @@ def test_of_one_pair_a_prompt_it_is_the_standard_error_of_a_mean():
     assert accuracy_se(pairs(rows)) == pytest.approx(0.5 / math.sqrt(4))  # of 1, 0, 1, 1 the deviation is a half
 
 
+def test_where_all_pairs_are_right_the_error_is_not_zero():
+    rows = [r for i in range(20) for r in prompt(str(i), [2, 1, 0], [2, 1, 0])]
+    error = accuracy_se(pairs(rows))  # over 20 prompts, whose three pairs hang together
+    assert (1 - 2 * error) ** 20 == pytest.approx(0.05)
+    assert accuracy_se(pairs(rows[:3])) is None
+
+
 def test_accuracy_by_gap_and_by_source():
     got = reward_metrics.summary(ROWS)
     assert got["accuracy_by_gap"] == {
