@@ -45,7 +45,7 @@ def test_thumbs_alone(tmp_path):
     thumbs = read_jsonl(tmp_path / "data/splits/thumbs_train.jsonl")
     assert summary["good"] + summary["bad"] == len(thumbs) > 10 and summary["validation_loss"] > 0
     measured = json.loads((tmp_path / "metrics/eval/kto.json").read_text())["t1"]
-    assert measured["kl"] >= 0 and "reward" not in measured
+    assert measured["kl"] > -3 * measured["kl_se"] and "reward" not in measured  # an estimate, which may be below 0
     assert json.loads((tmp_path / "metrics/policy.json").read_text())["eval"]["kl"] == measured["kl"]
     assert "KTO" in (tmp_path / "report/index.html").read_text()
     assert executed(run(tmp_path, "dvc", "repro")) == []
