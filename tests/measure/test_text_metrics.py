@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
 
 from rlhf_lib.measure import text_metrics
 from rlhf_lib.measure.self_bleu import MAX_PROMPTS, self_bleu
@@ -100,6 +101,35 @@ def test_rouge_by_hand():
     got = text_metrics.rouge("down cat", "The cat lay down.")
     assert got["rouge1"] == pytest.approx(2 / 3) and got["rougeL"] == pytest.approx(1 / 3)
     assert set(text_metrics.rouge("", "The cat.").values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "length"),
+    [
+        ("", "", 0),
+        ("a b", "", 0),
+        ("a b c", "c b a", 1),
+        ("a b a", "a a b", 2),
+        ("a x b y c z d", "d a b c d", 4),  # what is between does not matter
+        ("a " * 100, "a " * 70, 70),  # more words than a machine's number has bits
+    ],
+)
+def test_the_longest_common_subsequence(one, other, length):
+    assert text_metrics.longest_common_subsequence(one.split(), other.split()) == length
+    assert text_metrics.longest_common_subsequence(other.split(), one.split()) == length
+
+
+def test_rouge_is_rouge_scores():
+    scorer = RougeScorer(text_metrics.ROUGE)
+    for text, reference in zip(texts(4, 200), texts(5, 200), strict=True):
+        expected = scorer.score(reference, text)
+        assert text_metrics.rouge(text, reference) == {name: expected[name].fmeasure for name in text_metrics.ROUGE}
+
+
+def test_rouge_of_texts_of_a_hundred_thousand_words():
+    # a table of all words by all words would have ten thousand million cells
+    got = text_metrics.rouge("a " * 100_000, "b a " * 50_000)
+    assert got["rougeL"] == pytest.approx(0.5)
 
 
 # ---- self-BLEU
