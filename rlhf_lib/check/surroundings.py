@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 
@@ -25,4 +26,13 @@ def fault() -> str | None:
         return f"{barred}: may not be written; give this user the right to, or copy the project to where it may"
     if any(sign in str(here) for sign in "{}"):
         return f"{here}: DVC fails in a path with braces; move the project to one without"
+    return nameless()
+
+
+def nameless() -> str | None:
+    """What to say to a user who has a number and no name, as in a container; None to others. DVC asks for the name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        return f"user {os.getuid()} has no name here, for which DVC asks; export USER=somebody"
     return None

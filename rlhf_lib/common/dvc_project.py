@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from configparser import ConfigParser
+from configparser import Error as NoConfig
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 GRAPH = Path("dvc.yaml")
+CONFIGS = (Path(".dvc/config.local"), Path(".dvc/config"))  # the first that names the cache has it
 IGNORED = Path(".dvcignore")
 
 
@@ -52,3 +57,27 @@ def md5(path: str | Path) -> str | None:
         {"md5": file_md5(file), "relpath": name} for name, file in sorted(files.items()) if not unseen.match_file(file)
     ]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def cache() -> Path:
+    """DVC's cache, as the project's configuration names it."""
+    for config in CONFIGS:
+        parser = ConfigParser(interpolation=None, strict=False)
+        with suppress(OSError, NoConfig, UnicodeDecodeError):  # whatever DVC itself cannot read, it tells
+            parser.read_string(config.read_text(encoding="utf-8"))
+        if folder := parser.get("cache", "dir", fallback=""):
+            return config.parent / folder
+    return Path(".dvc/cache")
+
+
+def cache_fault() -> str | None:
+    """What to say where this user may not write into the cache: DVC does so once a stage has ended, and loses its
+    work if it cannot. None where all is well, or no cache is there yet."""
+    folder = cache() / "files/md5"
+    for place in (folder, *folder.glob("[0-9a-f][0-9a-f]")):
+        if place.is_dir() and not os.access(place, os.W_OK):
+            return (
+                f"{place}: this user may not write into DVC's cache, where what a stage makes goes; get the right to "
+                "(of several users each: dvc config cache.shared group), or have another: dvc cache dir --local DIR"
+            )
+    return None

@@ -18,6 +18,7 @@ from typing import IO, NoReturn
 import psutil
 
 from rlhf_lib.common import edited
+from rlhf_lib.common.dvc_project import cache_fault
 from rlhf_lib.common.start import FULL, barred
 
 LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are; a lock holds the id of the process
@@ -57,6 +58,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         signal.signal(signal.SIGTERM, _terminate)
         if "DVC_STAGE" in os.environ:
+            if name != "inputs" and (told := cache_fault()):  # that always runs, and seldom makes anew
+                raise SystemExit(f"{name}: {told}")
             edited.begin(os.environ["DVC_STAGE"])
             threading.Thread(target=_end_with, args=(_up_to_dvc(), name), daemon=True).start()
         lock = _alone(name)

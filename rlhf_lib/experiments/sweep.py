@@ -21,8 +21,7 @@ from rlhf_lib.common.policies import COEFFICIENTS, METHODS, section
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.experiments.__main__ import output
-
-CONFIGS = (Path(".git/config"), Path(".dvc/config.local"))  # which DVC copies for each experiment of the queue
+from rlhf_lib.experiments.place import inside
 
 
 class Point(NamedTuple):
@@ -83,9 +82,11 @@ def finished() -> set[str]:
 def check_workspace(policies: Sequence[str], free: str = "") -> None:
     """A `SystemExit` unless everything is committed, but for a file that is `free`, and the pipeline up to the policies
     was run."""
-    changed = [line for line in output("git", "status", "--porcelain").splitlines() if line[3:] != free]
+    # as seen from the repository's root, of all of which an experiment is a commit
+    entries = output("git", "status", "--porcelain", "--no-renames", "-z").split("\0")
+    changed = [name for entry in entries if (name := entry[3:]) not in ("", (inside() / free).as_posix())]
     if changed:
-        files = ", ".join(line[3:] for line in changed[:3]) + (", ..." if len(changed) > 3 else "")
+        files = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
         raise SystemExit(f"experiments start from a commit; not committed: {files}; git add -A && git commit")
     stages = [f"measure@{name}" for name in ("sft", "best_of_n", *policies)]
     status = json.loads(output("dvc", "status", "--json", "--with-deps", *stages))
@@ -108,7 +109,8 @@ def check_letters() -> None:
             f"{cache}: DVC queues experiments only where the cache's path is ASCII; move the project, or the cache "
             "(and then: dvc cache dir --local DIR)"
         )
-    for file in CONFIGS:
+    # which DVC copies for each experiment; git's is not in .git of a worktree, nor of a folder of a repository
+    for file in (Path(output("git", "rev-parse", "--git-path", "config").strip()), Path(".dvc/config.local")):
         if file.is_file() and not file.read_bytes().isascii():
             raise SystemExit(
                 f"{file}: DVC queues experiments only where this file is ASCII; names of people may stand in git's "

@@ -17,6 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from rlhf_lib.check import surroundings
+from rlhf_lib.experiments.place import inside
 from rlhf_lib.prune import around, names
 from rlhf_lib.prune.cache import Cache
 from rlhf_lib.prune.idle import resting, workspaces
@@ -69,7 +71,7 @@ def _disk(repo: Any, folder: Path) -> Disk:
         workspace = names.lock_outs(lock.read_text(encoding="utf-8")) if lock.is_file() else []
     except ValueError:
         raise SystemExit(f"{lock}: it was cut short, or a merge left its marks in it; make repro repairs it") from None
-    protected = names.of_refs() | names.of_workspace()
+    protected = names.of_refs() | names.of_workspaces(inside())
     runs = Path(repo.stage_cache.cache_dir)
     outs = [*workspace, *(out for experiment in experiments for out in experiment.outs)]
     known, links = names.of_run_cache(runs, outs), names.linked(folder)
@@ -103,6 +105,8 @@ def _repo() -> Any:
     from dvc.repo import Repo
     from dvc.scm import SCMError
 
+    if told := surroundings.nameless():
+        raise SystemExit(told)
     try:
         repo = Repo(".")
         if Path(repo.root_dir).resolve() != Path.cwd().resolve():

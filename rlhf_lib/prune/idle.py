@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from rlhf_lib.common.running import CLONES, LOCKS
+from rlhf_lib.experiments.place import inside
 from rlhf_lib.study.runner import LOCK
 
 
@@ -39,7 +40,7 @@ def resting(repo: Any) -> Iterator[None]:
 
 def _held() -> Iterator[str]:
     """What runs by the locks that it holds, also of a process that cannot be seen from here."""
-    folders = [LOCKS, *(folder / LOCKS for folder in workspaces())]
+    folders = [LOCKS, *(folder / inside() / LOCKS for folder in workspaces())]
     for file in [LOCK, *(file for folder in folders for file in sorted(folder.glob("*.lock")))]:
         if is_held(file):
             what = "a study" if file == LOCK else f"stage {file.stem}"

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from rlhf_lib.common.dvc_project import GRAPH
+
 MODELS = "models/"
 LOCK = "dvc.lock"
 _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/([^/]+)")
@@ -124,15 +126,23 @@ def of_refs() -> set[str]:
     return hashes(git("cat-file", "--batch", given="\n".join([*wanted, ""]))) if wanted else set()
 
 
-def of_workspace() -> set[str]:
-    """What the workspace names: its files as they are, and as git's index has dvc.lock."""
-    listed = git("ls-files", "-z", "--cached", "--others", "--", f"*{LOCK}", "*.dvc")
+def of_workspaces(place: Path) -> set[str]:
+    """What this workspace names, and every other worktree, which may share the cache: their files as they are, and as
+    git's index has dvc.lock. place: of the project in its repository."""
+    worktrees = [line.removeprefix("worktree ") for line in git("worktree", "list", "--porcelain").splitlines()]
+    there = {graph.resolve().parent for path in worktrees if (graph := Path(path) / place / GRAPH).is_file()}
+    return set().union(*map(_of_workspace, {Path.cwd(), *there}))
+
+
+def _of_workspace(folder: Path) -> set[str]:
+    here = ("-C", str(folder))
+    listed = git(*here, "ls-files", "-z", "--cached", "--others", "--", f"*{LOCK}", "*.dvc")
     named = set[str]()
     for file in {LOCK, *filter(None, listed.split("\0"))}:
         with suppress(OSError):
-            named |= hashes(Path(file).read_text(encoding="utf-8", errors="replace"))
+            named |= hashes((folder / file).read_text(encoding="utf-8", errors="replace"))
         with suppress(SystemExit):  # git has none
-            named |= hashes(git("show", f":./{file}"))
+            named |= hashes(git(*here, "show", f":./{file}"))
     return named
 
 

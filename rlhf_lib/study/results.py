@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
 from rlhf_lib.common import paths
 from rlhf_lib.evaluation.samples import Sample, in_mode
+from rlhf_lib.experiments.place import inside
 from rlhf_lib.measure.comparison import group_by_prompt
 from rlhf_lib.study.design import Run, Setting, Study
 from rlhf_lib.study.intervals import Array
@@ -72,9 +74,10 @@ def from_experiment(run: Run, policy: str) -> list[Sample]:
     from dvc.api import DVCFileSystem  # which takes a second
     from dvc.exceptions import DvcException
 
-    file = paths.samples(policy)
+    file, place = paths.samples(policy), inside()
     try:
-        text = DVCFileSystem(rev=run.name).read_text(file, encoding="utf-8")
+        files = DVCFileSystem(rev=run.name, subrepos=place != Path())  # of the whole repository
+        text = files.read_text((place / file).as_posix(), encoding="utf-8")
     except (DvcException, OSError) as error:
         raise SystemExit(
             f"{run.name}: {file} cannot be read ({' '.join(str(error).split())}); dvc exp remove {run.name}, and run "

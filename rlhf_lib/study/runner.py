@@ -25,6 +25,7 @@ from rlhf_lib.study.workspaces import Workspace
 
 LOGS = Path(".dvc/tmp/study")  # DVC's folder, which git does not see
 LOCK = LOGS / "lock"
+ENDS = (signal.SIGTERM, signal.SIGHUP)  # the latter of a terminal that is closed; nohup has it ignored
 
 
 def devices() -> list[str]:
@@ -137,7 +138,8 @@ class Runner:
     @contextmanager
     def _stopping(self) -> Iterator[None]:
         """End what runs when this process is asked to end."""
-        before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        heard = [number for number in ENDS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, lambda number, frame: sys.exit(128 + number)) for number in heard}
         try:
             yield
         except BaseException:
@@ -146,10 +148,12 @@ class Runner:
                 for process in [*self.processes]:
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGTERM)
-            print("stopped; the same command goes on", file=sys.stderr, flush=True)
+            with suppress(OSError):  # of a terminal that was closed
+                print("stopped; the same command goes on", file=sys.stderr, flush=True)
             raise
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class _Shared:

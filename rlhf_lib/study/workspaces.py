@@ -14,23 +14,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from rlhf_lib.experiments.__main__ import output
+from rlhf_lib.experiments.place import inside, repository
 
 CONFIG = Path(".dvc/config.local")
 
 
 class Workspace:
-    """A clone in `folder` at the project's commit."""
+    """A clone at the project's commit, of the whole repository; the project is in its `folder`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, clone: Path) -> None:
+        self.clone, self.folder = clone, clone / inside()
         self.project = Path.cwd()
         self.commit = output("git", "rev-parse", "HEAD").strip()
         self.cache = str((self.project / output("dvc", "cache", "dir").strip()).resolve())
 
     def make(self) -> None:
         """Clone the project anew."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        output("git", "clone", "--quiet", "--no-checkout", "--shared", str(self.project), str(self.folder))
+        shutil.rmtree(self.clone, ignore_errors=True)
+        output("git", "clone", "--quiet", "--no-checkout", "--shared", str(repository()), str(self.clone))
         self._git("checkout", "--quiet", "--detach", self.commit)
         for key in ("user.name", "user.email"):
             with suppress(SystemExit):  # git may have it from the environment
@@ -41,9 +42,9 @@ class Workspace:
         cache = os.path.relpath(self.cache, os.path.realpath(self.folder))
         output("dvc", "--cd", str(self.folder), "config", "--local", "cache.dir", cache)
         (self.project / "checkpoints").mkdir(exist_ok=True)
-        exclude = self.folder / ".git/info/exclude"
+        exclude = self.clone / ".git/info/exclude"
         exclude.parent.mkdir(exist_ok=True)
-        exclude.write_text("/checkpoints\n", encoding="utf-8")
+        exclude.write_text("checkpoints\n", encoding="utf-8")
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         (self.folder / "checkpoints").symlink_to(self.project / "checkpoints")
 
@@ -55,11 +56,12 @@ class Workspace:
         """Make an experiment of the clone one of the project's."""
         refs = self._git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
         for ref in (ref for ref in refs if ref.endswith(f"/{name}")):
-            output("git", "fetch", "--quiet", str(self.folder), f"+{ref}:{ref}")
+            # git reads a relative path from the repository's root
+            output("git", "fetch", "--quiet", str(self.clone.absolute()), f"+{ref}:{ref}")
 
     def remove(self) -> None:
         """Delete the clone."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.clone, ignore_errors=True)
 
     def _git(self, *words: str) -> str:
-        return output("git", "-C", str(self.folder), *words)
+        return output("git", "-C", str(self.clone), *words)

@@ -7,6 +7,7 @@ That is `.dvc/tmp/stages`: the lock of each stage (rlhf_lib/common/running.py), 
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import math
 import shutil
@@ -21,8 +22,9 @@ import psutil
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.running import CLONES, LOCKS
+from rlhf_lib.experiments.place import inside
 
-WORKSPACES = ("", *CLONES, *(f"{CLONES[-1]}/{clone}" for clone in CLONES[:-1]))  # of a study's clone, there are clones
+WORKSPACES = ((), *((clone,) for clone in CLONES), *((CLONES[-1], clone) for clone in CLONES[:-1]))  # clones of clones
 CLOCK = 2.0  # seconds by which a process's start and a file's time may disagree
 
 # What every status has.
@@ -78,7 +80,9 @@ class Stage:
 
 def stages(root: Path) -> list[Stage]:
     """The stages of all workspaces of a project, the latest first."""
-    files = (file for place in WORKSPACES for file in root.glob(str(Path(place) / LOCKS / "*.lock")))
+    within = glob.escape(inside(root).as_posix())  # of each clone, which is one of the whole repository
+    places = (Path(*(part for clone in clones for part in (clone, within))) for clones in WORKSPACES)
+    files = (file for place in places for file in root.glob(str(place / LOCKS / "*.lock")))
     return sorted(filter(None, map(_stage, files)), key=lambda stage: -stage.at)
 
 

@@ -1,5 +1,7 @@
 """What keeps DVC from working in the project's folder."""
 
+import os
+
 import pytest
 
 from rlhf_lib.check.surroundings import fault
@@ -46,4 +48,14 @@ def test_a_path_with_braces_is_told(project, monkeypatch):
 
 def test_elsewhere_there_is_nothing_to_tell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    assert fault() is None
+
+
+def test_a_user_without_a_name_is_told(project, monkeypatch):
+    """As `docker run --user 4711` makes one."""
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    assert fault() == "user 2147483641 has no name here, for which DVC asks; export USER=somebody"
+    monkeypatch.setenv("USER", "somebody")
     assert fault() is None

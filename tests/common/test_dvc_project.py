@@ -1,5 +1,6 @@
 """What the stages know of the project as DVC does."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,17 @@ def test_a_stage_is_found_by_dvcs_name_for_it():
     assert dvc_project.declared("one", graph) == {"cmd": "a"}
     assert dvc_project.declared("each@x", graph) == {"cmd": "b ${item}"}
     assert dvc_project.declared("other", graph) == {}
+
+
+def test_a_cache_that_may_not_be_written_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n[cache]\n    dir = ../../shared\n")
+    assert dvc_project.cache_fault() is None, "DVC makes it"
+    (tmp_path / ".dvc/config.local").write_text("[cache]\n    dir = ../own\n['remote \"s\"']\n    url = x%y\n")
+    other = tmp_path / "own/files/md5/0a"
+    other.mkdir(parents=True)
+    assert dvc_project.cache_fault() is None
+    monkeypatch.setattr(os, "access", lambda path, mode: not other.samefile(path))  # root may write anywhere
+    told = dvc_project.cache_fault()
+    assert told.startswith(".dvc/../own/files/md5/0a: this user may not write") and "cache.shared group" in told

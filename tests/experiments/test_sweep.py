@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from project import DEMO
@@ -143,6 +144,19 @@ def test_uncommitted_work_is_refused_by_name(committed):
         sweep.check_workspace(["dpo"])
 
 
+@pytest.mark.parametrize("folder", [".", "a folder/größe"])
+def test_a_file_may_be_free_to_change_also_where_the_project_is_a_folder_of_a_repository(
+    committed, monkeypatch, folder
+):
+    (committed / folder).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(folder)
+    for name in ("study.yaml", "other file.yaml"):
+        (committed / folder / name).write_text("")
+        subprocess.run(["git", "add", name], check=True)
+    with pytest.raises(SystemExit, match=rf"not committed: {(Path(folder) / 'other file.yaml').as_posix()}; git add"):
+        sweep.check_workspace([], free="study.yaml")
+
+
 def test_a_pipeline_that_has_not_run_is_refused(committed):
     (committed / ".git/says").write_text('{"inputs": ["always changed"], "ppo": [{"changed command": "x"}]}')
     with pytest.raises(SystemExit, match=r"dvc checkout .* dvc pull .* else dvc repro; commit"):
@@ -151,7 +165,7 @@ def test_a_pipeline_that_has_not_run_is_refused(committed):
 
 def test_outside_git_the_sweep_says_what_git_says(project, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
-    with pytest.raises(SystemExit, match="git status --porcelain failed: fatal: not a git repository"):
+    with pytest.raises(SystemExit, match="git status --porcelain .* failed: fatal: not a git repository"):
         sweep.check_workspace(["dpo"])
 
 

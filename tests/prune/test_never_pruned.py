@@ -58,6 +58,15 @@ def worktree(project):
     run(project, "git", "worktree", "add", "--detach", str(project.parent / "tree"), revision(project, "best"))
 
 
+def run_in_a_worktree(project):
+    """Which shares the cache, and has not committed."""
+    tree = project.parent / "tree"
+    run(project, "git", "worktree", "add", "--detach", str(tree))
+    run(tree, "dvc", "cache", "dir", "--local", str(project / ".dvc/cache"))
+    run(tree, "sed", "-i", f"s/^train: .*/train: {{beta: {BETAS['best']}}}/", "params.yaml")
+    run(tree, "dvc", "repro", "-q")
+
+
 def detached(project):
     run(project, "git", "checkout", "-q", revision(project, "best"))
 
@@ -81,7 +90,7 @@ CASES = [
     *(branch, tag, applied, stash, linked),
     *(
         pytest.param(case, marks=pytest.mark.slow)
-        for case in (older_commit, remote_branch, staged, queued, worktree, detached, added)
+        for case in (older_commit, remote_branch, staged, queued, worktree, run_in_a_worktree, detached, added)
     ),
 ]
 

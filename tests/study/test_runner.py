@@ -151,7 +151,7 @@ def wait_for(path):
     raise AssertionError(f"{path} did not come")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_ends_a_study_ends_its_experiments(project, number):
     (project / "takes").write_text("60")
     process = start()
@@ -162,6 +162,19 @@ def test_who_ends_a_study_ends_its_experiments(project, number):
     assert there() == []
     (project / "takes").write_text("0")
     Runner(2, 1.0).run(list(STUDY.runs("test")))  # nothing holds the lock any more
+
+
+def test_a_study_that_nohup_started_outlives_its_terminal(project):
+    (project / "takes").write_text("0.5")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(project / "events")
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 0 and there() == sorted(NAMES)
 
 
 def test_a_second_study_is_refused_while_what_a_killed_one_started_runs(project):

@@ -144,9 +144,13 @@ def test_a_stage_that_was_killed_says_so(root, process):
     assert shown(root)[1].replace("31", "30") == "last: sft, begun 30 s ago, ended without a word (killed?)"
 
 
-def test_every_workspace_of_dvc_and_of_a_study_is_looked_at(root, process):
-    for place in ("exps/tmp1", "exps/standalone/tmp2", "study/worker-0", "study/worker-0/.dvc/tmp/exps/tmp3"):
-        lock(root / ".dvc/tmp" / place, "ppo", f"{process.pid}\n")
+@pytest.mark.parametrize("folder", ["", "a [1]/project"])
+def test_every_workspace_of_dvc_and_of_a_study_is_looked_at(root, process, folder):
+    """Where the project is a whole repository, or a folder of one."""
+    (root / ".git").mkdir()
+    root = root / folder
+    for place in ("exps/tmp1", "exps/standalone/tmp2", "study/worker-0", f"study/worker-0/{folder}/.dvc/tmp/exps/tmp3"):
+        lock(root / ".dvc/tmp" / place / folder, "ppo", f"{process.pid}\n")
     assert len(stages(root)) == 4 == sum("ppo of experiment gentle" in line for line in shown(root))
     assert len(WORKSPACES) == len(set(WORKSPACES))
 
