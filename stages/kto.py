@@ -22,6 +22,7 @@ def main() -> None:
         from rlhf_lib.kto.data import COLUMNS, FILES
         from rlhf_lib.models import hardware
         from rlhf_lib.models import loading as models
+        from rlhf_lib.models.lengths import say
         from rlhf_lib.training import trainer as training
         from rlhf_lib.training import weights
         from rlhf_lib.training.checkpoint import CheckpointDir
@@ -33,7 +34,7 @@ def main() -> None:
     good = sum(trainer.train_dataset["label"])
     bad = len(trainer.train_dataset) - good
     if unbalanced := balance.told(good, bad, params):
-        print(unbalanced)
+        say(unbalanced)
     log = training.run(trainer, checkpoints, "kto")
     load = partial(models.load_policy, paths.SFT)
     if weights.export(trainer, "kto", params, "CAUSAL_LM", paths.KTO, load) is None:

@@ -77,6 +77,9 @@ def run(main: Callable[[], None]) -> None:
         if lock is not None:
             _note_end(lock, time.monotonic() - start, sys.exception())
             lock.close()
+        # the interpreter's own end has nothing to lose, and would tell of a signal in a traceback: the launcher of
+        # several processes sends it to those that end by themselves
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if sys.exception() else signal.SIG_IGN)
 
 
 def outer_fault(error: BaseException) -> str | None:

@@ -60,7 +60,7 @@ def use(params: ComputeParams) -> None:
 
 
 def _tell_slow_bf16(param: str) -> None:
-    if not computes_bf16():
+    if not computes_bf16() and os.environ.get("RANK", "0") == "0":
         kind = device().type
         print(f"{param}, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32")
 

@@ -89,6 +89,8 @@ class Sampler:
 
     def summed(self, x: Tensor) -> Tensor:
         """The sum of a CPU tensor over the processes."""
+        if self.accelerator.num_processes == 1:
+            return x  # Apple's GPUs have no float64
         return self.accelerator.reduce(x.to(self.accelerator.device), "sum").cpu()
 
     def respond(self, prompts: Prompts, sampling: Sampling, *draw: int) -> tuple[list[Response], Rewards]:

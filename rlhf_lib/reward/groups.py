@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from transformers import TrainerControl
@@ -81,8 +82,10 @@ class GroupsTrainer(training.Unpadded):
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self._pairs:
-            logs["accuracy"] = self._right / self._pairs
+        if "loss" in logs:
+            right, pairs = map(sum, zip(*gather_object([(self._right, self._pairs)]), strict=True))
+            if pairs:
+                logs["accuracy"] = right / pairs
             self._right, self._pairs = 0.0, 0
         super().log(logs, start_time)
 

@@ -126,9 +126,9 @@ def leaving_no_checkpoint(trainer: Trainer, checkpoints: CheckpointDir) -> Itera
     """A context that trains: where it diverges, its checkpoints go, from which it would diverge again."""
     try:
         yield
-    except Diverged:
+    except ParamsError as error:
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # progress bars end here
-        if is_main():
-            print(file=sys.stderr)  # the error would else stand behind a bar
+        print(file=sys.stderr)  # the error would else stand behind a bar, which may be that of another process
+        if isinstance(error, Diverged) and is_main():
             checkpoints.drop()
         raise

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from rlhf_lib.common.policies import section
 from rlhf_lib.common.rows import JsonObject, read_jsonl
@@ -25,6 +25,7 @@ from rlhf_lib.training.curves import Log
 from rlhf_lib.training.params import TrainerParams
 from rlhf_lib.training.sealing import SealedCheckpoints
 from rlhf_lib.training.throughput import LOGGED, Throughput
+from rlhf_lib.training.validating import Validating
 from rlhf_lib.training.weights import Model
 
 FEW_ROWS = 10_000  # which TRL encodes in seconds
@@ -116,7 +117,7 @@ class EpochOrder(Sampler[int]):
         return iter([row for batch in [*(batches[i] for i in shuffled), *short] for row in batch])
 
 
-class Unpadded(SealedCheckpoints):
+class Unpadded(Validating):
     """A trainer whose model computes nothing on padding, and whose batches are `EpochOrder`'s; a base of others."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -134,19 +135,6 @@ class Unpadded(SealedCheckpoints):
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         self.throughput.count(inputs)
         return super().training_step(model, inputs, *args, **kwargs)
-
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Trainer's. TRL averages what it measures over batches: each counts here as often as it has rows, so that
-        the last one, which may have a single row, counts no more than that."""
-        measured = self._metrics["eval"]
-        before = {name: len(values) for name, values in measured.items()}
-        found = super().prediction_step(model, inputs, *args, **kwargs)
-        state = self.accelerator.gradient_state
-        is_part = state.end_of_dataloader and state.remainder > 0
-        rows = state.remainder if is_part else self.args.eval_batch_size * self.accelerator.num_processes
-        for name, values in measured.items():
-            values.extend(values[before.get(name, 0) :] * (rows - 1))
-        return found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and (speed := self.throughput.take(self.args.world_size)) is not None:
@@ -204,11 +192,13 @@ def run(trainer: SealedCheckpoints, checkpoints: CheckpointDir, stage: str = "tr
     machines.check_folder(checkpoints.path)
     latest = checkpoints.latest()
     if latest:
-        print(f"resuming from {latest}")
+        say(f"resuming from {latest}")
     trainer.add_callback(_LogOfAShortRun())
     trainer.add_callback(guard.Divergence(stage, trainer))
     trainer.add_callback(best.SaveAfterEvaluation())
     trainer.add_callback(unlogged.Resume(trainer, latest))
+    if (number := trainer.args.process_index) > 0:
+        set_seed(trainer.args.seed + number)  # dropout would else leave the same places out in every process
     trainer.counts = weights.counts(trainer.model)
     say(f"{stage}: {trainer.counts.trained:,} of {trainer.counts.all:,} parameters are trained")
     with (

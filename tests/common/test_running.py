@@ -66,6 +66,13 @@ def test_a_stage_that_ends_by_itself(project):
 
 
 @pytest.mark.parametrize(
+    ("work", "code", "told"), [("pass", 0, []), ("raise SystemExit('it failed')", -signal.SIGTERM, ["it failed"])]
+)
+def test_a_signal_while_the_interpreter_ends_is_told_in_no_traceback(project, work, code, told):
+    assert ended(start(project, f"import atexit; atexit.register(os.kill, os.getpid(), 15); {work}")) == (code, told)
+
+
+@pytest.mark.parametrize(
     ("number", "code", "told"),
     [
         (signal.SIGINT, 130, "work: interrupted; dvc repro goes on where it stopped"),

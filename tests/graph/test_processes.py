@@ -21,7 +21,7 @@ COMMON = {
     "save_steps": 4,
     "train_sampling_strategy": "group_by_length",
     "per_device_train_batch_size": 2,
-    "per_device_eval_batch_size": 2,  # divides the rows: else the last are taken twice, and count twice
+    "per_device_eval_batch_size": 2,
 }
 # TRL averages its other metrics over micro-batches, or takes the least and the greatest of those of all processes.
 COMPARED = {"loss", "grad_norm", "learning_rate", "accuracy", "rewards/margins", "eval_loss", "eval_accuracy"}
@@ -48,7 +48,7 @@ def in_two(tiny, tmp_path):
 
 @pytest.mark.parametrize("shards", [False, True], ids=["whole", "sharded"])
 @pytest.mark.parametrize("adapters", [{}, {"lora_r": 4}], ids=["full", "lora"])
-@pytest.mark.parametrize("what", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("what", ["sft", "reward", "ranking", "dpo"])
 def test_two_processes_learn_what_one_does(tiny, checkpoints, in_two, what, adapters, shards):
     changes = {**COMMON, **adapters}
     alone = BUILD[what](tiny, checkpoints, {**changes, "gradient_accumulation_steps": 2})
@@ -86,6 +86,11 @@ def test_two_processes_end_with_the_best_model(tiny, checkpoints, in_two, adapte
     one, two = (torch.cat([state[name].flatten() for name in start]) for state in (expected, first["weights"]))
     moved = (one - torch.cat([weight.flatten() for weight in start.values()])).norm()
     assert (two - one).norm() < MOVE * moved and moved > 1e-3
+
+
+def test_each_process_draws_random_numbers_of_its_own(in_two):
+    first, second = in_two("draws", {})
+    assert not first.equal(second)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 20])

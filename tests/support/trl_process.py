@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import torch
+from reward_trainers import build, group, pair
 from tiny_models import IN_FP32, TEXTS, Tiny
 from torch.distributed.tensor import DTensor
 from trained import rows, whole
+from transformers import TrainerCallback
 from trl_trainers import dpo_params, pair_rows, referenced, reward_trainer, sft_rows, sft_trainer, turned
 
+from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.models import hardware, processes
 from rlhf_lib.scoring.reward_model import RewardModel, shared
@@ -31,9 +34,17 @@ def overfitting(tiny, checkpoints, changes):
     return dpo_trainer(tiny, checkpoints, rows, turned(rows), load_best_model_at_end=True, **changes)
 
 
+def ranking(tiny, checkpoints, changes):
+    """A reward model of prompts' answers at once."""
+    write_jsonl("groups.jsonl", [group(i) for i in range(8)])
+    write_jsonl("pairs.jsonl", [pair(i) for i in range(8)])
+    return build(tiny.policy, checkpoints, loss_type="ranking", **changes)
+
+
 BUILD = {
     "sft": lambda tiny, checkpoints, changes: sft_trainer(tiny, checkpoints, sft_rows()[:8], **changes),
     "reward": lambda tiny, checkpoints, changes: reward_trainer(tiny, checkpoints, pair_rows()[:8], **changes),
+    "ranking": ranking,
     "overfitting": overfitting,
     "dpo": lambda tiny, checkpoints, changes: dpo_trainer(tiny, checkpoints, pair_rows()[:8], **changes),
 }
@@ -50,12 +61,28 @@ def in_this_process(what, changes, policy, reward, out):
     os.chdir(work)
     if what == "rows":
         saw = named_rewards(int(changes), Path(reward))
+    elif what == "draws":
+        saw = draws(Tiny(Path(policy), Path(reward)), json.loads(changes))
     else:
         checkpoints = CheckpointDir("ppo")
         trainer = BUILD[what](Tiny(Path(policy), Path(reward)), checkpoints, json.loads(changes))
         training.run(trainer, checkpoints)
         saw = seen(trainer)
     torch.save(saw, f"{out}/{rank}.pt")
+
+
+class Draws(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.drawn = torch.rand(8)
+
+
+def draws(tiny, changes):
+    """What a process draws in the first step of a training, as dropout would."""
+    checkpoints = CheckpointDir("ppo")
+    trainer, callback = sft_trainer(tiny, checkpoints, sft_rows()[:8], max_steps=1, **changes), Draws()
+    trainer.add_callback(callback)
+    training.run(trainer, checkpoints)
+    return callback.drawn
 
 
 def seen(trainer):
