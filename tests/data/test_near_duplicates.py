@@ -42,6 +42,14 @@ def test_near_duplicates_share_a_split(threshold):
     assert len(alike) > 3 and any(apart[one] != apart[other] for one, other in alike)
 
 
+def test_prompts_of_one_pattern_are_in_one_split_and_those_of_another_need_not_be():
+    patterns = sentences(12, length=120)
+    texts = {pattern: [f"{pattern} {' '.join(WORDS[n : n + 9])}" for n in range(40)] for pattern in patterns}
+    found = places(run([row(text) for of_one in texts.values() for text in of_one], NEAR).files)
+    splits = [{str(found[normalise(user(text))]) for text in of_one} for of_one in texts.values()]
+    assert {len(of_one) for of_one in splits} == {1} and len(set.union(*splits)) > 2
+
+
 def test_clusters_of_near_duplicates_are_split_as_prompts_are():
     rows = [row(f"{text} {more}") for text in sentences(300, length=20) for more in ("a", "b", "c", "d")]
     found = Counter(name for where in places(run(rows, NEAR).files).values() for name in where)

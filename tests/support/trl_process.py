@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from reward_trainers import build, group, pair
+from reward_trainers import ANSWERS, build, group, pair
 from tiny_models import IN_FP32, TEXTS, Tiny
 from torch.distributed.tensor import DTensor
 from trained import rows, whole
@@ -36,7 +36,8 @@ def overfitting(tiny, checkpoints, changes):
 
 def ranking(tiny, checkpoints, changes):
     """A reward model of prompts' answers at once."""
-    write_jsonl("groups.jsonl", [group(i) for i in range(8)])
+    rows = [group(i, ANSWERS[::-1] if i in (0, 1, 4) else ANSWERS) for i in range(8)]
+    write_jsonl("groups.jsonl", rows)
     write_jsonl("pairs.jsonl", [pair(i) for i in range(8)])
     return build(tiny.policy, checkpoints, loss_type="ranking", **changes)
 

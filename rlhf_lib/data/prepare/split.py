@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import compress
 from typing import TYPE_CHECKING
 
 from rlhf_lib.data.prepare.entries import Cluster, Entry
@@ -153,7 +152,7 @@ def _clusters(entries: Sequence[Entry], threshold: float | None) -> list[list[En
     for place, entry in enumerate(entries):
         parent[place] = first.setdefault(entry.key, place)
     if threshold is not None:
-        for one, other in _near_duplicates(entries, threshold):
+        for one, other in _near_duplicates(entries, threshold, root):
             parent[root(one)] = root(other)
     found: dict[int, list[Entry]] = {}
     for place, entry in enumerate(entries):
@@ -161,8 +160,11 @@ def _clusters(entries: Sequence[Entry], threshold: float | None) -> list[list[En
     return list(found.values())
 
 
-def _near_duplicates(entries: Sequence[Entry], threshold: float) -> Iterator[tuple[int, int]]:
-    """The places of every two entries whose signatures agree on a share of at least `threshold`.
+def _near_duplicates(
+    entries: Sequence[Entry], threshold: float, root: Callable[[int], int]
+) -> Iterator[tuple[int, int]]:
+    """Places of entries whose signatures agree on a share of at least `threshold`: as many of all such twos as join
+    what belongs together. What has one `root` is joined already.
 
     Signatures are cut into one band more than they may have places that differ, so that two such ones have at least
     one band in common [Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, section 3.4].
@@ -177,9 +179,17 @@ def _near_duplicates(entries: Sequence[Entry], threshold: float) -> Iterator[tup
         for place, band in enumerate(signatures[:, start : start + width]):
             buckets.setdefault(band.tobytes(), []).append(place)
         for places in buckets.values():
-            for number, place in enumerate(places):
-                alike = (signatures[places[:number]] == signatures[place]).mean(axis=1) >= threshold
-                yield from ((place, other) for other in compress(places, alike))
+            left = numpy.array(places if len({*map(root, places)}) > 1 else [], dtype=int)
+            of_left = signatures[left]
+            while len(left) > 1:
+                todo, left, of_left = [left[0]], left[1:], of_left[1:]
+                while todo and len(left):
+                    one = todo.pop()
+                    alike = (of_left == signatures[one]).sum(axis=1, dtype="uint8") / PERMUTATIONS >= threshold
+                    if alike.any():
+                        todo += [*left[alike]]
+                        yield from ((one, other) for other in left[alike])
+                        left, of_left = left[~alike], of_left[~alike]
 
 
 def _cluster_key(cluster: Sequence[Entry]) -> bytes:
