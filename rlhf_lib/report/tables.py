@@ -273,6 +273,7 @@ def validation_note(data: Metrics) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns also line up as plain text."""
+    rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]  # the name of a source or of an experiment
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(

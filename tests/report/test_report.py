@@ -59,6 +59,11 @@ def test_a_column_without_numbers_is_left_out(load):
     assert "judge" in keys and not keys & {"gold", "gold_gain"}
 
 
+def test_a_bar_in_a_name_ends_no_cell():
+    told = tables.markdown_table(["name", "n"], [["a|b", "1"], ["plain", "20"]])
+    assert told.splitlines() == ["| name  | n  |", "| ----- | -- |", r"| a\|b  | 1  |", "| plain | 20 |"]
+
+
 def test_other_tables(load):
     found = load()
     assert row_of(tables.format_table(found), "PPO")["word"] == f"{found.measured('ppo')['gold_by_format']['word']:.2f}"
