@@ -37,6 +37,7 @@ def main() -> None:
         if processes.is_main():
             write_jsonl(paths.candidates(part), drawn)
             print(f"candidates: {params.n} answers to each of {len(rows):,} {part} prompts")
+    processes.wait()
     if processes.is_main():
         checkpoints.remove()
 

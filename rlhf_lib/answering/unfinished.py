@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rlhf_lib.common import chunks
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.generation import log
 
 
 def file_of(out: str) -> Path:
@@ -46,7 +46,7 @@ class Unfinished:
 
     def __init__(self, file: Path, inputs: str) -> None:
         self.file = file
-        kept = log.saved(file)
+        kept = chunks.saved(file)
         first = next(kept, None)
         self.rows: dict[int, Any] = {}  # of batches that were made, by the number of the batch
         if first == inputs:
@@ -55,12 +55,12 @@ class Unfinished:
         if first is not None:
             print(f"{file}: of another command or of other inputs; it is begun anew")
         file.write_text("")
-        log.append(file, inputs)
+        chunks.append(file, inputs)
 
     def add(self, batch: int, rows: Any) -> None:
         """Keep what a batch gave."""
         with telling(str(self.file)):
-            log.append(self.file, [batch, rows])
+            chunks.append(self.file, [batch, rows])
         self.rows[batch] = rows
 
 

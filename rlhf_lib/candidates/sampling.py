@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.candidates.params import CandidatesParams
 from rlhf_lib.common import paths
+from rlhf_lib.common.chunks import append, saved
 from rlhf_lib.common.rows import JsonObject, clean_text
 from rlhf_lib.generation.decoding import generate
-from rlhf_lib.generation.log import append, saved
 from rlhf_lib.generation.sampling import Sampling, encode_prompts, response_text
 from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models.loading import context_length

@@ -6,18 +6,19 @@ import getpass
 import os
 from pathlib import Path
 
+from rlhf_lib.common.place import repository
+
 
 def fault() -> str | None:
     """What keeps `dvc repro` from running in the working directory; None where nothing is seen to."""
     here = Path.cwd()
     if not Path("dvc.yaml").is_file():
         return None  # not the project's folder, of which params.yaml tells
-    above = (here, *here.parents)
-    config = next((folder / ".dvc/config" for folder in above if (folder / ".dvc").is_dir()), None)
+    config = next((folder / ".dvc/config" for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
     if config is None:
         return f"{here}: no folder .dvc in it; clone the project, or make one with `dvc init`"
     without_git = config.is_file() and "no_scm = true" in config.read_text(encoding="utf-8").lower()
-    if not without_git and not any((folder / ".git").exists() for folder in above):
+    if not without_git and not (repository() / ".git").exists():
         return (
             f"{here}: no git repository, which DVC needs; clone the project, or make it one: git init && git add -A && "
             "git commit -m start"

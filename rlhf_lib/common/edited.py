@@ -17,6 +17,7 @@ from typing import Any
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.dvc_project import GRAPH, declared, file_md5, ignored
+from rlhf_lib.common.terminal import listed
 
 PARAMS = Path("params.yaml")
 CODE = ("rlhf_lib", "stages")
@@ -60,7 +61,7 @@ def begin(stage: str) -> None:
     line where a local file is no longer what stage inputs hashed."""
     global _start
     if found := other_inputs(stage):
-        raise SystemExit(f"{stage}: edited since stage inputs hashed it: {_listed(found)}; dvc repro once more")
+        raise SystemExit(f"{stage}: edited since stage inputs hashed it: {listed(found)}; dvc repro once more")
     if GRAPH.is_file() and PARAMS.is_file():
         _start = Start(stage, _text(GRAPH), _text(PARAMS), _code())
 
@@ -69,7 +70,7 @@ def tell() -> None:
     """A `SystemExit` of one line where that was edited since."""
     if _start is not None and (found := _start.edits()):
         raise SystemExit(
-            f"{_start.stage}: edited while it ran: {_listed(found)}; DVC would record results with what they were not "
+            f"{_start.stage}: edited while it ran: {listed(found)}; DVC would record results with what they were not "
             "made with. Take the edit back, and dvc repro goes on from the last checkpoint; or keep it, and the stage "
             "begins anew. While dvc exp run --temp runs, in a copy, what git tracks is free for edits"
         )
@@ -103,10 +104,6 @@ def _at(key: str, params: Any) -> Any:
     for part in key.split("."):
         params = params.get(part) if isinstance(params, Mapping) else None
     return params
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _json(path: Path) -> dict[str, Any]:

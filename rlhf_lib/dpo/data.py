@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -14,9 +14,9 @@ from rlhf_lib.models.templates import of_row
 class Pair(NamedTuple):
     """The tokens of a prompt, with which both dialogues begin, and of both answers."""
 
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
+    prompt: Sequence[int]
+    chosen: Sequence[int]
+    rejected: Sequence[int]
 
     def tokens(self) -> int:
         """Of the longer dialogue."""

@@ -19,7 +19,7 @@ from rlhf_lib.models import frozen
 from rlhf_lib.models.chat import prompt_and_answer
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
-from rlhf_lib.models.processes import is_main, shared_out
+from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.stops import stop_ids, up_to_stop
 from rlhf_lib.scoring import true_quality
 from rlhf_lib.scoring.reward_model import RewardModel, shared
@@ -93,12 +93,11 @@ def draw(
     distribution = Distribution(temperature or 1.0, params.min_new_tokens, stop_ids(model))
     noise = random_numbers(len(prompts), sampling, params.seed, *purpose)
     size = params.per_device_eval_batch_size
-    progress = f"Sampling {mode}" if is_main() else None
 
     def respond(rows: list[int]) -> list[Response]:
         mine = [prompts[i] for i in rows]
         with frozen.autocast(model):
-            return generate(model, tokenizer, mine, sampling, noise[rows], size, progress)
+            return generate(model, tokenizer, mine, sampling, noise[rows], size, f"Sampling {mode}")
 
     responses = shared_out(range(len(prompts)), respond)
     return [
@@ -149,7 +148,9 @@ def score(samples: Sequence[Sample], models: Mapping[str, RewardModel]) -> None:
     """
     texts = {(sample["id"], sample["response"]): (sample["prompt"], sample["response"]) for sample in samples}
     prompts, responses = [prompt for prompt, _ in texts.values()], [text for _, text in texts.values()]
-    columns: dict[str, Sequence[Any]] = {name: shared(model)(prompts, responses) for name, model in models.items()}
+    columns: dict[str, Sequence[Any]] = {
+        name: shared(model, f"Scores of {name}")(prompts, responses) for name, model in models.items()
+    }
     if true_quality.known(samples):
         columns["gold"] = true_quality.gold(prompts, responses)
         columns["format"] = [true_quality.answer_format(prompt) for prompt in prompts]
@@ -212,4 +213,6 @@ class Evaluator:
         size = self.params.per_device_eval_batch_size
         pad_id = self.tokenizer.pad_token_id
         with frozen.autocast(model):
-            return sequence_logprobs(model, prompts, responses, pad_id, distribution, batch_size=size)
+            return sequence_logprobs(
+                model, prompts, responses, pad_id, distribution, batch_size=size, progress="Log-probs"
+            )

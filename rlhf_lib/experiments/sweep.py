@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from rlhf_lib.check.sections import SECTIONS, check_all
+from rlhf_lib.common.place import inside
 from rlhf_lib.common.policies import COEFFICIENTS, METHODS, section
 from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.terminal import listed
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.experiments.__main__ import output
-from rlhf_lib.experiments.place import inside
 
 
 class Point(NamedTuple):
@@ -86,8 +87,7 @@ def check_workspace(policies: Sequence[str], free: str = "") -> None:
     entries = output("git", "status", "--porcelain", "--no-renames", "-z").split("\0")
     changed = [name for entry in entries if (name := entry[3:]) not in ("", (inside() / free).as_posix())]
     if changed:
-        files = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
-        raise SystemExit(f"experiments start from a commit; not committed: {files}; git add -A && git commit")
+        raise SystemExit(f"experiments start from a commit; not committed: {listed(changed)}; git add -A && git commit")
     stages = [f"measure@{name}" for name in ("sft", "best_of_n", *policies)]
     status = json.loads(output("dvc", "status", "--json", "--with-deps", *stages))
     if set(status) - {"inputs"}:  # which always runs

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.generation.beams import beam_search
@@ -21,6 +20,7 @@ from rlhf_lib.generation.sampling import Sampling, draw, repeats, restrict
 from rlhf_lib.models import hardware
 from rlhf_lib.models.forward import Steps
 from rlhf_lib.models.logprobs import Response, by_length
+from rlhf_lib.models.processes import with_bar
 from rlhf_lib.models.proof import takes_cache, takes_left_padding
 from rlhf_lib.models.stops import stop_ids
 
@@ -47,7 +47,7 @@ def generate(
     model.eval()
     responses: dict[int, Response] = {}
     batches = batches_of(model, [len(prompt) for prompt in prompts], batch_size)
-    for rows in tqdm(batches, desc=progress, disable=progress is None):
+    for rows in with_bar(batches, progress):
         of_rows = [prompts[i] for i in rows]
         if sampling.is_beam_search:
             batch = beam_search(model, tokenizer, of_rows, sampling)

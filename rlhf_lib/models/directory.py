@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerBase
 from transformers import __version__ as transformers_version
 
+from rlhf_lib.common.terminal import listed
+
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _READ = (".json", ".safetensors", ".jinja", ".model", ".txt")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -200,5 +202,5 @@ def weights_fault(info: dict[str, Any]) -> str | None:
             "one model"
         )
     if absent := sorted(info["missing_keys"]):
-        return f"its weights lack {', '.join(absent[:3])}; name a model whose weights are those of its config.json"
+        return f"its weights lack {listed(absent)}; name a model whose weights are those of its config.json"
     return None

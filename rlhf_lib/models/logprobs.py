@@ -15,6 +15,7 @@ from rlhf_lib.models.forward import logits_where
 from rlhf_lib.models.hardware import favours_few_calls
 from rlhf_lib.models.output_layer import CHUNK, of_chunks
 from rlhf_lib.models.packing import marked, packed_inputs
+from rlhf_lib.models.processes import with_bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +215,16 @@ def token_logprobs(
     pad_id: int,
     distribution: Distribution,
     batch_size: int,
+    progress: str | None = None,
 ) -> list[Tensor]:
     """Of each response, in the given order, its tokens' log-probs in nats, in fp64 on the CPU; those of equal ones are
-    computed once."""
+    computed once. `progress` names a progress bar."""
     keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
     distinct = list({key: i for i, key in enumerate(keys)}.values())
     found: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
     lengths = [len(prompts[i]) + len(responses[i].ids) for i in distinct]
     together = [keys[i][0] for i in distinct] if takes_packing(model) else None
-    for rows in by_length(lengths, batch_size, together):
+    for rows in with_bar([*by_length(lengths, batch_size, together)], progress):
         chosen = [distinct[row] for row in rows]
         batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
         logprobs = response_logprobs(model, batch, distribution).cpu().double()  # Apple's GPUs have none
@@ -239,9 +241,10 @@ def sequence_logprobs(
     distribution: Distribution = Distribution(),
     *,
     batch_size: int,
+    progress: str | None = None,
 ) -> list[float]:
     """Each response's summed log-prob in nats, in the given order; `batch_size` responses to a forward pass."""
-    found = token_logprobs(model, prompts, responses, pad_id, distribution, batch_size)
+    found = token_logprobs(model, prompts, responses, pad_id, distribution, batch_size, progress)
     return [logprobs.sum().item() for logprobs in found]
 
 

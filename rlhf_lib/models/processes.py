@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
+
+from tqdm import tqdm
 
 from rlhf_lib.models import hardware
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SOON = 2.0  # seconds that work may take without a progress bar
+
 
 def is_main() -> bool:
     """Whether this process is the only one, or the one of several that writes what all have computed."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def wait() -> None:
+    """Return once every process has come here."""
+    if hardware.num_processes() > 1:
+        shared_out([None], list)
+
+
+def with_bar(batches: Sequence[Item], progress: str | None) -> Iterable[Item]:
+    """The batches, with a progress bar of that name if they take long: not of each process, nor without a name. Below
+    another bar it goes when they are done."""
+    off = progress is None or not is_main()
+    return tqdm(batches, desc=progress, unit="batch", delay=SOON, leave=None, disable=off)
 
 
 def shared_out(items: Sequence[Item], work: Callable[[list[Item]], Sequence[Result]]) -> list[Result]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
+from rlhf_lib.common.chunks import append, saved
 from rlhf_lib.common.rows import JsonObject, Message, clean_text, is_blank, read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.generation.log import append, saved
 from rlhf_lib.negatives.params import NegativesParams
 
 if TYPE_CHECKING:

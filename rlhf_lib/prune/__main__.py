@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.check import surroundings
-from rlhf_lib.experiments.place import inside
+from rlhf_lib.common.place import inside
 from rlhf_lib.prune import around, names
 from rlhf_lib.prune.cache import Cache
 from rlhf_lib.prune.idle import resting, workspaces

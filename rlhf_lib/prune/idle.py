@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
+from rlhf_lib.common.place import inside
 from rlhf_lib.common.running import CLONES, LOCKS
-from rlhf_lib.experiments.place import inside
 from rlhf_lib.study.runner import LOCK
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from rlhf_lib.common import paths
 from rlhf_lib.common.dvc_project import file_md5
 from rlhf_lib.common.policies import POLICIES
+from rlhf_lib.common.terminal import listed
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.report.inputs import SCORERS, lock_stages
 
@@ -43,9 +44,8 @@ def fault(stages: Stages) -> str | None:
     others = [file for file in read() if file in recorded and Path(file).is_file() and file_md5(file) != recorded[file]]
     if not others:
         return None
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
     return (
-        f"{', '.join(others[:3])}{more}: not of the run that dvc.lock records, as after git checkout; dvc checkout "
+        f"{listed(others)}: not of the run that dvc.lock records, as after git checkout; dvc checkout "
         "brings that run's, or, where the cache lacks them, dvc repro"
     )
 
@@ -58,7 +58,7 @@ def behind(stages: Stages) -> list[str]:
         deps = entry.get("deps", []) if stage not in _WITHOUT else []
         old = [dep["path"] for dep in deps if made.get(dep["path"], dep.get("md5")) != dep.get("md5")]
         if old:
-            lines.append(f"{stage}: made from another run's {', '.join(old[:3])}; dvc repro {stage}")
+            lines.append(f"{stage}: made from another run's {listed(old)}; dvc repro {stage}")
     return lines
 
 

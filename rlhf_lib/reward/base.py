@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from rlhf_lib.base import model as base
 from rlhf_lib.common.schema import PARAMS_FILE
+from rlhf_lib.common.terminal import listed
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.reward.params import JudgeParams
 from rlhf_lib.scoring.classifier import read_classifier
@@ -58,7 +59,7 @@ def _check_trunk(where: str, model: PreTrainedModel, info: dict[str, Any]) -> No
     trunk = sorted(key for key in absent if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key)
     if trunk:
         raise ParamsError(
-            f"{where}: the checkpoint has no fitting weights for {', '.join(trunk[:3])}; name one whose weights are "
+            f"{where}: the checkpoint has no fitting weights for {listed(trunk)}; name one whose weights are "
             "those of its config"
         )
 

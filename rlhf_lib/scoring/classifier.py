@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lib.common.terminal import listed
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import directory, frozen, hardware
 from rlhf_lib.models.heads import score_in_fp32
@@ -88,6 +89,6 @@ def _check_head(title: str, info: dict[str, Any]) -> None:
             )
     if absent := sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]):
         raise ParamsError(
-            f"{title}: not a reward model: the checkpoint has no fitting weights for {', '.join(absent[:3])}; name a "
+            f"{title}: not a reward model: the checkpoint has no fitting weights for {listed(absent)}; name a "
             "sequence classifier that was trained with one output"
         )

@@ -11,8 +11,8 @@ from statistics import fmean
 import numpy as np
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.place import inside
 from rlhf_lib.evaluation.samples import Sample, in_mode
-from rlhf_lib.experiments.place import inside
 from rlhf_lib.measure.comparison import group_by_prompt
 from rlhf_lib.study.design import Run, Setting, Study
 from rlhf_lib.study.intervals import Array

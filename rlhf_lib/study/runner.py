@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rlhf_lib.common.terminal import listed
 from rlhf_lib.experiments.sweep import finished
 from rlhf_lib.plan.__main__ import duration
 from rlhf_lib.study.design import Run
@@ -80,7 +81,7 @@ class Runner:
             raise shared.errors[0]
         failed = shared.failed
         if failed:
-            names = ", ".join(run.told for run in failed[:3]) + (", ..." if len(failed) > 3 else "")
+            names = listed([run.told for run in failed])
             raise SystemExit(
                 f"{len(failed)} of {len(missing)} experiments failed ({names}); {LOGS} has what they printed; the same "
                 "command goes on with them"

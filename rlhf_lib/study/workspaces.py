@@ -13,8 +13,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from rlhf_lib.common.place import inside, repository
 from rlhf_lib.experiments.__main__ import output
-from rlhf_lib.experiments.place import inside, repository
 
 CONFIG = Path(".dvc/config.local")
 

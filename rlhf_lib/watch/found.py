@@ -21,8 +21,8 @@ from typing import Any
 import psutil
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.place import inside
 from rlhf_lib.common.running import CLONES, LOCKS
-from rlhf_lib.experiments.place import inside
 
 WORKSPACES = ((), *((clone,) for clone in CLONES), *((CLONES[-1], clone) for clone in CLONES[:-1]))  # clones of clones
 CLOCK = 2.0  # seconds by which a process's start and a file's time may disagree

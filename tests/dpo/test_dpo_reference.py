@@ -1,5 +1,6 @@
 """DPO's policy is its reference before the first step, however both are held."""
 
+import json
 import math
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ from trl_trainers import batch_of, dpo_params, pair_rows, referenced
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.dpo import trainer as dpo
+from rlhf_lib.dpo.reference import CHUNK, reference_logprobs
+from rlhf_lib.models.loading import load_policy, load_tokenizer
 
 DROPS = {
     "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=320, resid_pdrop=0.3, attn_pdrop=0.3),
@@ -62,6 +65,26 @@ def test_the_first_margins_of_a_model_with_dropout_are_0(tokenizer, tmp_path, ch
     pairs = referenced(dropping, pair_rows())
     trainer = dpo.build(dpo_params(), 64, str(dropping.policy), pairs, pairs, checkpoints)
     assert losses(trainer) == pytest.approx([math.log(2)] * 9, abs=1e-5)
+
+
+def measured(tiny, file=None):
+    """135 pairs, one a batch: in two chunks."""
+    rows = [{**row, "id": f"{copy}-{row['id']}"} for copy in range(15) for row in pair_rows()]
+    return reference_logprobs(load_policy(tiny.policy), load_tokenizer(tiny.policy), rows, 64, 1, file=file)
+
+
+def test_what_a_killed_run_saved_is_not_computed_again(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "train.jsonl"
+    expected = measured(tiny)
+    assert measured(tiny, file) == expected
+    first, second = file.read_bytes().splitlines(keepends=True)
+    assert (json.loads(first), json.loads(second)) == (expected[:CHUNK], expected[CHUNK:])
+    marked = [{**row, "ref_chosen_logps": 1.0} for row in expected[:CHUNK]]
+    file.write_bytes(json.dumps(marked).encode() + b"\n" + second[: len(second) // 2])
+    capsys.readouterr()
+    assert measured(tiny, file) == marked + expected[CHUNK:]
+    assert capsys.readouterr().out == "resuming after 128 of 135 train pairs\n"
 
 
 def run_stage(folder, **changes):

@@ -1,4 +1,4 @@
-"""What a stage that samples for long has made, in a file that outlives a kill: a line of JSON for each chunk."""
+"""What long work has made so far, in a file that outlives a kill: a line of JSON for each chunk."""
 
 from __future__ import annotations
 
