@@ -24,8 +24,8 @@ from rlhf_lib.models.templates import check_rows
 
 PAIRS = {"train": paths.with_negatives("preference_train"), "validation": paths.split("preference_validation")}
 COLUMNS = ("id", "prompt", "chosen", "rejected")
-REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 SIDES = ("chosen", "rejected")
+REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 SHARED_COLUMNS = ("ref_chosen_shared_logps", "ref_rejected_shared_logps")
 CHUNK = 128  # batches that are computed before they are saved: the most that a kill costs
 
