@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name not in LONGEST)
 
 
+def pytest_runtest_setup() -> None:
+    # Trainer shows no progress bar where warnings are off, as code of another test may have left them.
+    if transformers := sys.modules.get("transformers"):
+        transformers.logging.set_verbosity_warning()
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.candidates.params import CandidatesParams
 from rlhf_lib.common import paths
-from rlhf_lib.common.chunks import append, saved
+from rlhf_lib.common.chunks import work_through
 from rlhf_lib.common.rows import JsonObject, clean_text
 from rlhf_lib.generation.decoding import generate
 from rlhf_lib.generation.sampling import Sampling, encode_prompts, response_text
 from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Response
-from rlhf_lib.models.processes import is_main, shared_out
+from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.scoring.reward_model import RewardModel, shared
 
@@ -43,23 +42,13 @@ class Candidates:
         Which ones depends on the prompt, its id and the seed alone: the first of more are the same. `file` gets them as
         they come; those that a killed run with the same params left there are kept. Every process must call this.
         """
-        found = [candidate for chunk in saved(file) for candidate in chunk]
-        first = len(found) // self.params.n
-        if first and is_main():
-            print(f"resuming after {first} of {len(rows)} prompts")
         size = CHUNK * self.params.per_device_eval_batch_size * hardware.num_processes()
         size = max(1, size // self.params.n)
-        with tqdm(total=len(rows), initial=first, desc="Candidates", unit="prompt", disable=not is_main()) as bar:
-            for start in range(first, len(rows), size):
-                chunk = rows[start : start + size]
-                drawn = self._draw(chunk)
-                if is_main():
-                    append(file, drawn)
-                found += drawn
-                bar.update(len(chunk))
-        return found
+        drawn = work_through(rows, size, self._draw, file, "Candidates", "prompt")
+        return [candidate for of_prompt in drawn for candidate in of_prompt]
 
-    def _draw(self, rows: Sequence[JsonObject]) -> list[JsonObject]:
+    def _draw(self, rows: Sequence[JsonObject]) -> list[list[JsonObject]]:
+        """Those of each prompt."""
         params, context = self.params, context_length(self.policy)
         of_answers = [(row, number) for row in rows for number in range(params.n)]
         messages = [row["prompt"] for row, _ in of_answers]
@@ -76,7 +65,7 @@ class Candidates:
         responses = shared_out(range(len(prompts)), respond)
         texts = [clean_text(response_text(self.tokenizer, response)) for response in responses]
         rewards = self._rewards([(row, text) for (row, _), text in zip(of_answers, texts, strict=True)])
-        return [
+        drawn = [
             {
                 **{key: row[key] for key in ("id", "source", "prompt")},
                 "draw": number,
@@ -87,6 +76,7 @@ class Candidates:
             }
             for (row, number), text, response, reward in zip(of_answers, texts, responses, rewards, strict=True)
         ]
+        return [drawn[start : start + params.n] for start in range(0, len(drawn), params.n)]
 
     def _rewards(self, answers: Sequence[tuple[JsonObject, str]]) -> list[float]:
         """The reward of each answer; one that a prompt was given several times is scored once, and so gets one."""

@@ -4,9 +4,40 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+def work_through(
+    items: Sequence[Item],
+    size: int,
+    work: Callable[[Sequence[Item]], list[Any]],
+    file: Path | None,
+    name: str,
+    unit: str,
+) -> list[Any]:
+    """What `work` makes of the items, `size` at a time: for each item, in their order, a value that JSON has.
+
+    `file` gets the values as they come. Those that a killed run with the same items left there are kept. A progress bar
+    of that `name` counts items, each a `unit`. Of several processes all must call this; the first writes and tells.
+    """
+    found = [value for chunk in saved(file) for value in chunk] if file else []
+    first, is_main = len(found), _is_main()
+    if first and is_main:
+        print(f"resuming after {first} of {len(items)} {unit}s", flush=True)
+    with tqdm(total=len(items), initial=first, desc=name, unit=unit, disable=not is_main) as bar:
+        for start in range(first, len(items), size):
+            values = work(items[start : start + size])
+            if file and is_main:
+                append(file, values)
+            found += values
+            bar.update(len(values))
+    return found
 
 
 def saved(file: Path) -> Iterator[Any]:
@@ -22,7 +53,7 @@ def saved(file: Path) -> Iterator[Any]:
                 break
             yield json.loads(line)
             whole += len(line)
-        if os.environ.get("RANK", "0") == "0":
+        if _is_main():
             log.truncate(whole)
 
 
@@ -30,3 +61,7 @@ def append(file: Path, value: Any) -> None:
     """Add a line."""
     with open(file, "a", encoding="utf-8") as log:
         log.write(json.dumps(value) + "\n")
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"

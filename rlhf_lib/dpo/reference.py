@@ -8,18 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.chunks import append, saved
+from rlhf_lib.common.chunks import work_through
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.dpo.data import Pair, encode
 from rlhf_lib.models import hardware
-from rlhf_lib.models.lengths import Lengths, Limit, say
+from rlhf_lib.models.lengths import Lengths, Limit
 from rlhf_lib.models.loading import check_length
 from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
-from rlhf_lib.models.processes import is_main, shared_out
+from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.templates import check_rows
 
 PAIRS = {"train": paths.with_negatives("preference_train"), "validation": paths.split("preference_validation")}
@@ -50,20 +49,9 @@ def reference_logprobs(
     """
     check_length("reference.max_length", max_length, policy)
     kept = _encoded(tokenizer, pairs, Limit("reference.max_length", max_length), split)
-    found = [row for chunk in saved(file) for row in chunk] if file else []
-    first = len(found)
-    if first:
-        say(f"resuming after {first} of {len(kept)} {split} pairs")
+    measured = partial(_measured, policy, tokenizer.pad_token_id, max_length, batch_size)
     size = CHUNK * batch_size * hardware.num_processes()
-    with tqdm(total=len(kept), initial=first, desc="Reference", unit="pair", disable=not is_main()) as bar:
-        for start in range(first, len(kept), size):
-            chunk = kept[start : start + size]
-            rows = _measured(policy, tokenizer.pad_token_id, chunk, max_length, batch_size)
-            if file and is_main():
-                append(file, rows)
-            found += rows
-            bar.update(len(chunk))
-    return found
+    return work_through(kept, size, measured, file, "Reference", f"{split} pair")
 
 
 def _encoded(
@@ -87,7 +75,7 @@ def _encoded(
 
 
 def _measured(
-    policy: PreTrainedModel, pad_id: int, pairs: Sequence[tuple[str, Pair]], max_length: int, batch_size: int
+    policy: PreTrainedModel, pad_id: int, max_length: int, batch_size: int, pairs: Sequence[tuple[str, Pair]]
 ) -> list[JsonObject]:
     """A row of data/reference for each pair."""
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tqdm import tqdm
-
-from rlhf_lib.common.chunks import append, saved
+from rlhf_lib.common.chunks import work_through
 from rlhf_lib.common.rows import JsonObject, Message, clean_text, is_blank, read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
@@ -94,29 +93,19 @@ def sample(
     model, tokenizer = load_model(params)
     for split in splits:
         check_file(split, tokenizer)
-    ids = list(prompts)
-    known = [[Sample(*sample) for sample in of_prompt] for chunk in saved(file) for of_prompt in chunk]
-    samples = dict(zip(ids, known, strict=False))
     size = max(1, CHUNK * params.per_device_eval_batch_size // params.num_negatives)
-    first = len(samples)
-    if first:
-        print(f"resuming after {first} of {len(ids)} prompts")
-    with tqdm(total=len(ids), initial=first, desc="Sampling negatives", unit="prompt") as bar:
-        for start in range(first, len(ids), size):
-            chunk = ids[start : start + size]
-            drawn = _draw(params, model, tokenizer, {key: prompts[key] for key in chunk})
-            append(file, drawn)
-            samples.update(zip(chunk, drawn, strict=True))
-            bar.update(len(chunk))
-    return samples
+    draw = partial(_draw, params, model, tokenizer)
+    drawn = work_through([*prompts.items()], size, draw, file, "Sampling negatives", "prompt")
+    return {key: [Sample(*sample) for sample in of_prompt] for key, of_prompt in zip(prompts, drawn, strict=True)}
 
 
 def _draw(
     params: NegativesParams,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Mapping[str, list[Message]],
+    prompts: Sequence[tuple[str, list[Message]]],
 ) -> list[list[Sample]]:
+    """Those of each prompt, which has an id."""
     import torch
 
     from rlhf_lib.generation.decoding import generate
@@ -127,8 +116,8 @@ def _draw(
 
     draws, length = params.num_negatives, params.max_new_tokens
     context = models.context_length(model)
-    encoded = encode_prompts(tokenizer, list(prompts.values()), length, context, "negatives.max_new_tokens")
-    noise = [torch.rand(draws, length, generator=seeded("negatives", params.seed, key)) for key in prompts]
+    encoded = encode_prompts(tokenizer, [prompt for _, prompt in prompts], length, context, "negatives.max_new_tokens")
+    noise = [torch.rand(draws, length, generator=seeded("negatives", params.seed, key)) for key, _ in prompts]
     with frozen.autocast(model):
         responses = generate(
             model,

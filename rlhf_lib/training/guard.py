@@ -13,7 +13,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
@@ -121,13 +128,20 @@ def _sums(model: Any) -> list[float]:
     return [float(weight.sum(dtype=torch.float64)) for weight in trained]
 
 
+def _end_bars(trainer: Trainer) -> None:
+    for callback in [*trainer.callback_handler.callbacks]:
+        if isinstance(callback, ProgressCallback) and callback.training_bar is None:
+            trainer.remove_callback(callback)  # whose bar, which it takes to be there, has not begun
+    trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+
+
 @contextmanager
 def leaving_no_checkpoint(trainer: Trainer, checkpoints: CheckpointDir) -> Iterator[None]:
     """A context that trains: where it diverges, its checkpoints go, from which it would diverge again."""
     try:
         yield
     except ParamsError as error:
-        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # progress bars end here
+        _end_bars(trainer)
         print(file=sys.stderr)  # the error would else stand behind a bar, which may be that of another process
         if isinstance(error, Diverged) and is_main():
             checkpoints.drop()

@@ -53,11 +53,11 @@ def test_what_a_killed_run_saved_is_not_drawn_again(project, capsys):
     expected = drawn()
     content = Path("log.jsonl").read_bytes()
     first, second, *_ = content.splitlines(keepends=True)
-    assert len(json.loads(first)) == 16  # eight batches of two, which are four prompts
-    marked = [{**one, "response": "marked"} for one in json.loads(first)]
+    assert len(json.loads(first)) == 4  # prompts of four answers: eight batches of two
+    marked = [[{**one, "response": "marked"} for one in of_prompt] for of_prompt in json.loads(first)]
     Path("log.jsonl").write_bytes(json.dumps(marked).encode() + b"\n" + second[: len(second) // 2])
     capsys.readouterr()
-    assert drawn() == marked + expected[16:]
+    assert drawn() == [one for of_prompt in marked for one in of_prompt] + expected[16:]
     assert capsys.readouterr().out == "resuming after 4 of 9 prompts\n"
 
 
