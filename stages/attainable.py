@@ -31,34 +31,34 @@ def main() -> None:
         per_device_eval_batch_size=params.per_device_eval_batch_size,
     )
     of_rewards = read("ppo.reward_weights", RewardWeights), read("ppo.normalize_rewards", bool)
-    pairs = {
-        "reward": read("reward.per_device_eval_batch_size", BatchSize),
-        "judge": read("judge.per_device_eval_batch_size", BatchSize),
-    }
+    pairs = read("reward.per_device_eval_batch_size", BatchSize), read("judge.per_device_eval_batch_size", BatchSize)
     left_out.unless_there("attainable", paths.split(evaluate.split), *directories(reward_funcs))
     environment.prepare(offline=not needs_hub(reward_funcs))
     with environment.importing():
         from rlhf_lib.attainable import rewards
         from rlhf_lib.evaluation import sampling as evaluation
-        from rlhf_lib.models import hardware, processes
-        from rlhf_lib.models import loading as models
+        from rlhf_lib.evaluation.draws import Draws
+        from rlhf_lib.models import hardware, loading, processes
         from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import RewardModel, load_scorers
+        from rlhf_lib.training.checkpoint import ChunkDir
 
     hardware.use(compute)
     rows = evaluation.held_out_rows(paths.split(evaluate.split), evaluate)[: params.max_prompts]
     dtype = hardware.eval_dtype(evaluate.bf16_full_eval)
-    sft, tokenizer = models.load_policy(paths.SFT, dtype), models.load_tokenizer(paths.SFT)
-    scorers = load_scorers(pairs, dtype)
+    sft, tokenizer = loading.load_policy(paths.SFT, dtype), loading.load_tokenizer(paths.SFT)
+    scorers = load_scorers(*pairs, dtype)
     check_file(paths.split(evaluate.split), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own, as best_of_n has with 1
     drawn = (sft, tokenizer, rows, sampling, temperature, params.n, "attainable", 2)
-    said = evaluation.draw(*drawn, length_param="ppo.response_length")
-    samples = [response.sample for response in said]
+    draws = Draws(*drawn, length_param="ppo.response_length")
+    checkpoints = ChunkDir("attainable")
+    samples = draws.samples(checkpoints.path / "samples.jsonl")
     evaluation.score(samples, scorers)
-    rewards.put(samples, rows, tokenizer, reward_funcs, *of_rewards, RewardModel.ANSWERS * pairs["reward"])
+    rewards.put(samples, rows, tokenizer, reward_funcs, *of_rewards, RewardModel.ANSWERS * pairs[0])
     if processes.is_main():
         write_jsonl(paths.samples("attainable"), samples)
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

@@ -21,31 +21,32 @@ def main() -> None:
         )
     left_out.unless_there("best_of_n", paths.split(params.split), paths.REWARD)
     compute = read("compute", ComputeParams)
-    pairs = {
-        "reward": read("reward.per_device_eval_batch_size", BatchSize),
-        "judge": read("judge.per_device_eval_batch_size", BatchSize),
-    }
+    pairs = read("reward.per_device_eval_batch_size", BatchSize), read("judge.per_device_eval_batch_size", BatchSize)
     environment.prepare()
     with environment.importing():
         from rlhf_lib.evaluation import sampling as evaluation
+        from rlhf_lib.evaluation.draws import Draws
         from rlhf_lib.evaluation.samples import CANDIDATE
         from rlhf_lib.models import hardware, processes
         from rlhf_lib.models import loading as models
         from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import load_scorers
+        from rlhf_lib.training.checkpoint import ChunkDir
 
     hardware.use(compute)
     rows = evaluation.held_out_rows(paths.split(params.split), params)
     dtype = hardware.eval_dtype(params.bf16_full_eval)
     sft, tokenizer = models.load_policy(paths.SFT, dtype), models.load_tokenizer(paths.SFT)
-    scorers = load_scorers(pairs, dtype)
+    scorers = load_scorers(*pairs, dtype)
     check_file(paths.split(params.split), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own: SFT's samples, which the candidates are compared with, are not among them
-    said = evaluation.draw(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)
-    candidates = [response.sample for response in said]
+    draws = Draws(sft, tokenizer, rows, params, temperature, max(sizes), CANDIDATE, 1)
+    checkpoints = ChunkDir("best_of_n")
+    candidates = draws.samples(checkpoints.path / "samples.jsonl")
     evaluation.score(candidates, scorers)
     if processes.is_main():
         write_jsonl(paths.samples("best_of_n"), candidates)
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ def main() -> None:
     with environment.importing():
         from rlhf_lib.candidates.sampling import PROMPTS, Candidates
         from rlhf_lib.common.rows import read_jsonl, some, write_jsonl
-        from rlhf_lib.models import hardware, machines, processes
+        from rlhf_lib.models import hardware, processes
         from rlhf_lib.models.loading import load_policy, load_tokenizer
         from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import RewardModel
-        from rlhf_lib.training.checkpoint import CheckpointDir
+        from rlhf_lib.training.checkpoint import ChunkDir
 
     hardware.use(compute)
     dtype = hardware.frozen_dtype()
@@ -27,9 +27,7 @@ def main() -> None:
     scorer = RewardModel.load(paths.REWARD, batch_size=RewardModel.ANSWERS * pairs, dtype=dtype)
     for file in PROMPTS.values():
         check_file(file, tokenizer, scorer.tokenizer)
-    # a batch is shared out, so that any number of processes may go on
-    checkpoints = CheckpointDir("candidates", any_processes=True)
-    machines.check_folder(checkpoints.path)
+    checkpoints = ChunkDir("candidates")
     candidates = Candidates(params, policy, tokenizer, scorer)
     for part, file in PROMPTS.items():
         rows = some(read_jsonl(file), params.max_prompts)
@@ -37,9 +35,7 @@ def main() -> None:
         if processes.is_main():
             write_jsonl(paths.candidates(part), drawn)
             print(f"candidates: {params.n} answers to each of {len(rows):,} {part} prompts")
-    processes.wait()
-    if processes.is_main():
-        checkpoints.remove()
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

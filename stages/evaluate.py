@@ -11,10 +11,7 @@ from rlhf_lib.models.params import ComputeParams
 def main() -> None:
     policy = policy_argument(sys.argv)
     compute, params = read("compute", ComputeParams), read("evaluate", EvaluateParams)
-    pairs = {
-        "reward": read("reward.per_device_eval_batch_size", BatchSize),
-        "judge": read("judge.per_device_eval_batch_size", BatchSize),
-    }
+    pairs = read("reward.per_device_eval_batch_size", BatchSize), read("judge.per_device_eval_batch_size", BatchSize)
     left_out.unless_there(f"evaluate@{policy}", paths.split(params.split), paths.model(policy))
     environment.prepare()
     with environment.importing():
@@ -24,6 +21,7 @@ def main() -> None:
         from rlhf_lib.models import loading as models
         from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import load_scorers
+        from rlhf_lib.training.checkpoint import ChunkDir
 
     hardware.use(compute)
     dtype = hardware.eval_dtype(params.bf16_full_eval)
@@ -32,14 +30,17 @@ def main() -> None:
         params,
         sft if policy == "sft" else models.load_policy(paths.model(policy), dtype),
         sft,
-        load_scorers(pairs, dtype),
+        load_scorers(*pairs, dtype),
         models.load_tokenizer(paths.SFT),
     )
     scorers = evaluator.scorers.values()
     check_file(paths.split(params.split), evaluator.tokenizer, *(scorer.tokenizer for scorer in scorers))
-    samples = evaluator.samples(held_out_rows(paths.split(params.split), params))
+    checkpoints = ChunkDir(f"evaluate@{policy}")
+    rows = held_out_rows(paths.split(params.split), params)
+    samples = evaluator.samples(rows, checkpoints.path / "samples.jsonl")
     if processes.is_main():
         write_jsonl(paths.samples(policy), samples)
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

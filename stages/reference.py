@@ -16,9 +16,9 @@ def main() -> None:
     with environment.importing():
         from rlhf_lib.common.rows import read_jsonl, write_jsonl
         from rlhf_lib.dpo import reference
-        from rlhf_lib.models import hardware, machines, processes
+        from rlhf_lib.models import hardware, processes
         from rlhf_lib.models.loading import load_policy, load_tokenizer
-        from rlhf_lib.training.checkpoint import CheckpointDir
+        from rlhf_lib.training.checkpoint import ChunkDir
         from rlhf_lib.training.quantization import quantization
 
     hardware.use(compute)
@@ -26,9 +26,7 @@ def main() -> None:
     # here and there: those of a policy without adapters are trained.
     policy = load_policy(paths.SFT, hardware.frozen_dtype(), tables=False, **quantization("dpo", bits))
     tokenizer = load_tokenizer(paths.SFT)
-    # a batch is shared out, so that any number of processes may go on
-    checkpoints = CheckpointDir("reference", any_processes=True)
-    machines.check_folder(checkpoints.path)
+    checkpoints = ChunkDir("reference")
     limits = params.max_length, params.precompute_ref_batch_size
     for split, path in reference.PAIRS.items():
         pairs, file = read_jsonl(path), checkpoints.path / f"{split}.jsonl"
@@ -36,9 +34,7 @@ def main() -> None:
         if processes.is_main():
             write_jsonl(paths.reference(split), rows)
             print(f"reference: {len(rows)} of {len(pairs)} {split} pairs")
-    processes.wait()
-    if processes.is_main():
-        checkpoints.remove()
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

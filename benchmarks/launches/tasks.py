@@ -27,6 +27,7 @@ from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE, check
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.dpo.reference import REFERENCE_COLUMNS
+from rlhf_lib.evaluation import draws
 from rlhf_lib.evaluation import sampling as evaluation
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.generation.decoding import generate
@@ -180,13 +181,13 @@ def evaluate(rows: int, folder: Path) -> Counts:
         for row in half
     ]
     evaluator = evaluation.Evaluator(params, policy, sft, {"reward": reward}, tokenizer)
-    launches, sample = Launches(policy, sft, reward.model), evaluation.generate
+    launches, sample = Launches(policy, sft, reward.model), draws.generate
 
     def apart(*args: Any) -> Any:
         with launches.apart():
             return sample(*args)
 
-    with patch.object(evaluation, "generate", apart), launches:
+    with patch.object(draws, "generate", apart), launches:
         samples = evaluator.samples(held_out)
     check_lengths([one["length"] for one in samples], ANSWER // 2)
     return launches.now

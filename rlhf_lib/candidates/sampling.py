@@ -13,16 +13,15 @@ from rlhf_lib.candidates.params import CandidatesParams
 from rlhf_lib.common import paths
 from rlhf_lib.common.chunks import work_through
 from rlhf_lib.common.rows import JsonObject, clean_text
-from rlhf_lib.generation.decoding import generate
+from rlhf_lib.generation.decoding import generate, prompts_at_once
 from rlhf_lib.generation.sampling import Sampling, encode_prompts, response_text
-from rlhf_lib.models import frozen, hardware
+from rlhf_lib.models import frozen
 from rlhf_lib.models.loading import context_length
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.seeds import seeded
 from rlhf_lib.scoring.reward_model import RewardModel, shared
 
-CHUNK = 8  # batches that are sampled and scored before they are saved: the most that a kill costs
 PROMPTS = {part: paths.split(f"prompts_{part}") for part in ("train", "validation")}
 
 
@@ -42,8 +41,7 @@ class Candidates:
         Which ones depends on the prompt, its id and the seed alone: the first of more are the same. `file` gets them as
         they come; those that a killed run with the same params left there are kept. Every process must call this.
         """
-        size = CHUNK * self.params.per_device_eval_batch_size * hardware.num_processes()
-        size = max(1, size // self.params.n)
+        size = prompts_at_once(self.params.per_device_eval_batch_size, self.params.n)
         drawn = work_through(rows, size, self._draw, file, "Candidates", "prompt")
         return [candidate for of_prompt in drawn for candidate in of_prompt]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from configparser import ConfigParser
 from configparser import Error as NoConfig
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,13 +20,39 @@ if TYPE_CHECKING:
 GRAPH = Path("dvc.yaml")
 CONFIGS = (Path(".dvc/config.local"), Path(".dvc/config"))  # the first that names the cache has it
 IGNORED = Path(".dvcignore")
+PLACE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")  # what dvc.yaml leaves to params, or to the items of foreach
 
 
-def declared(stage: str, graph: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What dvc.yaml, read as `graph`, has for a stage by DVC's name for it (`measure@ppo` is one of several), with
-    `${item}` and `${key}` as they stand there; nothing where it has no such stage."""
-    entry: Mapping[str, Any] = graph.get("stages", {}).get(stage.partition("@")[0], {})
-    return entry.get("do", entry)
+def declared(stage: str, graph: Mapping[str, Any], params: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """What dvc.yaml, read as `graph`, has for a stage by DVC's name for it (`measure@ppo` is one of several), with its
+    item, and what `${section.key}` names in params; nothing where it has no such stage."""
+    name, _, key = stage.partition("@")
+    entry: Mapping[str, Any] = graph.get("stages", {}).get(name, {})
+    if "do" not in entry:
+        return dict(filled(entry, params))
+    items = entry["foreach"]
+    item = filled(items.get(key), params) if isinstance(items, Mapping) else key
+    return dict(filled(entry["do"], {**params, "key": key, "item": item}))
+
+
+def filled(value: Any, names: Mapping[str, Any]) -> Any:
+    """A part of dvc.yaml with what each `${item}` and the like names; what names nothing stays as it is."""
+    if isinstance(value, Mapping):
+        return {filled(key, names): filled(part, names) for key, part in value.items()}
+    if isinstance(value, list):
+        return [filled(part, names) for part in value]
+    if isinstance(value, str):
+        return PLACE.sub(lambda place: str(look_up(names, place[1], place[0])), value)
+    return value
+
+
+def look_up(names: Any, dotted: str, default: Any = None) -> Any:
+    """What `section.key` names among nested mappings."""
+    for key in dotted.split("."):
+        if not isinstance(names, Mapping) or key not in names:
+            return default
+        names = names[key]
+    return names
 
 
 def ignored() -> GitIgnoreSpec:

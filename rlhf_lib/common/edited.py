@@ -41,8 +41,8 @@ class Start:
             return inputs
         from rlhf_lib.common.yaml import load_yaml, parse_yaml  # make watch, which ends likewise, has no use for YAML
 
-        found, unseen = declared(self.stage, parse_yaml(self.graph, GRAPH)), ignored()
         old, new = parse_yaml(self.params, PARAMS), load_yaml(PARAMS)
+        found, unseen = declared(self.stage, parse_yaml(self.graph, GRAPH), old), ignored()
         names = [name for key in found.get("params", []) for name in _changed(key, old, new)]
         files = sorted(
             file

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -110,10 +109,9 @@ def with_rows() -> set[str]:
 
 def declared_outs(stage: str) -> list[tuple[str, dict[str, Any]]]:
     """(path, options) of each out, metric and plot that dvc.yaml declares for a stage."""
-    found, item = declared(stage, load_yaml(GRAPH)), stage.partition("@")[2]
+    found = declared(stage, load_yaml(GRAPH))
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in found.get(kind, ())]
-    pairs = [next(iter(entry.items())) if isinstance(entry, dict) else (entry, {}) for entry in entries]
-    return [(re.sub(r"\$\{(item|key)\}", item, path), options) for path, options in pairs]
+    return [next(iter(entry.items())) if isinstance(entry, dict) else (entry, {}) for entry in entries]
 
 
 def _write(path: Path, options: Mapping[str, Any], why: str, copied: str | None) -> None:

@@ -5,33 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lib.common.chunks import work_through
 from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.evaluation.draws import Draws, Said, dataset, of_rows
 from rlhf_lib.evaluation.params import EvaluateParams
-from rlhf_lib.evaluation.samples import DATASET, Sample, mode_name
-from rlhf_lib.generation.decoding import generate
-from rlhf_lib.generation.sampling import Sampling, encode_prompts, random_numbers, response_text
+from rlhf_lib.evaluation.samples import DATASET, Sample, in_mode, mode_name
+from rlhf_lib.generation.decoding import prompts_at_once
 from rlhf_lib.models import frozen
-from rlhf_lib.models.chat import prompt_and_answer
-from rlhf_lib.models.loading import context_length
-from rlhf_lib.models.logprobs import Distribution, Response, sequence_logprobs
+from rlhf_lib.models.logprobs import Distribution, sequence_logprobs
 from rlhf_lib.models.processes import shared_out
-from rlhf_lib.models.stops import stop_ids, up_to_stop
 from rlhf_lib.scoring import true_quality
 from rlhf_lib.scoring.reward_model import RewardModel, shared
-
-
-class Said(NamedTuple):
-    """A response in the making: the sample so far, its tokens, and the distribution of which its log-probs are."""
-
-    sample: Sample
-    prompt: list[int]
-    response: Response
-    distribution: Distribution
 
 
 def held_out_rows(path: str | Path, params: EvaluateParams) -> list[JsonObject]:
@@ -52,92 +41,6 @@ def held_out_rows(path: str | Path, params: EvaluateParams) -> list[JsonObject]:
 
 def _source_names(row: JsonObject) -> set[str]:
     return {row["source"], row["source"].partition("/")[0]}
-
-
-def decoding(params: EvaluateParams, temperature: float) -> Sampling:
-    """How answers are made at one of the temperatures."""
-    return Sampling(
-        params.max_new_tokens,
-        temperature,
-        stop_strings=tuple(params.stop_strings),
-        top_k=params.top_k,
-        top_p=params.top_p,
-        min_new_tokens=params.min_new_tokens,
-        no_repeat_ngram_size=params.no_repeat_ngram_size,
-        num_beams=params.num_beams,
-    )
-
-
-def draw(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[JsonObject],
-    params: EvaluateParams,
-    temperature: float,
-    draws: int,
-    mode: str,
-    *purpose: int,
-    length_param: str = "evaluate.max_new_tokens",
-) -> list[Said]:
-    """`draws` responses of a model to each row's prompt; one where it is greedy.
-
-    Every policy and temperature draws with the same random numbers; another `purpose` has its own. length_param: what
-    `params.max_new_tokens` is called in params.yaml.
-    """
-    drawn = [(row, number) for row in rows for number in range(draws if temperature > 0 else 1)]
-    length, context = params.max_new_tokens, context_length(model)
-    messages = [row["prompt"] for row, _ in drawn]
-    prompts = encode_prompts(tokenizer, messages, length, context, length_param)
-    sampling = decoding(params, temperature)
-    # greedy answers are measured at temperature 1
-    distribution = Distribution(temperature or 1.0, params.min_new_tokens, stop_ids(model))
-    noise = random_numbers(len(prompts), sampling, params.seed, *purpose)
-    size = params.per_device_eval_batch_size
-
-    def respond(rows: list[int]) -> list[Response]:
-        mine = [prompts[i] for i in rows]
-        with frozen.autocast(model):
-            return generate(model, tokenizer, mine, sampling, noise[rows], size, f"Sampling {mode}")
-
-    responses = shared_out(range(len(prompts)), respond)
-    return [
-        Said(_sample(row, mode, number, response_text(tokenizer, response), response), prompt, response, distribution)
-        for (row, number), prompt, response in zip(drawn, prompts, responses, strict=True)
-    ]
-
-
-def _sample(row: JsonObject, mode: str, number: int, text: str, response: Response) -> Sample:
-    return {
-        "id": row["id"],
-        "source": row["source"],
-        "mode": mode,
-        "draw": number,
-        "prompt": row["prompt"],
-        "response": text,
-        "length": len(response.ids),
-        "finished": response.finished,
-    }
-
-
-def dataset(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[JsonObject]) -> list[Said]:
-    """The rows' own responses, up to the token with which the model would have stopped; rows may have none.
-
-    Dialogues lose their end where they are longer than the model's context.
-    """
-    said, context, stops = [], context_length(model), stop_ids(model)
-    for row in rows:
-        responses = row.get("responses", [])
-        scores = [response["score"] for response in responses]
-        known = [score for score in scores if score is not None]
-        best = scores.index(max(known)) if known else 0
-        for number, (score, content) in enumerate(zip(scores, (r["content"] for r in responses), strict=True)):
-            prompt, answer, _ = prompt_and_answer(tokenizer, row["prompt"], content, context)
-            ids, stopped = up_to_stop(answer, stops)
-            response = Response(ids, stopped, stopped=stopped)
-            sample = _sample(row, DATASET, number, content, response)
-            sample |= {"score": score, "chosen": number == best}
-            said.append(Said(sample, prompt, response, Distribution(stop_ids=stops)))
-    return said
 
 
 def score(samples: Sequence[Sample], models: Mapping[str, RewardModel]) -> None:
@@ -178,22 +81,39 @@ class Evaluator:
         self.params, self.policy, self.sft = params, policy, sft
         self.scorers, self.tokenizer = scorers, tokenizer
 
-    def samples(self, rows: Sequence[JsonObject]) -> list[Sample]:
-        """The policy's responses to the rows' prompts at every temperature, and the rows' own responses."""
+    def samples(self, rows: Sequence[JsonObject], file: Path | None = None) -> list[Sample]:
+        """The policy's responses to the rows' prompts at every temperature, and the rows' own responses.
+
+        `file` gets them as they come, without rewards; those that a killed run left there are not drawn again. Every
+        process must call this.
+        """
         params, draws = self.params, self.params.samples_per_prompt
-        said = [
-            response
+        modes = [
+            Draws(self.policy, self.tokenizer, rows, params, temperature, draws, mode_name(temperature))
             for temperature in params.temperatures
-            for response in draw(self.policy, self.tokenizer, rows, params, temperature, draws, mode_name(temperature))
         ]
-        said += dataset(self.policy, self.tokenizer, rows)
-        logprobs = self._logprobs(self.policy, said)
-        ref_logprobs = logprobs if self.sft is self.policy else self._logprobs(self.sft, said)
-        samples = [response.sample for response in said]
-        for sample, logprob, ref_logprob in zip(samples, logprobs, ref_logprobs, strict=True):
-            sample |= {"logprob": logprob, "ref_logprob": ref_logprob}
+
+        def work(places: Sequence[int]) -> list[list[Sample]]:
+            mine = [rows[place] for place in places]
+            said = [response for mode in modes for response in mode(places)]
+            said += dataset(self.policy, self.tokenizer, mine)
+            return of_rows(mine, self._measured(said))
+
+        size = prompts_at_once(params.per_device_eval_batch_size, max(mode.draws for mode in modes))
+        found = work_through(range(len(rows)), size, work, file, "Evaluation", "prompt")
+        every = [sample for of_row in found for sample in of_row]
+        samples = [sample for name in (*(mode.mode for mode in modes), DATASET) for sample in in_mode(every, name)]
         score(samples, self.scorers)
         return samples
+
+    def _measured(self, said: Sequence[Said]) -> list[Sample]:
+        """The samples with their log-probs."""
+        logprobs = self._logprobs(self.policy, said)
+        ref_logprobs = logprobs if self.sft is self.policy else self._logprobs(self.sft, said)
+        return [
+            {**one.sample, "logprob": logprob, "ref_logprob": ref_logprob}
+            for one, logprob, ref_logprob in zip(said, logprobs, ref_logprobs, strict=True)
+        ]
 
     def _logprobs(self, model: PreTrainedModel, said: Sequence[Said]) -> list[float]:
         """The log-prob of each response under its distribution."""

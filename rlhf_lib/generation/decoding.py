@@ -24,6 +24,7 @@ from rlhf_lib.models.processes import with_bar
 from rlhf_lib.models.proof import takes_cache, takes_left_padding
 from rlhf_lib.models.stops import stop_ids
 
+CHUNK = 8  # batches that are sampled before they are saved: the most that a kill costs
 LOOK_EVERY = 16  # tokens between two looks at which rows have ended; on a CPU, which is never waited for, 1
 
 
@@ -57,6 +58,11 @@ def generate(
     for module, mode in modes:
         module.training = mode
     return [responses[i] for i in range(len(prompts))]
+
+
+def prompts_at_once(batch_size: int, draws: int) -> int:
+    """How many prompts, each with so many answers, a stage samples before it saves them, in all processes together."""
+    return max(1, CHUNK * batch_size * hardware.num_processes() // draws)
 
 
 def batches_of(model: PreTrainedModel, lengths: Sequence[int], batch_size: int, pads: bool = True) -> list[list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,11 +10,11 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+from rlhf_lib.common.dvc_project import PLACE, filled, look_up
 from rlhf_lib.common.yaml import load_yaml
 
 DVC_FILE = Path("dvc.yaml")
 MOST = 10_000  # stages of a matrix
-_PLACE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,7 @@ def _instances(name: str, entry: Any, params: Mapping[str, Any]) -> Iterator[tup
             items.items() if isinstance(items, Mapping) else [(i, i) for i in items] if isinstance(items, list) else []
         )
         for key, item in pairs:
-            filled = {k: _filled(str(v), params) for k, v in item.items()} if isinstance(item, Mapping) else item
-            yield f"{name}@{key}", _stage(body, {**params, "key": key, "item": filled})
+            yield f"{name}@{key}", _stage(body, {**params, "key": key, "item": filled(item, params)})
     elif isinstance(matrix := entry.get("matrix"), Mapping):
         lists = [value if isinstance(value := _named(axis, params), list) else [] for axis in matrix.values()]
         for values in islice(product(*lists), MOST):
@@ -113,8 +111,8 @@ def _instances(name: str, entry: Any, params: Mapping[str, Any]) -> Iterator[tup
 
 def _named(value: Any, params: Mapping[str, Any]) -> Any:
     """What `${place}` alone stands for; any other value is itself, and nothing is an empty list."""
-    place = _PLACE.fullmatch(value) if isinstance(value, str) else None
-    return (_look_up(params, place[1]) if place else value) or []
+    place = PLACE.fullmatch(value) if isinstance(value, str) else None
+    return (look_up(params, place[1]) if place else value) or []
 
 
 def _stage(entry: Mapping[str, Any], names: Mapping[str, Any]) -> Stage:
@@ -124,20 +122,7 @@ def _stage(entry: Mapping[str, Any], names: Mapping[str, Any]) -> Stage:
         listed = [item for key in keys if isinstance(entry.get(key), list) for item in entry[key]]
         found = [text for item in listed for text in (item if isinstance(item, Mapping) else [item])]
         return tuple(
-            os.path.normpath(os.path.join(*(_filled(str(part), names) for part in (wdir, text)))) for text in found
+            os.path.normpath(os.path.join(*(filled(str(part), names) for part in (wdir, text)))) for text in found
         )
 
     return Stage(paths("deps"), paths("outs", "metrics", "plots"), paths("metrics", "plots"))
-
-
-def _filled(text: str, names: Mapping[str, Any]) -> str:
-    """`${item}` and the like, replaced by what they name; what names nothing stays."""
-    return _PLACE.sub(lambda place: str(_look_up(names, place[1], place[0])), text)
-
-
-def _look_up(names: Any, dotted: str, default: Any = None) -> Any:
-    for key in dotted.split("."):
-        if not isinstance(names, Mapping) or key not in names:
-            return default
-        names = names[key]
-    return names

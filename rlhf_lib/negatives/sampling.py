@@ -21,7 +21,6 @@ from rlhf_lib.negatives.params import NegativesParams
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CHUNK = 8  # batches that are sampled before they are saved: the most that a kill costs
 COUNTS = ("prompts", "added", "known", "blank", "repeated", "cut")
 
 
@@ -88,12 +87,13 @@ def sample(
     `file` gets the answers as they come. Those that a killed run with the same arguments left there are kept. `splits`
     are the files of the prompts: what the model's template refuses is told by file and row before anything is sampled.
     """
+    from rlhf_lib.generation.decoding import prompts_at_once
     from rlhf_lib.models.templates import check_file
 
     model, tokenizer = load_model(params)
     for split in splits:
         check_file(split, tokenizer)
-    size = max(1, CHUNK * params.per_device_eval_batch_size // params.num_negatives)
+    size = prompts_at_once(params.per_device_eval_batch_size, params.num_negatives)
     draw = partial(_draw, params, model, tokenizer)
     drawn = work_through([*prompts.items()], size, draw, file, "Sampling negatives", "prompt")
     return {key: [Sample(*sample) for sample in of_prompt] for key, of_prompt in zip(prompts, drawn, strict=True)}

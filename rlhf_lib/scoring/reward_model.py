@@ -143,16 +143,16 @@ class RewardModel:
         return min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
 
 
-def load_scorers(pairs: Mapping[str, int], dtype: torch.dtype) -> dict[str, RewardModel]:
+def load_scorers(reward_pairs: int, judge_pairs: int, dtype: torch.dtype) -> dict[str, RewardModel]:
     """The reward model and the judge that the pipeline trained, by the names of their numbers, but for those that were
     left out. A `ParamsError` where one should be there and is not.
 
-    pairs: what of each section is `per_device_eval_batch_size`. dtype: what their matrices are held in.
+    The pairs are `per_device_eval_batch_size` of the two sections. dtype: what their matrices are held in.
     """
-    trained = {"reward": paths.REWARD, "judge": paths.JUDGE}
+    trained = {"reward": (paths.REWARD, reward_pairs), "judge": (paths.JUDGE, judge_pairs)}
     return {
-        name: RewardModel.load(path, batch_size=RewardModel.ANSWERS * pairs[name], dtype=dtype)
-        for name, path in trained.items()
+        name: RewardModel.load(path, batch_size=RewardModel.ANSWERS * pairs, dtype=dtype)
+        for name, (path, pairs) in trained.items()
         if left_out.reason(path) is None
     }
 

@@ -28,15 +28,15 @@ def fingerprint(stage: str, any_processes: bool = False) -> str:
     any_processes: a batch is shared out over the processes instead, and any number of them may go on; but not with
     shards where there were none, or without where there were.
     """
-    declared = dvc_project.declared(stage, load_yaml(dvc_project.GRAPH))
     params = load_yaml(PARAMS_FILE)
-    tracked = {key: setting(params, key) for key in declared.get("params", [])}
     # both are set by accelerate launch
     launch, processes = str(params.get("launch")), os.environ.get("WORLD_SIZE", "1")
     if any_processes:
         launch, processes = "", os.environ.get("ACCELERATE_USE_FSDP", "false")
-    command = declared["cmd"].replace("${launch}", launch)
-    digest = hashlib.blake2b(json.dumps([command, tracked, processes], sort_keys=True).encode(), digest_size=8)
+    declared = dvc_project.declared(stage, load_yaml(dvc_project.GRAPH), {**params, "launch": launch})
+    tracked = {key: setting(params, key) for key in declared.get("params", [])}
+    words = [declared["cmd"], tracked, processes]
+    digest = hashlib.blake2b(json.dumps(words, sort_keys=True).encode(), digest_size=8)
     for dep in sorted(declared["deps"]):
         for file in _files(Path(dep)):
             digest.update(file.as_posix().encode() + b"\0")
@@ -102,3 +102,21 @@ class CheckpointDir:
         """Delete the directory of a run from which none is to go on."""
         delete(self.path)
         self._lock.close()
+
+
+class ChunkDir(CheckpointDir):
+    """The directory of a stage that saves what it computes chunk by chunk (`common/chunks.py`). A chunk is shared out
+    over the processes, so that any number of them may go on. Every process makes it, and removes it."""
+
+    def __init__(self, stage: str) -> None:
+        from rlhf_lib.models import machines  # make prune, which asks for fingerprints, has no use for torch
+
+        super().__init__(stage, any_processes=True)
+        machines.check_folder(self.path)
+
+    def remove(self) -> None:
+        from rlhf_lib.models import processes
+
+        processes.wait()
+        if processes.is_main():
+            super().remove()

@@ -30,10 +30,20 @@ def test_a_folder_has_the_hash_that_dvc_gives_it(tmp_path, monkeypatch):
 
 
 def test_a_stage_is_found_by_dvcs_name_for_it():
-    graph = {"stages": {"one": {"cmd": "a"}, "each": {"foreach": ["x", "y"], "do": {"cmd": "b ${item}"}}}}
-    assert dvc_project.declared("one", graph) == {"cmd": "a"}
-    assert dvc_project.declared("each@x", graph) == {"cmd": "b ${item}"}
-    assert dvc_project.declared("other", graph) == {}
+    items = {"z": {"file": "of ${split.name}", "n": 2}}
+    graph = {
+        "stages": {
+            "one": {"cmd": "a", "deps": ["${split.name}.txt"]},
+            "each": {"foreach": ["x", "y"], "do": {"cmd": "b ${item}", "outs": [{"${key}.json": {"cache": False}}]}},
+            "other": {"foreach": items, "do": {"cmd": "${launch} ${key}", "deps": ["${item.file}", "${ item.n }"]}},
+        }
+    }
+    assert dvc_project.declared("one", graph) == {"cmd": "a", "deps": ["${split.name}.txt"]}
+    assert dvc_project.declared("each@x", graph) == {"cmd": "b x", "outs": [{"x.json": {"cache": False}}]}
+    params = {"split": {"name": "test"}, "launch": "python"}
+    assert dvc_project.declared("one", graph, params)["deps"] == ["test.txt"]
+    assert dvc_project.declared("other@z", graph, params) == {"cmd": "python z", "deps": ["of test", "2"]}
+    assert dvc_project.declared("none", graph) == {}
 
 
 def test_a_cache_that_may_not_be_written_is_told(tmp_path, monkeypatch):

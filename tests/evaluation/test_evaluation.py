@@ -6,6 +6,7 @@ import torch
 from one_line import told
 from taught_standins import OVER, leaning
 
+from rlhf_lib.evaluation import draws
 from rlhf_lib.evaluation import sampling as evaluation
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import in_mode
@@ -115,7 +116,7 @@ def test_the_dataset_is_a_mode_of_its_own(build, moved):
 def test_the_first_of_the_best_responses_is_the_chosen_one(sft, tokenizer):
     scores = [1.0, 3.0, 3.0]
     row = {**ROWS[0], "responses": [{"content": f"{i}", "score": score} for i, score in enumerate(scores)]}
-    said = evaluation.dataset(sft, tokenizer, [row, {**row, "responses": []}])
+    said = draws.dataset(sft, tokenizer, [row, {**row, "responses": []}])
     assert [s.sample["chosen"] for s in said] == [False, True, False]
 
 
@@ -143,8 +144,7 @@ def test_the_draws_of_a_prompt_differ(build, moved):
 
 def test_another_purpose_draws_other_answers(sft, tokenizer):
     def texts(*purpose):
-        said = evaluation.draw(sft, tokenizer, ROWS, params(), 1.0, 3, "t1", *purpose)
-        return [s.sample["response"] for s in said]
+        return [s["response"] for s in draws.Draws(sft, tokenizer, ROWS, params(), 1.0, 3, "t1", *purpose).samples()]
 
     assert texts() == texts() != texts(1)
 
@@ -239,7 +239,7 @@ def test_a_dialogue_longer_than_the_context_loses_its_end(sft, tokenizer):
     long = [{"role": "user", "content": "cat " * 100}]
     answers = [{"content": "dog " * 100, "score": 1.0}, {"content": "Cat.", "score": 2.0}]
     rows = [{**ROWS[0], "prompt": long, "responses": answers[:1]}, {**ROWS[0], "responses": answers}]
-    of_prompt, of_answer, short = evaluation.dataset(sft, tokenizer, rows)
+    of_prompt, of_answer, short = draws.dataset(sft, tokenizer, rows)
     # a prompt that fills the context leaves one token
     assert (len(of_prompt.prompt), len(of_prompt.response.ids)) == (63, 1)
     assert len(of_answer.prompt) + len(of_answer.response.ids) == 64
@@ -274,7 +274,7 @@ def test_own_responses_end_where_a_policy_would_have_ended(tmp_path):
     policy, tokenizer = models.load_policy(folder), models.load_tokenizer(folder)
     row = {**ROWS[0], "responses": [{"content": "Cat.", "score": 1.0}]}
     end = tokenizer.convert_tokens_to_ids(OVER)
-    (said,) = evaluation.dataset(policy, tokenizer, [row])
+    (said,) = draws.dataset(policy, tokenizer, [row])
     assert dialogue_ids(tokenizer, row["prompt"], "Cat.")[-2] == end
     assert said.response.ids == [*tokenizer("Cat.")["input_ids"], end]
     assert (said.sample["response"], said.sample["length"], said.sample["finished"]) == (

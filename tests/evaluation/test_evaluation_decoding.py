@@ -7,7 +7,8 @@ import torch
 from shipped_params import check, check_fault
 from tiny_models import TEXTS
 
-from rlhf_lib.evaluation.sampling import Evaluator, draw
+from rlhf_lib.evaluation.draws import Draws
+from rlhf_lib.evaluation.sampling import Evaluator
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import prompt_ids
 from rlhf_lib.scoring.reward_model import RewardModel
@@ -85,7 +86,8 @@ def test_no_answer_is_shorter_than_the_shortest(samples):
 def test_no_pair_of_tokens_occurs_twice(policy, tokenizer, temperature):
     def repeats(**changes):
         found = 0
-        for said in draw(policy, tokenizer, ROWS, params(max_new_tokens=20, **changes), temperature, 2, "mode"):
+        draws = Draws(policy, tokenizer, ROWS, params(max_new_tokens=20, **changes), temperature, 2, "mode")
+        for said in draws(range(len(ROWS))):
             ids = said.prompt + said.response.ids
             pairs = list(itertools.pairwise(ids))
             found += sum(pair in pairs[:i] for i, pair in enumerate(pairs) if i >= len(said.prompt) - 1)

@@ -10,7 +10,7 @@ from rlhf_lib.base import model as base
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.dpo import trainer as dpo
 from rlhf_lib.dpo.reference import COLUMNS, reference_logprobs
-from rlhf_lib.evaluation.sampling import dataset as own_responses
+from rlhf_lib.evaluation.draws import dataset as own_responses
 from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import dialogue_and_start, dialogue_ids, pair_and_start, prompt_and_answer, prompt_ids
 from rlhf_lib.models.logprobs import Response, sequence_logprobs
