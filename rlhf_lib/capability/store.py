@@ -63,8 +63,8 @@ def keep(
         found = {**found, task: {**found[task], "about": [{**about(found[task]), "rows_md5": file_md5(path)}]}}
     known = read(file)
     known[model] = {**known.get(model, {}), **rounded(found)}  # as they are read, so that a second run gives the same
-    now = md5(BASELINE)
-    others = {task: entry for task, entry in known.get(BASELINE, {}).items() if now in (None, about(entry)["model_md5"])}
+    now, of_baseline = md5(BASELINE), known.get(BASELINE, {})
+    others = {task: entry for task, entry in of_baseline.items() if now in (None, about(entry)["model_md5"])}
     known = compared(
         known, BASELINE, others, lambda name, task: _rows(name, task, about(known[name][task]).get("rows_md5"))
     )

@@ -87,6 +87,20 @@ MEMORY = round(psutil.virtual_memory().total / 2**30)
             {"ppo.response_length": 160},
             ["ppo.response_length: 160 tokens leave no room for a prompt in base.n_positions: 160; lower it"],
         ),
+        ({"ppo.response_length": 152, "evaluate.max_new_tokens": 152}, []),  # a prompt has eight tokens
+        (
+            {"evaluate.max_new_tokens": 153, "methods.ppo": False, "ppo.response_length": 153},
+            [
+                "evaluate.max_new_tokens: 153 tokens leave no room for a prompt in base.n_positions: 160; lower it",
+                "ppo.response_length: 153 tokens leave no room for a prompt in base.n_positions: 160; lower it",
+            ],
+        ),
+        ({"methods.ppo": False, "attainable.n": 0, "ppo.response_length": 153}, []),  # nothing has it
+        ({"negatives.max_new_tokens": 153}, []),
+        (
+            {"negatives.max_new_tokens": 153, "negatives.model_name_or_path": "models/base"},
+            ["negatives.max_new_tokens: 153 tokens leave no room for a prompt in base.n_positions: 160; lower it"],
+        ),
         (
             {"prepare.drop_patterns": ["^ok$", r"(\w+)+!"]},
             [
