@@ -119,18 +119,17 @@ def chance(rows: Sequence[Row]) -> float:
 
 
 def compared(
-    entries: Mapping[str, Entries], baseline: str, rows: Callable[[str, str], Sequence[Row]]
+    entries: Mapping[str, Entries], baseline: str, others: Entries, rows: Callable[[str, str], Sequence[Row]]
 ) -> dict[str, Any]:
     """The entries by model, with each one's difference from the baseline's as `<metric>_diff` and `<metric>_diff_se`.
 
-    rows: a function from model and task to what is said of each document, none where that is not there. Where both have
-    theirs, the difference is paired, else its error is as of independent documents, which is too large if anything. No
-    difference where the settings, or the documents, are not the same.
+    others: those of the baseline's entries that the rest may be compared with. rows: a function from model and task to
+    what is said of each document, none where that is not there. Where both have theirs, the difference is paired, else
+    its error is as of independent documents, which is too large if anything. No difference where the settings, or the
+    documents, are not the same.
     """
     return {
-        model: {
-            task: _beside(made, model, task, entries.get(baseline, {}), baseline, rows) for task, made in own.items()
-        }
+        model: {task: _beside(made, model, task, others, baseline, rows) for task, made in own.items()}
         for model, own in entries.items()
     }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rlhf_lib.capability.numbers import Row, about, compared
 from rlhf_lib.common import paths
-from rlhf_lib.common.dvc_project import file_md5
+from rlhf_lib.common.dvc_project import file_md5, md5
 from rlhf_lib.common.files import rounded, write_json
 from rlhf_lib.common.rows import read_jsonl, write_jsonl
 
@@ -54,7 +54,7 @@ def keep(
     the file then has.
 
     found, rows: by what was asked. What the file has of other models, and of what was asked otherwise, stays; all
-    differences are computed again.
+    differences are computed again, but for those from a baseline that has been trained anew since.
     """
     for task, of_task in rows.items():
         path = _rows_file(model, task)
@@ -63,7 +63,11 @@ def keep(
         found = {**found, task: {**found[task], "about": [{**about(found[task]), "rows_md5": file_md5(path)}]}}
     known = read(file)
     known[model] = {**known.get(model, {}), **rounded(found)}  # as they are read, so that a second run gives the same
-    known = compared(known, BASELINE, lambda name, task: _rows(name, task, about(known[name][task]).get("rows_md5")))
+    now, of_baseline = md5(BASELINE), known.get(BASELINE, {})
+    others = {task: entry for task, entry in of_baseline.items() if now in (None, about(entry)["model_md5"])}
+    known = compared(
+        known, BASELINE, others, lambda name, task: _rows(name, task, about(known[name][task]).get("rows_md5"))
+    )
     write_json(file, known)
     return known
 
@@ -73,7 +77,7 @@ def _rows_file(model: str, task: str) -> Path:
     return Path(paths.LM_EVAL_ROWS).joinpath(*names).with_suffix(".jsonl")
 
 
-def _rows(model: str, task: str, md5: str | None) -> list[dict[str, Any]]:
+def _rows(model: str, task: str, hashed: str | None) -> list[dict[str, Any]]:
     """What was said of each document, if it is still there as it was when the numbers were written."""
     path = _rows_file(model, task)
-    return read_jsonl(path) if md5 and path.is_file() and file_md5(path) == md5 else []
+    return read_jsonl(path) if hashed and path.is_file() and file_md5(path) == hashed else []

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rlhf_lib.check import inputs, rows, surroundings
+from rlhf_lib.check import inputs, packages, rows, surroundings
 from rlhf_lib.check.sections import faults, valid_sections
 from rlhf_lib.check.together import START
 from rlhf_lib.common import environment
@@ -30,7 +30,8 @@ def check(params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     found = faults(params)
     sections = valid_sections(params)
     told_of = {line.split(": ")[1] for line in found}
-    more = [line for line in inputs.faults(sections) if line.partition(": ")[0] not in told_of]
+    named = (*inputs.faults(sections), *packages.faults(sections))
+    more = [line for line in named if line.partition(": ")[0] not in told_of]
     notes: list[str] = []
     texts: list[str] = []
     if not found and not more:

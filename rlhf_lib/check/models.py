@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
+from rlhf_lib.check import together
 from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
 from rlhf_lib.common.hub import one_line
@@ -104,6 +105,9 @@ def _policies(sections: Mapping[str, Any], config: Any) -> Iterator[str]:
     for name in ("sft", "reference", *wanted):
         if name in sections:
             yield from _context(name, sections[name], config)
+    # those of a fresh model are looked at without torch
+    if sections["base"].model_name_or_path is not None and (limit := context_of(config)):
+        yield from together.no_room(sections, limit, f"the model's context of {limit}")
     for name in POLICIES:
         if name in sections:
             yield from _weights(name, AutoModelForCausalLM, config, sections[name], "CAUSAL_LM")

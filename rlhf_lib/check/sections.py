@@ -5,7 +5,7 @@ A stage checks its own section when it runs; this says what is wrong before the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rlhf_lib.attainable.params import AttainableParams
 from rlhf_lib.base.params import BaseParams
 from rlhf_lib.candidates.params import CandidatesParams
 from rlhf_lib.check import circles, together
+from rlhf_lib.common.launching import processes
 from rlhf_lib.common.policies import MethodsParams
 from rlhf_lib.common.schema import PARAMS_FILE, check_launch, check_policy, examine
 from rlhf_lib.common.yaml import ParamsError
@@ -84,7 +85,17 @@ def faults(params: Mapping[str, Any], path: Path = PARAMS_FILE) -> list[str]:
         found.append(str(error))
     else:
         found += [f"{path}: {name}: {told}" for name, told in circles.faults(valid, params, graph).items()]
-    return found + [f"{path}: {fault}" for fault in together.faults(valid)]
+    found += [f"{path}: {fault}" for fault in together.faults(valid)]
+    return found + [f"{path}: ppo.{fault}" for fault in _unshared(valid, params.get("launch"))]
+
+
+def _unshared(valid: Mapping[str, Any], launch: Any) -> Iterator[str]:
+    """A minibatch that the processes cannot share, which stage ppo would tell after SFT and the reward model."""
+    if "ppo" in valid and "methods" in valid and valid["methods"].ppo and isinstance(launch, str):
+        try:
+            valid["ppo"].trainer_config(processes(launch) or 1)
+        except ValueError as error:
+            yield str(error)
 
 
 def valid_sections(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.roles import possible_roles
 from rlhf_lib.demo.grammar import INSTRUCTIONS
 from rlhf_lib.evaluation.params import BestOfNParams, EvaluateParams
+from rlhf_lib.generation.params import LEAST_PROMPT
 from rlhf_lib.ppo.params import PPOParams
 from rlhf_lib.reward.params import JudgeParams, RewardParams
 from rlhf_lib.rft.params import RFTParams
@@ -102,13 +103,10 @@ def lengths(
     reward: JudgeParams,
     judge: JudgeParams,
     reference: Any,
-    ppo: PPOParams,
-    candidates: CandidatesParams,
     rft: RFTParams,
     kto: Any,
-    evaluate: Any,
 ) -> Iterator[str]:
-    """Lengths above the context of a fresh model."""
+    """Rows longer than the context of a fresh model."""
     if base.model_name_or_path is not None:
         return
     wanted = ({"rft": rft} if methods.rft else {}) | ({"kto": kto} if methods.kto else {})
@@ -122,13 +120,37 @@ def lengths(
     for name, length in limits.items():
         if length > base.n_positions:
             yield f"{name}: {length} tokens, but the fresh model has base.n_positions: {base.n_positions}; lower it"
-    answers = {"ppo.response_length": ppo.response_length}
-    sections = {"candidates": candidates, "evaluate": evaluate} if methods.rft else {"evaluate": evaluate}
-    answers |= {f"{name}.max_new_tokens": section.max_new_tokens for name, section in sections.items()}
-    for name, length in answers.items():
-        if length >= base.n_positions:
-            room = f"no room for a prompt in base.n_positions: {base.n_positions}"
-            yield f"{name}: {length} tokens leave {room}; lower it"
+
+
+def answers(
+    methods: Any,
+    base: BaseParams,
+    negatives: Any,
+    ppo: PPOParams,
+    candidates: CandidatesParams,
+    evaluate: EvaluateParams,
+    attainable: Any,
+) -> Iterator[str]:
+    """Answers that leave no room for a prompt in the context of a fresh model."""
+    if base.model_name_or_path is None:
+        sections = {"methods": methods, "negatives": negatives, "ppo": ppo, "candidates": candidates}
+        sections |= {"evaluate": evaluate, "attainable": attainable}
+        yield from no_room(sections, base.n_positions, f"base.n_positions: {base.n_positions}")
+
+
+def no_room(sections: Mapping[str, Any], context: int, told: str) -> Iterator[str]:
+    """Answers of the policies beside which a prompt has no room in their context of so many tokens, `told` in words: by
+    the sections that are there."""
+    methods, keys = sections.get("methods"), {"evaluate": "max_new_tokens"}
+    if getattr(methods, "ppo", True) or getattr(sections.get("attainable"), "n", 0):
+        keys["ppo"] = "response_length"
+    if getattr(methods, "rft", False):
+        keys["candidates"] = "max_new_tokens"
+    if getattr(sections.get("negatives"), "model_name_or_path", None) in START:
+        keys["negatives"] = "max_new_tokens"
+    for name, key in keys.items():
+        if name in sections and (tokens := getattr(sections[name], key)) > context - LEAST_PROMPT:
+            yield f"{name}.{key}: {tokens} tokens leave no room for a prompt in {told}; lower it"
 
 
 def memory(base: BaseParams) -> Iterator[str]:
@@ -156,7 +178,8 @@ RULES: dict[Rule, tuple[str, ...]] = {
     controls: ("methods",),
     of_candidates: ("candidates", "rft"),
     memory: ("base",),
-    lengths: ("methods", "base", "sft", "reward", "judge", "reference", "ppo", "candidates", "rft", "kto", "evaluate"),
+    lengths: ("methods", "base", "sft", "reward", "judge", "reference", "rft", "kto"),
+    answers: ("methods", "base", "negatives", "ppo", "candidates", "evaluate", "attainable"),
     drop_patterns: ("prepare",),
     critic: ("reward", "ppo"),
 }

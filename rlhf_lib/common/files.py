@@ -35,7 +35,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def write_curve(path: Path | str, rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
     """Write rows as TSV: `columns`, which are there even without rows, then others in the order first seen; an empty
-    cell where a row lacks the key or holds None."""
+    cell where a row lacks the key, or holds None, NaN or an infinity."""
     rows = list(rows)
     header = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
     with replacing(path) as file:
@@ -56,6 +56,6 @@ def rounded(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return "" if value is None else str(value)

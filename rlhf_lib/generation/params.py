@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from rlhf_lib.common.schema import BatchSize, NewTokens, Positive, Seed, Share, Whole
 
+LEAST_PROMPT = 8  # tokens that a prompt must have room for in a model's context, beside the longest answer
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampledParams:

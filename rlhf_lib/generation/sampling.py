@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_lib.common.rows import Message
 from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.generation.params import LEAST_PROMPT
 from rlhf_lib.models.chat import last_tokens, opening_ids, prompt_ids
 from rlhf_lib.models.logprobs import Response
 from rlhf_lib.models.seeds import seeded
@@ -117,14 +118,14 @@ def encode_prompts(
 def prompt_room(max_new_tokens: int, context: int | None, param: str) -> int:
     """The tokens that a prompt may have beside `max_new_tokens`; 0 where the context is not known.
 
-    A `ParamsError` that names `param` when not even an empty prompt would fit.
+    A `ParamsError` that names `param` when these are fewer than `LEAST_PROMPT`.
     """
     if context is None:
         return 0
     room = context - max_new_tokens
-    if room < 8:
+    if room < LEAST_PROMPT:
         raise ParamsError(
             f"params.yaml: {param}: {max_new_tokens} new tokens leave no room for a prompt in the model's context of "
-            f"{context} tokens; set it to at most {context - 8}"
+            f"{context} tokens; set it to at most {context - LEAST_PROMPT}"
         )
     return room

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def of_chosen(stage: str, max_length: int, length: Lengths, prompts: Data, candi
     if Path(FILES[stage][0]).is_file():
         return data_of(stage, max_length, length)
     mean, longest = (min(tokens + candidates.max_new_tokens, max_length) for tokens in (prompts.mean, prompts.longest))
-    return Data(min(prompts.rows, candidates.max_prompts or prompts.rows), mean, round(longest), prompts.assumed)
+    return Data(_at_most(prompts.rows, candidates.max_prompts), mean, round(longest), prompts.assumed)
 
 
 def measured(length: Lengths) -> dict[str, dict[str, list[int]]]:
@@ -87,10 +88,20 @@ def rows_in(file: str) -> int:
     return sum(1 for line in path.read_bytes().splitlines() if line.strip()) if path.is_file() else 0
 
 
+def validations(params: Any, steps: float, rows: float) -> float:
+    """How often a trainer of so many steps over so many rows validates: each `eval_steps`, but at least once, or after
+    each pass."""
+    if params.eval_strategy == "steps":
+        return max(1.0, steps // params.eval_steps)
+    per_step = params.per_device_train_batch_size * params.gradient_accumulation_steps
+    return math.ceil(steps * per_step / rows) if rows else 0.0
+
+
 def validation_tokens(ppo: Any) -> float:
-    """What PPO samples at most on its validation prompts, which it answers twice: sampled and greedy."""
-    prompts = min(rows_in(VALIDATION["ppo"]), ppo.max_eval_prompts or ASSUMED_ROWS)
-    return 2.0 * prompts * ppo.response_length * (ppo.total_rollouts // ppo.eval_rollouts)
+    """What PPO samples at most on its validation prompts, which it answers twice, sampled and greedy: before the first
+    rollout, after each `eval_rollouts`, and after the last one."""
+    prompts = _at_most(rows_in(VALIDATION["ppo"]), ppo.max_eval_prompts)
+    return 2.0 * prompts * ppo.response_length * (1 + math.ceil(ppo.total_rollouts / ppo.eval_rollouts))
 
 
 def evaluation_tokens(sections: Mapping[str, Any]) -> float:
@@ -98,11 +109,11 @@ def evaluation_tokens(sections: Mapping[str, Any]) -> float:
     at each temperature, and many more of the SFT model."""
     params, best_of_n, attainable = sections["evaluate"], sections["best_of_n"], sections["attainable"]
     there = Path(paths.split(params.split)).is_file()
-    prompts = min(rows_in(paths.split(params.split)) if there else ASSUMED_ROWS, params.max_prompts or ASSUMED_ROWS)
+    prompts = _at_most(rows_in(paths.split(params.split)) if there else ASSUMED_ROWS, params.max_prompts)
     answers = sum(params.samples_per_prompt if temperature else params.num_beams for temperature in params.temperatures)
     policies = [name for name in POLICIES if getattr(sections["methods"], name, True)]
     evaluated = prompts * params.max_new_tokens * (len(policies) * answers + max(best_of_n.n, default=0))
-    estimated = min(prompts, attainable.max_prompts or prompts) * attainable.n * sections["ppo"].response_length
+    estimated = _at_most(prompts, attainable.max_prompts) * attainable.n * sections["ppo"].response_length
     return float(evaluated + estimated + candidate_tokens(sections))
 
 
@@ -112,8 +123,13 @@ def candidate_tokens(sections: Mapping[str, Any]) -> int:
     if not sections["methods"].rft:
         return 0
     prompts = [rows_in(file) for file in (*FILES["ppo"], VALIDATION["ppo"])] if Path(FILES["ppo"][0]).is_file() else []
-    answered = sum(min(count, params.max_prompts or count) for count in prompts or [ASSUMED_ROWS])
+    answered = sum(_at_most(count, params.max_prompts) for count in prompts or [ASSUMED_ROWS])
     return int(answered * params.n * params.max_new_tokens)
+
+
+def _at_most(count: int, most: int | None) -> int:
+    """So many of `count`; None: all."""
+    return count if most is None else min(count, most)
 
 
 def _tokens(row: Mapping[str, Any], length: Lengths) -> float:

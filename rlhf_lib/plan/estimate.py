@@ -12,7 +12,7 @@ from rlhf_lib.common.policies import TRAINERS, section
 from rlhf_lib.data.lengths import Lengths
 from rlhf_lib.models.loading import context_of
 from rlhf_lib.plan import memory, phases, shapes, speed
-from rlhf_lib.plan.data import VALIDATION, data_of, of_chosen, rows_in, validation_tokens
+from rlhf_lib.plan.data import VALIDATION, data_of, of_chosen, rows_in, validation_tokens, validations
 from rlhf_lib.plan.device import Device
 from rlhf_lib.plan.memory import Parts
 from rlhf_lib.plan.phases import Phase, ppo_batch
@@ -114,7 +114,7 @@ def plan_trainer(stage: str, run: Run) -> Planned:
     seen = steps * step_rows
     tokens = seen * sides * data.mean
     flops = speed.training_flops(of, tokens, tokens / 2, data.mean, compute)
-    validated = (steps // params.eval_steps) * rows_in(VALIDATION[stage]) * sides * data.mean
+    validated = validations(params, steps, data.rows) * rows_in(VALIDATION[stage]) * sides * data.mean
     flops += speed.forward_flops(of, validated, validated / 2, data.mean)
     if stage == "kto":  # answers to other prompts too, in each step and by the reference
         read = tokens + 2 * data.rows * data.mean

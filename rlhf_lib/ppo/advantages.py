@@ -27,15 +27,22 @@ EPS = 1e-4
 
 def leave_one_out(rewards: Tensor, num_generations: int) -> Tensor:
     """(B,) reward of each response less the mean of the others to its prompt: RLOO [Ahmadian 2024, sec. 3.3]."""
-    groups = rewards.view(-1, num_generations)
+    groups = _groups(rewards, num_generations)
     others = (groups.sum(dim=1, keepdim=True) - groups) / (num_generations - 1)
     return (groups - others).flatten()
 
 
 def group_mean(rewards: Tensor, num_generations: int) -> Tensor:
     """(B,) reward of each response less the mean of all to its prompt: GRPO [Shao 2024, sec. 4.1], not yet scaled."""
-    groups = rewards.view(-1, num_generations)
+    groups = _groups(rewards, num_generations)
     return (groups - groups.mean(dim=1, keepdim=True)).flatten()
+
+
+def _groups(rewards: Tensor, num_generations: int) -> Tensor:
+    """(B / G, G) rewards, each less that of its prompt's first response. What tells them apart stays; of equal ones
+    the mean, such as that of three times 1000.1, would miss them by a rounding, which `scaled` makes an advantage."""
+    groups = rewards.view(-1, num_generations)
+    return groups - groups[:, :1]
 
 
 def scaled(

@@ -194,6 +194,11 @@ def adapt_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, rows
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """Scalar 1 - Var(returns - values) / Var(returns) over the mask: 1 for a perfect critic, 0 for a constant one."""
+    """Scalar 1 - Var(returns - values) / Var(returns) over the mask: 1 for a perfect critic, 0 for a constant one.
+
+    NaN where all returns are the same, but for a rounding: there is nothing to explain.
+    """
     residual, actual = (returns - values)[mask], returns[mask]
-    return 1 - residual.var(correction=0) / actual.var(correction=0).clamp(min=1e-8)
+    rounding = 1e-6 * torch.maximum(actual.abs().max(), values[mask].abs().max())
+    explained = 1 - residual.var(correction=0) / actual.var(correction=0)
+    return explained.masked_fill(actual.std(correction=0) <= rounding, torch.nan)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
+from rlhf_lib.common.launching import processes
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.prune.idle import is_held, workspaces
@@ -18,7 +17,6 @@ from rlhf_lib.training.checkpoint import fingerprint
 from rlhf_lib.training.whole import delete
 
 CHECKPOINTS = Path("checkpoints")
-_PROCESSES = re.compile(r"num_processes[: =]+(\d+)")
 
 
 @dataclass(frozen=True)
@@ -71,19 +69,13 @@ def remove_workspaces() -> int:
 def _current(stage: str) -> frozenset[str] | None:
     """The fingerprints that the stage would take up now; None where they cannot be told."""
     launch = str(load_yaml(PARAMS_FILE).get("launch", "python"))
-    words = launch.split()
-    text = launch
-    for word, value in pairwise(words):
-        with suppress(OSError):
-            text += Path(value).read_text(encoding="utf-8") if word == "--config_file" else ""
-    counts = ["1"] if launch == "python" else _PROCESSES.findall(text)
-    if not counts:
+    count = processes(launch)
+    if count is None:
         return None
     found = set()
     with suppress(SystemExit, KeyError, OSError):  # no such stage, or not all that it reads is there
-        for count in dict.fromkeys(counts):
-            with _environment(WORLD_SIZE=count):
-                found.add(fingerprint(stage))
+        with _environment(WORLD_SIZE=str(count)):
+            found.add(fingerprint(stage))
         for is_sharded in ("false", "true")[: 1 if launch == "python" else 2]:
             with _environment(ACCELERATE_USE_FSDP=is_sharded):
                 found.add(fingerprint(stage, any_processes=True))

@@ -147,8 +147,10 @@ def _remarks(known: Known, sft: str, names: Mapping[str, str]) -> Iterator[str]:
                 continue
             elif other is None:
                 yield f"{place}: not compared with SFT, which was not asked this."
+            elif apart := _apart(entry, other):
+                yield f"{place}: not compared with SFT, for they differ in {apart}."
             else:
-                yield f"{place}: not compared with SFT, for they differ in {_apart(entry, other)}."
+                yield f"{place}: not compared with SFT, which was trained anew since; make lm-eval MODEL={paths.SFT}."
 
 
 def _apart(entry: Metrics, other: Metrics) -> str:

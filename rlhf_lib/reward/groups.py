@@ -91,16 +91,22 @@ class GroupsTrainer(training.Unpadded):
 
     @torch.no_grad()
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
-        """Loss and accuracy on all validation rows."""
+        """Loss and accuracy on all validation rows; of several processes each measures its own batches."""
         self.model.eval()
-        loss, right, pairs = 0.0, 0.0, 0
-        for indices in by_length(self.eval_dataset["length"], self.args.per_device_eval_batch_size):
-            inputs = self._prepare_inputs(self._collate([self.eval_dataset[i] for i in indices]))
-            of_batch, right_of_batch, pairs_of_batch = self._loss(self.model, inputs)
-            loss += of_batch.item() * len(indices)
-            right, pairs = right + right_of_batch, pairs + pairs_of_batch
+        batches = list(by_length(self.eval_dataset["length"], self.args.per_device_eval_batch_size))
+        found: list[tuple[int, float, float, int]] = []
+        for first in range(0, len(batches), self.accelerator.num_processes):
+            place = first + self.accelerator.process_index
+            # where none is left for this process, one that does not count: sharded weights need every process
+            rows = batches[place if place < len(batches) else first]
+            inputs = self._prepare_inputs(self._collate([self.eval_dataset[row] for row in rows]))
+            of_batch, *counted = self._loss(self.model, inputs)
+            if place < len(batches):
+                found.append((place, of_batch.item() * len(rows), *counted))
+        # in the order of the batches, so that sums are those of one process
+        _, losses, right, pairs = map(sum, zip(*sorted(gather_object(found)), strict=True))
         metrics = {
-            f"{metric_key_prefix}_loss": loss / len(self.eval_dataset),
+            f"{metric_key_prefix}_loss": losses / len(self.eval_dataset),
             f"{metric_key_prefix}_accuracy": right / pairs if pairs else math.nan,
         }
         self.log(metrics)

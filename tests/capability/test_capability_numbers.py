@@ -60,7 +60,7 @@ def test_a_filter_is_part_of_the_name():
 
 def compared(baseline, other, **of_rows):
     entries = {"sft": {"task": baseline}, "ppo": {"task": other}}
-    return numbers.compared(entries, "sft", known(**of_rows))["ppo"]["task"]
+    return numbers.compared(entries, "sft", entries["sft"], known(**of_rows))["ppo"]["task"]
 
 
 def test_a_difference_is_paired_by_document():

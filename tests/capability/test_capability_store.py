@@ -8,7 +8,9 @@ import pytest
 from lm_eval_entries import entry, rows
 
 from rlhf_lib.capability import store
+from rlhf_lib.common.dvc_project import md5
 from rlhf_lib.common.files import write_json
+from rlhf_lib.report import capability
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,21 @@ def test_numbers_of_a_baseline_that_come_later_are_compared_too():
     found = store.keep("models/sft", {"task": entry(0.75)}, {"task": RIGHT})
     assert found["models/ppo"]["task"]["acc_diff"] == -0.5
     assert found["models/ppo"]["task"]["about"][0]["paired"] is True
+
+
+def test_a_baseline_that_was_trained_anew_since_is_compared_with_nothing():
+    weights = Path("models/sft/model.safetensors")
+    weights.parent.mkdir(parents=True)
+    weights.write_text("one run")
+    store.keep("models/sft", {"task": entry(0.75, model_md5=md5("models/sft"))}, {"task": RIGHT})
+    assert store.keep("models/ppo", {"task": entry(0.25)}, {"task": LESS})["models/ppo"]["task"]["acc_diff"] == -0.5
+    weights.write_text("another run")
+    found = store.keep("models/ppo", {"task": entry(0.5)}, {"task": LESS})
+    assert found["models/sft"]["task"]["acc"] == 0.75 and "acc_diff" not in found["models/ppo"]["task"]
+    told = capability.text(found, ["models/ppo"])
+    assert "PPO, task: not compared with SFT, which was trained anew since; make lm-eval MODEL=models/sft." in told
+    found = store.keep("models/sft", {"task": entry(0.75, model_md5=md5("models/sft"))}, {"task": RIGHT})
+    assert found["models/ppo"]["task"]["acc_diff"] == -0.25
 
 
 def test_documents_of_another_run_pair_nothing():

@@ -78,6 +78,14 @@ def test_lengths_above_the_models_context_are_told():
     ]
 
 
+def test_answers_that_leave_no_room_in_the_models_context_are_told():
+    mine = {"base.model_name_or_path": f"./{save_model('mine', n_positions=200)}"}
+    changes = {"evaluate.max_new_tokens": 192, "ppo.response_length": 193, "candidates.max_new_tokens": 300}
+    assert told({**mine, **changes}) == [
+        "ppo.response_length: 193 tokens leave no room for a prompt in the model's context of 200; lower it"
+    ]
+
+
 def test_an_attention_that_the_model_has_not_is_told():
     tokenizer = fresh_tokenizer(TEXTS, 300)
     BloomForCausalLM(BloomConfig(hidden_size=8, n_head=2, n_layer=1, vocab_size=len(tokenizer))).save_pretrained("mine")

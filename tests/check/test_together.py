@@ -87,6 +87,20 @@ MEMORY = round(psutil.virtual_memory().total / 2**30)
             {"ppo.response_length": 160},
             ["ppo.response_length: 160 tokens leave no room for a prompt in base.n_positions: 160; lower it"],
         ),
+        ({"ppo.response_length": 152, "evaluate.max_new_tokens": 152}, []),  # a prompt has eight tokens
+        (
+            {"evaluate.max_new_tokens": 153, "methods.ppo": False, "ppo.response_length": 153},
+            [
+                "evaluate.max_new_tokens: 153 tokens leave no room for a prompt in base.n_positions: 160; lower it",
+                "ppo.response_length: 153 tokens leave no room for a prompt in base.n_positions: 160; lower it",
+            ],
+        ),
+        ({"methods.ppo": False, "attainable.n": 0, "ppo.response_length": 153}, []),  # nothing has it
+        ({"negatives.max_new_tokens": 153}, []),
+        (
+            {"negatives.max_new_tokens": 153, "negatives.model_name_or_path": "models/base"},
+            ["negatives.max_new_tokens: 153 tokens leave no room for a prompt in base.n_positions: 160; lower it"],
+        ),
         (
             {"prepare.drop_patterns": ["^ok$", r"(\w+)+!"]},
             [
@@ -248,3 +262,20 @@ def test_a_name_that_no_file_can_have_is_told(key, value):
     params = {**with_values({}), key: value} if key == "launch" else with_values({key: value})
     (line,) = check(params)[0]
     assert line.startswith(f"params.yaml: {key}")
+
+
+@PROJECT
+@pytest.mark.parametrize(
+    ("launch", "changes", "told"),
+    [
+        ("--config_file launch/cpu-2.yaml", {}, ["2 processes with 32 each must divide a minibatch of 32 responses"]),
+        ("--config_file launch/cpu-2.yaml", {"ppo.per_device_train_batch_size": 16}, []),
+        ("--config_file launch/cpu-2.yaml", {"methods.ppo": False}, []),
+        ("--config_file=launch/gpus.yaml --num_processes 1", {}, []),
+        ("--num-processes=3", {}, ["3 processes with 32 each must divide a minibatch of 32 responses"]),
+        ("", {}, []),  # as many as there are GPUs
+    ],
+)
+def test_a_minibatch_that_the_processes_cannot_share_is_told(launch, changes, told):
+    params = {**with_values(changes), "policy": "dpo", "launch": f"accelerate launch {launch}"}
+    assert check(params)[0] == [f"params.yaml: ppo.per_device_train_batch_size: {line}" for line in told]

@@ -203,3 +203,8 @@ def test_write_curve_has_the_columns_asked_for_even_without_rows(tmp_path):
     for rows, lines in (([], ""), ([{"loss": 0.5, "more": 2}], "\t0.5\t2\n")):
         write_curve(tmp_path / "c.tsv", rows, ("step", "loss"))
         assert (tmp_path / "c.tsv").read_text() == f"step\tloss{chr(9) + 'more' if rows else ''}\n{lines}"
+
+
+def test_write_curve_leaves_cells_empty_where_there_is_no_number(tmp_path):
+    write_curve(tmp_path / "c.tsv", [{"step": 1, "a": float("nan"), "b": None, "c": float("-inf"), "d": 0.0}])
+    assert (tmp_path / "c.tsv").read_text() == "step\ta\tb\tc\td\n1\t\t\t\t0\n"

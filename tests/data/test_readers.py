@@ -193,7 +193,9 @@ def test_binarized_keeps_the_usable_side():
 
 
 @pytest.mark.parametrize("reader", ["ultrafeedback_binarized", "file"])
-@pytest.mark.parametrize("chosen", [{"score_chosen": None}, {"score_chosen": float("nan")}, {"chosen": " "}])
+@pytest.mark.parametrize(
+    "chosen", [{"score_chosen": None}, {"score_chosen": float("nan")}, {"chosen": " "}, {"score_chosen": 0}]
+)
 def test_a_rejected_answer_is_never_the_best_of_its_prompt(reader, chosen):
     assert parse(reader, {**TEXTS, **chosen})[1] == []
 

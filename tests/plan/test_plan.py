@@ -1,7 +1,6 @@
 """What a run will need, from params alone."""
 
 import dataclasses
-import shutil
 import subprocess
 import sys
 
@@ -153,13 +152,6 @@ def test_rates_are_measured_with_every_kind_of_cache(project, monkeypatch, kind)
     assert rates.flops["ppo"] > 0 and rates.sampled > 0
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    shutil.copy(DEMO, tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def plan_of_the_project():
     command = [sys.executable, "-m", "rlhf_lib.plan", "--no-measure"]
     done = subprocess.run(
@@ -229,22 +221,6 @@ def test_the_plan_says_which_share_of_the_answers_and_rows_the_params_hold(proje
     assert "  ppo.response_length             48     30 %         64   10 answers of sft_train: would be " in said
     assert "  ppo.response_length: 30 % of the answers that SFT teaches are longer" in said
     assert "  sft.max_length                 128      0 %         80   10 rows of sft_train\n" in said
-
-
-def test_what_is_sampled_beside_training(project):
-    params = load_yaml(project / "params.yaml")
-    params["evaluate"] |= {"max_new_tokens": 10, "samples_per_prompt": 2, "temperatures": [1.0, 0.5, 0.0]}
-    params["best_of_n"]["n"], params["attainable"]["n"] = [2, 4], 0
-    write_jsonl("data/splits/test.jsonl", [answered(4, 4)] * 7)
-    # three policies, 2 + 2 + 1 answers to each of 7 prompts; 4 more of the SFT model
-    assert data.evaluation_tokens(valid_sections(params)) == 7 * 10 * (3 * 5 + 4)
-    params["attainable"] |= {"n": 20, "max_prompts": 3}
-    params["ppo"]["response_length"] = 5
-    assert data.evaluation_tokens(valid_sections(params)) == 7 * 10 * (3 * 5 + 4) + 3 * 20 * 5
-    params["ppo"] |= {"response_length": 5, "total_rollouts": 45, "eval_rollouts": 10, "max_eval_prompts": 3}
-    assert data.validation_tokens(valid_sections(params)["ppo"]) == 0
-    write_jsonl("data/splits/prompts_validation.jsonl", [answered(4, 4)] * 7)
-    assert data.validation_tokens(valid_sections(params)["ppo"]) == 4 * 2 * 3 * 5
 
 
 def test_numbers_have_three_digits_at_most():

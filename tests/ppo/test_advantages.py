@@ -51,6 +51,16 @@ def test_normalised_are_of_mean_0_and_variance_1_over_the_responses():
     close(moved.std(), 1.0, 1e-4)
 
 
+@pytest.mark.parametrize("reward", [0.7, 3.3, 1000.1, 12345.678])
+@pytest.mark.parametrize("copies", [3, 6, 7, 8])
+def test_equal_rewards_teach_nothing_whatever_their_units(reward, copies):
+    rewards = torch.full((2 * copies,), reward)
+    for advantage in (advantages.group_mean, advantages.leave_one_out):
+        found = advantage(rewards, copies)
+        assert advantages.scaled(found, rewards, copies, "group").eq(0).all()
+        assert advantages.normalised(found).eq(0).all()
+
+
 def test_groups_without_a_spread_are_counted():
     assert advantages.equal_groups(REWARDS, 4) == 0.5
     assert advantages.equal_groups(REWARDS, 2) == 0.5

@@ -129,3 +129,16 @@ def test_explained_variance():
     close(algos.explained_variance(2 * returns + garbage, returns, mask), 0.0)
     # residuals 0, 0, 0, 2 of variance 0.75; returns of variance 14 / 4
     close(algos.explained_variance(tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]]), returns, mask), 1 - 0.75 / 3.5)
+
+
+@pytest.mark.parametrize("reward", [0.0, 0.1, -1000.1])
+def test_returns_that_are_all_the_same_leave_nothing_to_explain(reward):
+    """Each is its value and what the reward is beyond that, which a rounding tells apart."""
+    values = torch.linspace(-3, 5, 40).view(4, 10)
+    assert algos.explained_variance(values, (reward - values) + values, torch.ones(4, 10, dtype=torch.bool)).isnan()
+
+
+def test_small_returns_are_explained_too():
+    returns, mask = torch.linspace(0, 1e-4, 40).view(4, 10), torch.ones(4, 10, dtype=torch.bool)
+    close(algos.explained_variance(returns, returns, mask), 1.0)
+    close(algos.explained_variance(torch.zeros_like(returns), returns, mask), 0.0)

@@ -193,7 +193,7 @@ def test_schema_and_check_refuse_the_same_faults(schema, shipped, path, value):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["launch"], "accelerate launch --config_file launch/gpus.yaml"),
+        (["launch"], "accelerate launch --config_file launch/gpus.yaml --num_processes 1"),
         (["sft", "lora_r"], 8),
         (["sft", "learning_rate"], 1),
         (["load", "sources"], [{"reader": "file", "path": "rows.jsonl", "columns": {"prompt": "q"}, "max_records": 5}]),

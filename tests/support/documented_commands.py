@@ -13,7 +13,8 @@ ON_A_FRESH_COPY = {
     "python -m rlhf_lib.preset gpt2",
     "python -m rlhf_lib.preset gpt2 sft.seed=1",
     "python -m rlhf_lib.preset gpt2 smoke",
-    "python -m rlhf_lib.preset gpt2 'launch=accelerate launch --config_file launch/gpus.yaml'",
+    "python -m rlhf_lib.preset gpt2 'launch=accelerate launch --config_file launch/gpus.yaml' "
+    "ppo.per_device_train_batch_size=4",
     "python -m rlhf_lib.preset local 'load.sources=[{reader: file, path: answers.csv, columns: "
     "{prompt: Question, response: Answer, score: Score}}]'",
     "python -m rlhf_lib.preset pythia-160m",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 from kto_trainers import kto_params, thumb_rows
+from reward_trainers import ANSWERS, group
+from reward_trainers import params as params_of
 from tiny_models import IN_FP32, Tiny
 from trl_trainers import CHOSEN, REJECTED, TRAINER, dataset, dpo_params, pair_rows, referenced, sft_rows
 
@@ -20,7 +22,7 @@ from rlhf_lib.sft import trainer as sft
 from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training.checkpoint import CheckpointDir
 
-KINDS, COUNTS = ("sft", "reward", "dpo", "kto"), (1, 5)
+KINDS, COUNTS = ("sft", "reward", "ranking", "dpo", "kto"), (1, 5)
 # after a step that leaves the weights as they were
 SHARED = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "learning_rate": 0.0, "max_steps": 1}
 SHARED |= {"eval_steps": 1, "save_steps": 9}
@@ -41,6 +43,11 @@ def build(kind, tiny, checkpoints, count):
         base = {"model_name_or_path": policy, "max_length": 64, "center_rewards_coefficient": None}
         params = JudgeParams(**{**TRAINER, **base, **changes})
         return reward.build("reward", params, reward.Splits("train.jsonl", "validation.jsonl"), None, checkpoints)
+    if kind == "ranking":
+        write_jsonl("groups.jsonl", [group(i) for i in range(9)])
+        write_jsonl("held_out_groups.jsonl", [group(i, ANSWERS[1:] + ANSWERS[:1]) for i in range(count)])
+        files = reward.Splits("none", "none", "groups.jsonl", "held_out_groups.jsonl")
+        return reward.build("reward", params_of(policy, loss_type="ranking", **changes), files, None, checkpoints)
     if kind == "dpo":
         parts = (referenced(tiny, rows, ld_alpha=0.5) for rows in (pair_rows(), pair_rows()[:count]))
         return dpo.build(dpo_params(**changes), 64, policy, *parts, checkpoints)

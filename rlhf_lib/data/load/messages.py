@@ -101,11 +101,15 @@ def pair_row(
 def chosen_row(
     source: str, prompt: Any, answers: Sequence[Any], scores: Sequence[float | None], given: Sequence[Any] = ()
 ) -> Iterator[Row | Rejected]:
-    """As `pair_row`, of the chosen answer and the rejected one.
+    """As `pair_row`, of the chosen answer and the rejected one, which is never the best of its prompt.
 
-    Where the chosen one is empty, or has no score, neither is used: the rejected one would be the best of its prompt.
+    Where the chosen one is empty, or has no score, neither is used; nor where its score is the lower one.
     """
+    better, worse = scores
+    if better is not None and worse is not None and better < worse:
+        yield Rejected("choice_contradicts_scores", source, f"chosen has {given[0]!r}, rejected {given[1]!r}")
+        return
     first = answer(answers[0])
-    alone = scores[0] is None or (first is not None and is_blank(first[1]))
+    alone = better is None or (first is not None and is_blank(first[1]))
     used = slice(1 if alone else None)
     yield from pair_row(source, prompt, answers[used], scores[used], given=given[used])
