@@ -12,6 +12,7 @@ TRAINERS = ("trl", "transformers.trainer", "datasets", "pandas")
 # Imports all that the stages' files do, inside its functions too, once its environment is prepared.
 CODE = """
 import sys
+sys.modules["sklearn"] = None  # nltk imports it where make lm-eval has installed it, and pandas with it
 from rlhf_lib.common import environment
 environment.prepare()
 {imports}

@@ -86,6 +86,9 @@ def tiny_run(tiny, tmp_path_factory):
     evaluated |= {"samples_per_prompt": 3, "max_new_tokens": 12, "temperatures": [1.0, 0.7, 0.0]}
     sections = {"policy": "ppo", "compute": vars(IN_FP32), "evaluate": evaluated, "best_of_n": {"n": [2, 4]}, **at_once}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
+    each = {"foreach": ["sft", "ppo"], "do": {"cmd": "", "deps": ["models/sft", "models/${item}", "data/splits"]}}
+    stages = {"evaluate": each, "best_of_n": {"cmd": "", "deps": ["models/sft", "data/splits"]}}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(environment, "prepare", lambda: None)  # it comes before the first heavy import only
