@@ -93,6 +93,8 @@ def run_stage(folder, **changes):
     params["compute"]["device"], params["reference"]["max_length"] = "cpu", 64
     params["dpo"].update(changes)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    stage = {"cmd": "", "deps": ["models/sft", "data/negatives", "data/splits"]}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"reference": stage}}))
     command, env = [sys.executable, "-m", "stages.reference"], {**ENV, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
