@@ -56,7 +56,8 @@ def reference_logprobs(
 
     def measure(part: Sequence[_Side]) -> list[tuple[float, float]]:
         prompts, responses = [side.prompt for side in part], [side.answer for side in part]
-        found = token_logprobs(policy, prompts, responses, tokenizer.pad_token_id, Distribution(), batch_size)
+        pad_id, progress = tokenizer.pad_token_id, f"Reference, {split}"  # of chosen answers, then of rejected ones
+        found = token_logprobs(policy, prompts, responses, pad_id, Distribution(), batch_size, progress)
         return [(each.sum().item(), each[: side.shared].sum().item()) for each, side in zip(found, part, strict=True)]
 
     with hardware.autocast():

@@ -149,7 +149,9 @@ def score(samples: Sequence[Sample], models: Mapping[str, RewardModel]) -> None:
     """
     texts = {(sample["id"], sample["response"]): (sample["prompt"], sample["response"]) for sample in samples}
     prompts, responses = [prompt for prompt, _ in texts.values()], [text for _, text in texts.values()]
-    columns: dict[str, Sequence[Any]] = {name: shared(model)(prompts, responses) for name, model in models.items()}
+    columns: dict[str, Sequence[Any]] = {
+        name: shared(model, f"Scoring by {name}")(prompts, responses) for name, model in models.items()
+    }
     if true_quality.known(samples):
         columns["gold"] = true_quality.gold(prompts, responses)
         columns["format"] = [true_quality.answer_format(prompt) for prompt in prompts]
@@ -186,30 +188,35 @@ class Evaluator:
             for response in draw(self.policy, self.tokenizer, rows, params, temperature, draws, mode_name(temperature))
         ]
         said += dataset(self.policy, self.tokenizer, rows)
-        logprobs = self._logprobs(self.policy, said)
-        ref_logprobs = logprobs if self.sft is self.policy else self._logprobs(self.sft, said)
+        logprobs = self._logprobs(self.policy, said, "Log-probs")
+        is_sft = self.sft is self.policy
+        ref_logprobs = logprobs if is_sft else self._logprobs(self.sft, said, "Log-probs of SFT")
         samples = [response.sample for response in said]
         for sample, logprob, ref_logprob in zip(samples, logprobs, ref_logprobs, strict=True):
             sample |= {"logprob": logprob, "ref_logprob": ref_logprob}
         score(samples, self.scorers)
         return samples
 
-    def _logprobs(self, model: PreTrainedModel, said: Sequence[Said]) -> list[float]:
-        """The log-prob of each response under its distribution."""
+    def _logprobs(self, model: PreTrainedModel, said: Sequence[Said], progress: str) -> list[float]:
+        """The log-prob of each response under its distribution; `progress` names the bars."""
         found = [0.0] * len(said)
         # apart where they were drawn from parts of the vocabulary: a batch has these of all its tokens, or of none
         kinds = [(response.distribution, response.response.support is None) for response in said]
         for kind in dict.fromkeys(kinds):
             places, (distribution, _) = [i for i, of_response in enumerate(kinds) if of_response == kind], kind
-            measure = partial(self._logprobs_at, model, distribution)
+            measure = partial(self._logprobs_at, model, distribution, progress)
             of_distribution = [said[i] for i in places]
             for i, logprob in zip(places, shared_out(of_distribution, measure), strict=True):
                 found[i] = logprob
         return found
 
-    def _logprobs_at(self, model: PreTrainedModel, distribution: Distribution, said: Sequence[Said]) -> list[float]:
+    def _logprobs_at(
+        self, model: PreTrainedModel, distribution: Distribution, progress: str, said: Sequence[Said]
+    ) -> list[float]:
         prompts, responses = [one.prompt for one in said], [one.response for one in said]
         size = self.params.per_device_eval_batch_size
         pad_id = self.tokenizer.pad_token_id
         with frozen.autocast(model):
-            return sequence_logprobs(model, prompts, responses, pad_id, distribution, batch_size=size)
+            return sequence_logprobs(
+                model, prompts, responses, pad_id, distribution, batch_size=size, progress=progress
+            )

@@ -52,9 +52,8 @@ def with_reference(
     def measure(part: Sequence[tuple[list[int], list[int]]]) -> list[float]:
         prompts, responses = [prompt for prompt, _ in part], [Response(answer, True) for _, answer in part]
         size = params.precompute_ref_batch_size
-        return [
-            found.sum().item() for found in token_logprobs(policy, prompts, responses, pad_id, Distribution(), size)
-        ]
+        found = token_logprobs(policy, prompts, responses, pad_id, Distribution(), size, "Reference")
+        return [each.sum().item() for each in found]
 
     with hardware.autocast():
         for name, ids in answers.items():

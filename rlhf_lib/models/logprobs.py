@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from rlhf_lib.models.attention import takes_packing
@@ -15,6 +16,9 @@ from rlhf_lib.models.forward import logits_where
 from rlhf_lib.models.hardware import favours_few_calls
 from rlhf_lib.models.output_layer import CHUNK, of_chunks
 from rlhf_lib.models.packing import marked, packed_inputs
+from rlhf_lib.models.processes import is_main
+
+SECONDS = 2  # that work takes before it is worth a progress bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +218,16 @@ def token_logprobs(
     pad_id: int,
     distribution: Distribution,
     batch_size: int,
+    progress: str | None = None,
 ) -> list[Tensor]:
     """Of each response, in the given order, its tokens' log-probs in nats, in fp64 on the CPU; those of equal ones are
-    computed once."""
+    computed once. progress: as in `by_length`."""
     keys = [(tuple(prompt), tuple(response.ids)) for prompt, response in zip(prompts, responses, strict=True)]
     distinct = list({key: i for i, key in enumerate(keys)}.values())
     found: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
     lengths = [len(prompts[i]) + len(responses[i].ids) for i in distinct]
     together = [keys[i][0] for i in distinct] if takes_packing(model) else None
-    for rows in by_length(lengths, batch_size, together):
+    for rows in by_length(lengths, batch_size, together, progress):
         chosen = [distinct[row] for row in rows]
         batch = collate(model, [prompts[i] for i in chosen], [responses[i] for i in chosen], pad_id)
         logprobs = response_logprobs(model, batch, distribution).cpu().double()  # Apple's GPUs have none
@@ -239,19 +244,25 @@ def sequence_logprobs(
     distribution: Distribution = Distribution(),
     *,
     batch_size: int,
+    progress: str | None = None,
 ) -> list[float]:
-    """Each response's summed log-prob in nats, in the given order; `batch_size` responses to a forward pass."""
-    found = token_logprobs(model, prompts, responses, pad_id, distribution, batch_size)
+    """Each response's summed log-prob in nats, in the given order; `batch_size` responses to a forward pass. progress:
+    as in `by_length`."""
+    found = token_logprobs(model, prompts, responses, pad_id, distribution, batch_size, progress)
     return [logprobs.sum().item() for logprobs in found]
 
 
 def by_length(
-    lengths: Sequence[int], batch_size: int, prompts: Sequence[Hashable] | None = None
+    lengths: Sequence[int],
+    batch_size: int,
+    prompts: Sequence[Hashable] | None = None,
+    progress: str | None = None,
 ) -> Iterator[list[int]]:
     """Indices in batches of similar length, so that little is padded.
 
     prompts: what tells which rows begin with the same prompt. They stay together, so that it is read once: by the
-    length of the longest of them.
+    length of the longest of them. progress: what the main process calls the work on them, in a bar where it takes
+    seconds; None: nothing is shown.
     """
     of_rows: Sequence[Hashable] = range(len(lengths)) if prompts is None else prompts
     longest: dict[Hashable, int] = {}
@@ -259,5 +270,6 @@ def by_length(
         longest[prompt] = max(length, longest.get(prompt, 0))
     rank = {prompt: (length, number) for number, (prompt, length) in enumerate(longest.items())}
     order = sorted(range(len(lengths)), key=lambda row: (rank[of_rows[row]], lengths[row]))
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    for start in tqdm(starts, desc=progress, unit="batch", delay=SECONDS, disable=progress is None or not is_main()):
         yield order[start : start + batch_size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
@@ -37,11 +38,12 @@ def measure(
 ) -> Measured:
     """Measure a model of a kind (`loss_type`) on validation pairs, validation groups (None: no `fitted_mse`) and the
     test rows. `target_range`: lowest and highest regression target."""
-    statistics = reward_statistics(model.scores, pairs)
-    scores = scored_responses(test, model.scores)
+    score = partial(model.scores, progress="Scoring")
+    statistics = reward_statistics(score, pairs)
+    scores = scored_responses(test, score)
     summary = metrics.summary(scores, sum(target_range) / 2 if kind in REGRESSION else None)
     if groups is not None:
-        summary["fitted_mse"] = metrics.fitted_mse(scored_responses(groups, model.scores), scores)
+        summary["fitted_mse"] = metrics.fitted_mse(scored_responses(groups, score), scores)
     bounds = {"bounds": list(model.bounds)} if model.bounds else {}
     return Measured(statistics | bounds, scores, summary | statistics)
 

@@ -99,13 +99,18 @@ class RewardModel:
         model, tokenizer = load_classifier(name, revision, dtype)
         return cls(model, tokenizer, statistics["mean"], statistics["std"], batch_size, bounds)
 
-    def __call__(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
-        """One normalised reward a row, in the given order."""
-        return [(score - self.mean) / self.std for score in self.scores(prompts, completions)]
+    def __call__(
+        self, prompts: Sequence[list[Message]], completions: Sequence[str], progress: str | None = None
+    ) -> list[float]:
+        """One normalised reward a row, in the given order. progress: as in `scores`."""
+        return [(score - self.mean) / self.std for score in self.scores(prompts, completions, progress)]
 
     @torch.no_grad()
-    def scores(self, prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
+    def scores(
+        self, prompts: Sequence[list[Message]], completions: Sequence[str], progress: str | None = None
+    ) -> list[float]:
         """One raw score a row, in the given order. A dialogue longer than the model's context loses its beginning.
+        progress: as in `by_length`.
 
         A `ParamsError` where a score is not finite: neither PPO nor a mean could use it.
         """
@@ -114,7 +119,7 @@ class RewardModel:
         scores = [0.0] * len(rows)
         size = 1 if self.pad_id is None else self.batch_size
         together = [hashable(prompt) for prompt in prompts] if takes_packing(self.model) else None
-        for indices in by_length([len(row.ids) for row in rows], size, together):
+        for indices in by_length([len(row.ids) for row in rows], size, together, progress):
             batch = padded([rows[i] for i in indices], self.pad_id or 0)
             batch = {key: tensor.to(self.model.device) for key, tensor in batch.items()}
             with frozen.autocast(self.model):
@@ -152,12 +157,17 @@ def load_scorers(pairs: Mapping[str, int], dtype: torch.dtype) -> dict[str, Rewa
     }
 
 
-def shared(model: RewardModel) -> Callable[[Sequence[list[Message]], Sequence[str]], list[float]]:
-    """The model as a function whose rows are shared out over the processes; each of them must call it."""
+def shared(
+    model: RewardModel, progress: str | None = None
+) -> Callable[[Sequence[list[Message]], Sequence[str]], list[float]]:
+    """The model as a function whose rows are shared out over the processes; each of them must call it. progress: as in
+    `RewardModel.scores`."""
 
     def rewards(prompts: Sequence[list[Message]], completions: Sequence[str]) -> list[float]:
         answers = list(zip(prompts, completions, strict=True))
-        return shared_out(answers, lambda part: model([prompt for prompt, _ in part], [text for _, text in part]))
+        return shared_out(
+            answers, lambda part: model([prompt for prompt, _ in part], [text for _, text in part], progress)
+        )
 
     return rewards
 

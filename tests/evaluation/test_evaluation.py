@@ -75,7 +75,7 @@ class Judge:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, prompts, completions):
+    def __call__(self, prompts, completions, progress=None):
         self.asked += [(prompt[-1]["content"], text) for prompt, text in zip(prompts, completions, strict=True)]
         return [float(len(text)) for text in completions]
 

@@ -59,6 +59,14 @@ def flat(ids, support=None, positions=None):
 # ---- Batches
 
 
+@pytest.mark.parametrize(("progress", "rank", "bars"), [("Reading", "0", 1), (None, "0", 0), ("Reading", "1", 0)])
+def test_the_main_process_shows_how_far_the_batches_are(progress, rank, bars, monkeypatch, capsys):
+    monkeypatch.setattr(logprobs, "SECONDS", 0)
+    monkeypatch.setenv("RANK", rank)
+    assert list(by_length([5, 1, 3], 2, progress=progress)) == [[1, 2], [0]]
+    assert capsys.readouterr().err.count("Reading: 100%") == bars
+
+
 def test_a_packed_batch_lays_rows_end_to_end(policy):
     batch = collate(policy, [[1, 2, 3], [4]], [Response([5], True), Response([6, 7], True)], pad_id=0)
     assert batch.inputs["input_ids"].tolist() == [[1, 2, 3, 5, 4, 6, 7, *[1] * 25]]  # filled up to 32
