@@ -20,7 +20,7 @@ def main() -> None:
     hardware.use(compute)
     dtype, size = hardware.eval_dtype(in_bf16), RewardModel.ANSWERS * pairs
     judge = RewardModel.load(paths.JUDGE, batch_size=size, dtype=dtype)
-    rows = curve(read_jsonl(paths.samples("ppo_training")), shared(judge))
+    rows = curve(read_jsonl(paths.samples("ppo_training")), shared(judge, "Scoring by judge"))
     if processes.is_main():
         write_curve(paths.OVEROPTIMISATION, rows, COLUMNS)
 

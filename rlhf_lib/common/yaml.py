@@ -19,6 +19,7 @@ import yaml
 MAX_DEPTH, MAX_VALUES = 20, 100_000  # of a file
 MAX_BYTES = 1_000_000  # of a file: PyYAML reads a fifth of that in a second
 MAX_MERGED = 10_000  # keys of a mapping, with those that it merges (<<)
+MERGE_MARK = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(?= |\r?$)", re.MULTILINE)  # git's, around two sides that differ
 
 
 class ParamsError(SystemExit):
@@ -95,6 +96,9 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ParamsError(f"{path}: not valid YAML: nested too deeply; remove the brackets or indents") from None
     except yaml.YAMLError as error:
+        if mark := MERGE_MARK.search(text):
+            line = text.count("\n", 0, mark.start()) + 1
+            raise ParamsError(f"{path}: line {line}: a mark of git's merge; keep one side, without the marks") from None
         raise ParamsError(f"{path}: not valid YAML: {_short(error)}") from None
     except Exception as error:  # PyYAML raises whatever its parts do for a value that is none of its tag
         raise ParamsError(f"{path}: not valid YAML: {type(error).__name__}: {_short(error)}") from None
@@ -105,7 +109,7 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]
+    return " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")[:500]
 
 
 def _check_size(parsed: Any, path: Path) -> None:
@@ -138,6 +142,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         text = content.decode("utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's root") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ParamsError(f"{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: cannot be read: {error}; save it as UTF-8") from None
     return parse_yaml(text, path)

@@ -31,6 +31,8 @@ CsvRow = Mapping[str, str]
 
 def read(source: str | None) -> list[CsvRow]:
     """The rows of a table: from a file, from standard input ("-"), or from DVC (None). A `SystemExit` if it is none."""
+    if source is None:
+        print("dvc exp show reads the experiments: half a second for each new one", file=sys.stderr, flush=True)
     text = output("dvc", "exp", "show", "--csv") if source is None else _saved_table(source)
     reader = csv.DictReader(text.splitlines())
     for column in ("Experiment", "rev", "typ", "policy"):
@@ -43,13 +45,15 @@ def read(source: str | None) -> list[CsvRow]:
 
 def output(*command: str) -> str:
     """What a command prints; a `SystemExit` with what it complains of where it fails. It waits for others of DVC's."""
-    for _ in range(TRIES):
+    for trial in range(TRIES):
         try:
             done = subprocess.run(command, capture_output=True, text=True)
         except FileNotFoundError:
             raise SystemExit(f"{command[0]}: not found; source .venv/bin/activate") from None
         if not done.returncode or BUSY not in done.stderr:
             break
+        if not trial:
+            print("another command of DVC's is at work here; this waits for it", file=sys.stderr, flush=True)
         time.sleep(PAUSE)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed: {' '.join(done.stderr.split())}")

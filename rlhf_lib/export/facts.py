@@ -77,6 +77,8 @@ def of(source: str | Path) -> Facts:
 
 
 def _unknown(run: Run, source: str | Path) -> str:
+    if run.fault:
+        return run.fault
     if run.out(str(Path(source))) is None:
         return "dvc.lock knows no model with these files"
     return "its files are not those that dvc.lock records: they were changed, or are of another run"

@@ -9,25 +9,26 @@ from typing import Any
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.dvc_project import md5
-from rlhf_lib.common.yaml import ParamsError, load_yaml
-from rlhf_lib.report.inputs import LOCK
+from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.report.inputs import lock_stages
 
 _CODE = ("rlhf_lib/", "stages/", "rewards/")
 
 
 @dataclass(frozen=True)
 class Run:
-    """The stages of a dvc.lock, by name."""
+    """The stages of a dvc.lock, by name. fault: why there are none, where it cannot be read."""
 
     stages: Mapping[str, Mapping[str, Any]]
+    fault: str | None = None
 
     @staticmethod
-    def read(path: Path = LOCK) -> Run:
+    def read() -> Run:
         """That of the working directory; one without stages where there is none, or none that can be read."""
         try:
-            return Run(load_yaml(path).get("stages") or {})
-        except ParamsError:
-            return Run({})
+            return Run(lock_stages())
+        except ParamsError as fault:
+            return Run({}, str(fault))
 
     def out(self, path: str) -> str | None:
         """The recorded hash of an out."""

@@ -67,6 +67,8 @@ def of_directory(path: str) -> dict[str, Any]:
     own = GenerationConfig.from_pretrained(path)
     if directory.read_manifest(Path(path)) is None:
         run = Run.read()
+        if run.fault:
+            print(f"note: how its evaluation drew answers is not known: {run.fault}")
         stage = run.maker(md5(path))
         tokenizer = loading.load_tokenizer(path)
         own = directory.generation_config(own, tokenizer, run.evaluated(stage), run.stop_strings(stage))

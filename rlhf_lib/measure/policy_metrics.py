@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from rlhf_lib.common.few import FEW
 from rlhf_lib.evaluation.samples import DATASET, Sample, in_mode
@@ -106,19 +107,14 @@ def text_summary(samples: Sequence[Sample], chosen: Mapping[str, Sequence[Sample
 
 def overlap(samples: Sequence[Sample], references: Mapping[str, str]) -> dict[str, Estimate]:
     """BLEU and ROUGE of responses with the reference of their prompt."""
-    bleu = [text_metrics.bleu_counts(s["response"], references[s["id"]]) for s in samples]
-    scored = [
-        {
-            "id": s["id"],
-            "counts": counts,
-            "sentence_bleu": score,
-            **text_metrics.rouge(s["response"], references[s["id"]]),
-        }
-        for s, (score, counts) in zip(samples, bleu, strict=True)
-    ]
-    counts = [np.sum([s["counts"] for s in draws], axis=0) for draws in group_by_prompt(scored).values()]
+    scored: list[dict[str, Any]] = []
+    for s in tqdm(samples, desc="Comparing texts", unit="answer", delay=2):  # longer than all else of the stage
+        text, reference = s["response"], references[s["id"]]
+        score, counts = text_metrics.bleu_counts(text, reference)
+        scored.append({"id": s["id"], "counts": counts, "sentence_bleu": score, **text_metrics.rouge(text, reference)})
+    sums = [np.sum([s["counts"] for s in draws], axis=0) for draws in group_by_prompt(scored).values()]
     means = {name: mean_and_se(by_prompt(scored, itemgetter(name))) for name in ("sentence_bleu", *text_metrics.ROUGE)}
-    return {"bleu": text_metrics.corpus_bleu(counts), **means}
+    return {"bleu": text_metrics.corpus_bleu(sums), **means}
 
 
 def by_format(samples: Sequence[Sample]) -> dict[str, float]:

@@ -90,7 +90,7 @@ def main() -> None:
     )
     parser.add_argument("--flags", action="store_true", help="print -S flags for dvc exp run; change nothing")
     parser.add_argument("--force", action="store_true", help=f"drop what was edited in {PARAMS_FILE}")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # options may stand between the words
     if not arguments.words:
         print("\n".join(listing()))
         return

@@ -14,7 +14,7 @@ from rlhf_lib.common import left_out, paths
 from rlhf_lib.common.policies import METHODS, POLICIES, TRAINERS
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE
-from rlhf_lib.common.yaml import load_yaml
+from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.evaluation.samples import DATASET, mode_name
 from rlhf_lib.models import contract
 
@@ -187,8 +187,11 @@ def error(measured: Mapping[str, Any], key: str) -> float:
 
 
 def lock_stages() -> dict[str, Any]:
-    """The stages of dvc.lock, by name; none where DVC has recorded nothing."""
-    return (load_yaml(LOCK).get("stages") or {}) if LOCK.is_file() else {}
+    """The stages of dvc.lock, by name; none where DVC has recorded nothing. A `ParamsError` where it is broken."""
+    try:
+        return (load_yaml(LOCK).get("stages") or {}) if LOCK.is_file() else {}
+    except ParamsError as fault:
+        raise ParamsError(f"{fault}; make repro repairs it") from None
 
 
 def hashes() -> list[tuple[str, str, str]]:

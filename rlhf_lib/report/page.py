@@ -7,6 +7,8 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +171,8 @@ def agreement(inputs: Inputs) -> str:
         {(row["id"], row["response"]): row["reward"] for row in rows} for rows in inputs.scores.values()
     ]
     shared = sorted(by_row[0].keys() & by_row[1].keys())
-    prompts = sorted({name for name, _ in shared})
-    grouped = {name: [key for key in shared if key[0] == name] for name in prompts}
-    first, second = ([[scores[key] for key in grouped[name]] for name in prompts] for scores in by_row)
+    grouped = [list(keys) for _, keys in groupby(shared, key=itemgetter(0))]
+    first, second = ([[scores[key] for key in keys] for keys in grouped] for scores in by_row)
     share, pairs = order_accuracy(first, second)
     return f"The two order {share:.1%} of {pairs:,} pairs of answers alike." if share is not None else ""
 

@@ -83,6 +83,8 @@ def token_loss(
     dialogues = (dialogue_and_start(tokenizer, row["prompt"], row["completion"][0]["content"]) for row in rows)
     kept = [(d[:start], Response(d[start:max_length], True)) for d, start in dialogues if start < max_length]
     prompts, responses = [p for p, _ in kept], [r for _, r in kept]
+    pad_id = tokenizer.pad_token_id
     with frozen.autocast(model):
-        total = sum(sequence_logprobs(model, prompts, responses, tokenizer.pad_token_id, batch_size=batch_size))
+        found = sequence_logprobs(model, prompts, responses, pad_id, batch_size=batch_size, progress="Measuring")
+    total = sum(found)
     return -total / sum(len(response.ids) for response in responses) if kept else None

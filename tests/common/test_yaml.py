@@ -117,6 +117,9 @@ def merging(levels, times):
     return "\n".join(lines)
 
 
+MARK = "a mark of git's merge; keep one side, without the marks"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -128,6 +131,8 @@ def merging(levels, times):
         ("a: " + "x" * 1_000_000, "is larger than 1,000,000 bytes; remove what is no param"),
         ("b:\n  a: 1\n  b: 2\n  a: 3", "not valid YAML: a stands twice in the block at line 2; remove one"),
         ("a: " + "[" * 5000, "not valid YAML: nested too deeply; remove the brackets or indents"),
+        ("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n", f"line 2: {MARK}"),
+        ("a: 1\r\nb: 2\r\n=======\r\nb: 3\r\n", f"line 3: {MARK}"),
     ],
 )
 def test_a_text_that_cannot_be_meant_is_told_in_one_line(text, expected, tmp_path):
@@ -148,5 +153,8 @@ def test_what_is_no_regular_file_is_told_and_not_waited_for(tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "zero", "folder"):
         assert told(load_yaml, tmp_path / name) == f"{tmp_path / name}: is no regular file; put one in its place"
-    (tmp_path / "bytes").write_bytes(b"a: \xff")
-    assert told(load_yaml, tmp_path / "bytes").startswith(f"{tmp_path / 'bytes'}: cannot be read: 'utf-8' codec")
+    (tmp_path / "bytes").write_bytes("a: 1".encode("utf-16"))
+    said = told(load_yaml, tmp_path / "bytes")
+    assert said.startswith(f"{tmp_path / 'bytes'}: cannot be read: 'utf-8' codec") and said.endswith(
+        "; save it as UTF-8"
+    )

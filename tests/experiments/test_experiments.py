@@ -3,7 +3,17 @@
 import pytest
 from project import ROOT
 
-from rlhf_lib.experiments.__main__ import table
+from rlhf_lib.experiments import __main__ as experiments
+from rlhf_lib.experiments.__main__ import read, table
+
+BUSY_ONCE = """#!/bin/sh
+if [ ! -e "$0.tried" ]; then
+    touch "$0.tried"
+    echo "ERROR: Unable to acquire lock" >&2
+    exit 1
+fi
+echo "Experiment,rev,typ,policy"
+"""
 
 
 def row(**cells):
@@ -43,3 +53,13 @@ def test_the_table_fits_a_terminal():
     many = {"ppo.learning_rate": "0.0001", "dpo.beta": "0.5", "policy": "ppo"}
     said = table([row(), experiment("a-long-name-of-an-experiment", **many)])
     assert max(map(len, said.splitlines())) <= 120
+
+
+def test_what_is_waited_for_is_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dvc").write_text(BUSY_ONCE)
+    (tmp_path / "dvc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(experiments, "PAUSE", 0.0)
+    assert read(None) == []
+    reads, waits = capsys.readouterr().err.splitlines()
+    assert "reads the experiments" in reads and "at work here; this waits for it" in waits

@@ -149,6 +149,11 @@ def no_lock(root):
     (root / "dvc.lock").unlink()
 
 
+def merged_lock(root):
+    lock = (root / "dvc.lock").read_text()
+    (root / "dvc.lock").write_text(f"<<<<<<< HEAD\n{lock}=======\n{lock}>>>>>>> other\n")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -158,6 +163,10 @@ def no_lock(root):
         (other_temperatures, "the run's files cannot be read (metrics/eval/sft.json: measured with other temperatures"),
         (no_metrics, "metrics/eval/dpo.json is not here"),
         (no_lock, "dvc.lock knows no model with these files"),
+        (
+            merged_lock,
+            "dvc.lock: line 1: a mark of git's merge; keep one side, without the marks; make repro repairs it",
+        ),
     ],
 )
 def test_numbers_that_may_be_of_another_model_are_not_told(run, tmp_path, change, told):

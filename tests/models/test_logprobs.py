@@ -5,7 +5,7 @@ import torch
 from torch import tensor
 from transformers import AutoModelForCausalLM
 
-from rlhf_lib.models import logprobs
+from rlhf_lib.models import logprobs, processes
 from rlhf_lib.models.logprobs import (
     Batch,
     Distribution,
@@ -57,6 +57,14 @@ def flat(ids, support=None, positions=None):
 
 
 # ---- Batches
+
+
+@pytest.mark.parametrize(("progress", "rank", "bars"), [("Reading", "0", 1), (None, "0", 0), ("Reading", "1", 0)])
+def test_the_main_process_shows_how_far_the_batches_are(progress, rank, bars, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "SOON", 0)
+    monkeypatch.setenv("RANK", rank)
+    assert list(processes.with_bar([[1, 2], [0]], progress)) == [[1, 2], [0]]
+    assert capsys.readouterr().err.count("Reading: 100%") == bars
 
 
 def test_a_packed_batch_lays_rows_end_to_end(policy):

@@ -201,7 +201,8 @@ def test_many_edits_are_counted(apply):
 def test_comments_of_the_user_are_not_dropped_unasked(apply):
     edit("policy: ppo\n", "# mine\npolicy: ppo\n")
     assert "'# mine'" in fault(apply, "smoke")
-    assert apply("smoke", "--force")[0] == "dropped: # mine"
+    assert apply("smoke", "--force", "ppo.seed=1")[0] == "dropped: # mine"
+    assert load_yaml(PARAMS)["ppo"]["seed"] == 1
 
 
 def test_an_edited_key_of_the_mixture_is_an_edit(apply):

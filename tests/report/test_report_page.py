@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -58,6 +59,21 @@ def test_the_stage_writes_the_page_the_pictures_and_the_comparison(project):
         content = (project / "report" / picture).read_bytes()
         assert content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 5000
     assert {*json.loads((project / "metrics/comparison.json").read_text())} == {"t1", "t0_7", "greedy"}
+
+
+def test_the_reward_model_and_the_judge_agree_on_pairs_of_one_prompt(project, monkeypatch):
+    monkeypatch.chdir(project)
+    rewards = {"reward": {"a": [1, 2, 3], "b": [0, 1], "c": [0, 1]}, "judge": {"a": [1, 3, 2], "b": [1, 0]}}
+    scores = {
+        name: [
+            {"id": prompt, "response": number, "reward": reward}
+            for prompt, of_prompt in by_prompt.items()
+            for number, reward in enumerate(of_prompt)
+        ]
+        for name, by_prompt in rewards.items()
+    }
+    said = page.agreement(dataclasses.replace(inputs.load(), scores=scores))  # a: 2 of 3; b: 0 of 1
+    assert said == "The two order 50.0% of 4 pairs of answers alike."
 
 
 def test_the_same_files_give_the_same_page_and_pictures(project, text, tmp_path, monkeypatch):

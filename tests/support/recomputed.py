@@ -50,9 +50,12 @@ class Run:
 
 
 def check_means(told, values, key):
-    """Told are the mean of prompts' values and its error."""
+    """Told are the mean of prompts' values and its error; of a share that is 0 or 1, that with which all come out alike
+    once in 20 at two errors' distance."""
     assert told[key] == pytest.approx(np.mean(values), **NEAR), key
-    if len(values) > 1:
+    if (key == "eos_rate" or "win_rate" in key) and set(values) in ({0.0}, {1.0}):
+        assert (1 - 2 * told[f"{key}_se"]) ** len(values) == pytest.approx(0.05, rel=1e-3), f"{key}_se"
+    elif len(values) > 1:
         error = np.std(values, ddof=1) / math.sqrt(len(values))
         assert told[f"{key}_se"] == pytest.approx(error, rel=2e-5, abs=1e-7), f"{key}_se"
 
