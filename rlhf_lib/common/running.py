@@ -27,6 +27,8 @@ CLONES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*", ".dvc/tmp/study
 PATIENCE = 15.0  # seconds: an orphan needs one to see that its DVC is gone, and more on a busy machine
 LOOK = 0.5  # seconds between two looks at DVC
 GO_ON = "dvc repro goes on where it stopped"
+GRACE = 5.0  # seconds in which one of several processes ends after a signal; their launcher gives them 30
+ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 # What ends a stage for a reason that is none of its own.
 _FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded")  # of libraries that have no errno
 # of PyTorch; the last where cuBLAS and cuDNN find no room for their own work on a GPU
@@ -57,6 +59,8 @@ def run(main: Callable[[], None]) -> None:
     name, lock, start = _name(), None, time.monotonic()
     try:
         signal.signal(signal.SIGTERM, _terminate)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _end_in_a_wait(name)
         if "DVC_STAGE" in os.environ:
             if name != "inputs" and (told := cache_fault()):  # that always runs, and seldom makes anew
                 raise SystemExit(f"{name}: {told}")
@@ -66,9 +70,9 @@ def run(main: Callable[[], None]) -> None:
         main()
         edited.tell()
     except KeyboardInterrupt:
-        _end(f"{name}: interrupted; {GO_ON}", 130)
+        _end(_ended_by(name, signal.SIGINT), 128 + signal.SIGINT)
     except Terminated:
-        _end(f"{name}: ended by SIGTERM; {GO_ON}", 143)
+        _end(_ended_by(name, signal.SIGTERM), 128 + signal.SIGTERM)
     except Exception as error:
         if (told := outer_fault(error)) is None:
             raise
@@ -172,6 +176,27 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _end_in_a_wait(name: str) -> None:
+    """End this process by a signal also where it waits for others in a library: Python hears of the signal only once
+    that returns, and the others may never come."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def listen() -> None:
+        while (number := os.read(reading, 1)[0]) not in ENDS:
+            pass
+        time.sleep(GRACE)
+        print(f"\n{_ended_by(name, number)}", file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+def _ended_by(name: str, number: int) -> str:
+    return f"{name}: {ENDS[signal.Signals(number)]}; {GO_ON}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,10 @@ from contextlib import suppress
 # Folders of the project that Python finds as packages; all else in its root must have names that no library has.
 OWN = ("benchmarks", "examples", "rewards", "rlhf_lib", "stages", "tests", "test")  # of Python, test is for its own
 
+# By these accelerate knows one of several processes: torchrun's, and those of MPI and of Slurm.
+_RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what this user may take of it
 _BARRED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -44,6 +48,26 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and stream.encoding.lower().replace("-", "") != "utf8":
             stream.reconfigure(errors="backslashreplace")
+
+
+def work_alone() -> None:
+    """Forget that this is one of several processes, where that is left of a batch system, a container or MPI.
+
+    Those that compute together are started by torchrun, which accelerate launch calls. To any others this one would
+    give no share, and it would wait for them for half an hour.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun
+        return
+    sizes = {name: os.environ.pop(name) for name in _SIZES if name in os.environ}
+    for name in (*_RANKS, "LOCAL_RANK"):
+        os.environ.pop(name, None)
+    if told := ", ".join(f"{name}={size}" for name, size in sizes.items() if size != "1"):
+        print(
+            f"{told} in the environment: not of accelerate launch, so that this process works alone; for several, set "
+            "launch in params.yaml",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def barred(error: BaseException) -> str | None:
@@ -104,6 +128,7 @@ def prepare() -> None:
     if fault := shadow():
         raise SystemExit(fault)
     prepare_streams()
+    work_alone()
     sys.excepthook = _excepthook
     atexit.register(_flush)
     # Libraries warn while they are imported: PYTHONWARNINGS=error would keep every command from starting.

@@ -56,6 +56,7 @@ def use(params: ComputeParams) -> None:
     multiply_with_onednn()
     multiply_in_tf32(params.tf32)
     attend_without_cudnn()
+    machines.join(kind == "cpu")
     machines.watch()
 
 

@@ -1,4 +1,5 @@
-"""Several machines at one stage: each shows the others that it is alive, and all see one folder.
+"""Several processes at one stage: how they come together; on several machines, each shows the others that it is alive,
+and all see one folder.
 
 A machine whose processes end closes its connections, and the others' next collective call says so. One that loses its
 power or its network closes nothing: the others would wait for it until the collective call's timeout, 30 minutes.
@@ -13,6 +14,7 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,12 +23,27 @@ from rlhf_lib.common.yaml import ParamsError
 
 BEAT = 5.0  # seconds between two signs of life
 PATIENCE = 24  # beats without a sign, after which a machine is lost
+# How long a process waits in a collective call for the others, one of which may write a large model or encode all rows.
+# Trainer's ddp_timeout, by default; NCCL's own is 10 minutes.
+WAITS = timedelta(minutes=30)
 _DONE = 1 << 40  # more signs of life than there are in a run
 
 
 def count() -> int:
     """On how many machines `accelerate launch` started this stage."""
     return int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # torchrun's, as are the others here
+
+
+def join(on_cpu: bool) -> None:
+    """Make the group in which the processes of this stage compute together, where there are several.
+
+    Trainer would make one too, and so would the first that is gathered: not all of them for this device, and with this
+    patience.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=on_cpu, timeout=WAITS)
 
 
 def watch() -> None:

@@ -24,7 +24,9 @@ def is_main() -> bool:
 def wait() -> None:
     """Return once every process has come here."""
     if hardware.num_processes() > 1:
-        shared_out([None], list)
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
 
 
 def with_bar(batches: Sequence[Item], progress: str | None) -> Iterable[Item]:
@@ -44,7 +46,7 @@ def shared_out(items: Sequence[Item], work: Callable[[list[Item]], Sequence[Resu
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    state = PartialState(cpu=hardware.device().type == "cpu")
+    state = PartialState()  # as `machines.join` made it
     places = range(state.process_index, len(items), state.num_processes)
     mine = zip(places, work([items[i] for i in places]), strict=True)
     return [result for _, result in sorted(gather_object(list(mine)), key=lambda found: found[0])]

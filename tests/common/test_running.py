@@ -39,9 +39,9 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def start(project, work, name="work"):
+def start(project, work, name="work", **variables):
     (project / f"{name}.py").write_text(STAGE.format(work=work))
-    env = {key: value for key, value in ENV.items() if key not in ("DVC_STAGE", "RANK", "WORLD_SIZE")}
+    env = {key: value for key, value in ENV.items() if key not in ("DVC_STAGE", "RANK", "WORLD_SIZE")} | variables
     command = [sys.executable, "-m", name]
     return subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -85,6 +85,19 @@ def test_a_signal_ends_it_in_one_line(project, number, code, told):
     process.send_signal(number)
     assert ended(process) == (code, [told])
     assert not (project / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "how"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+)
+def test_a_signal_ends_one_of_several_that_waits_for_others(project, number, code, how):
+    """As it does in C++, from which no handler of Python is called: here in a lock, with signals kept from it."""
+    wait = "signal.pthread_sigmask(signal.SIG_BLOCK, {2, 15}); time.sleep(60)"
+    work = f"import signal; running.GRACE = 0.2; Path('waits').write_text('1'); {wait}"
+    process = start(project, work, WORLD_SIZE="2", TORCHELASTIC_RUN_ID="none")
+    wait_for(project / "waits")
+    process.send_signal(number)
+    assert ended(process) == (code, [f"work: {how}; dvc repro goes on where it stopped"])
 
 
 FULL = "work: the disk is full; free some space: dvc repro goes on where it stopped"

@@ -116,3 +116,26 @@ def test_other_errors_keep_their_traceback():
 def test_warnings_as_errors_keep_no_command_from_starting():
     text = 'import warnings; warnings.warn("old", DeprecationWarning); print("well")'
     assert command(text, PYTHONWARNINGS="error")[:2] == (0, "well\n")
+
+
+NAMES = "RANK WORLD_SIZE LOCAL_RANK PMI_SIZE OMPI_COMM_WORLD_SIZE"
+COUNT = f'import os; print(len({{*"{NAMES}".split()}} & {{*os.environ}}))'
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "3"}, "WORLD_SIZE=8"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "1"}, "OMPI_COMM_WORLD_SIZE=2"),
+        ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "0"}, ""),
+    ],
+    ids=["a container", "MPI", "one process"],
+)
+def test_a_process_that_nobody_launched_with_others_works_alone(left, said):
+    more = " in the environment: not of accelerate launch, so that this process works alone; for several, set launch "
+    assert command(COUNT, **left) == (0, "0\n", f"{said}{more}in params.yaml" if said else "")
+
+
+def test_one_of_several_that_were_launched_knows_it():
+    launched = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "none", "PMI_SIZE": "4"}
+    assert command(COUNT, **launched) == (0, "4\n", "")

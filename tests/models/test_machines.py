@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from socket import socket
 
 import pytest
 from project import ROOT
@@ -39,3 +41,29 @@ def test_a_machine_is_lost_where_its_signs_of_life_cease(signs, code, said, told
     )
     assert (done.returncode, done.stdout.strip()) == (code, said)
     assert told in done.stderr and ("sign of life" in done.stderr) == bool(told)
+
+
+@pytest.mark.slow
+def test_two_machines_without_a_trainer_come_together(tmp_path):
+    """As in stage candidates: what they first do together is to look at the folder."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alike = {"WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "GROUP_WORLD_SIZE": 2, "OMP_NUM_THREADS": 1}
+    both = [
+        subprocess.Popen(
+            [sys.executable, Path(__file__).parents[1] / "support/on_two_machines.py", tmp_path, str(rank)],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"},
+                **{name: str(value) for name, value in {**alike, "RANK": rank, "GROUP_RANK": rank}.items()},
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=120)[0].splitlines() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[0] == said[1] == ["['1 by 0', '2 by 1', '3 by 0']", "0:01:17"]
