@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from rlhf_lib.check.at_hand import folder
 from rlhf_lib.check.together import START
-from rlhf_lib.common.fitting import MANY
+from rlhf_lib.common.fitting import MANY, Fit
 from rlhf_lib.common.rows import read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.data.lengths import ANSWERS, Lengths, advice, fits
+from rlhf_lib.data.lengths import ANSWERS, Lengths, advice, fits, measure
 from rlhf_lib.data.load.load import load
 from rlhf_lib.data.load.params import LoadParams, SourceParams
 from rlhf_lib.data.prepare import sizes
@@ -154,7 +154,8 @@ def _too_long(sections: Mapping[str, Any], splits: Mapping[str, Sequence[Any]]) 
         limit, rows = sections[name].max_length, splits[file]
         lost = sum(_length(row["prompt"], of_base) >= limit for row in rows)
         if lost > len(rows) / 2:
-            yield f"{name}.max_length: {lost} of the first {len(rows)} prompts fill its {limit} tokens; raise it"
+            told = f"{name}.max_length: {lost} of the first {len(rows)} prompts fill its {limit} tokens"
+            yield f"{told}; {_way_out(sections, rows, limit)}"
     for name in ("reward", "judge"):
         limit, source = sections[name].max_length, sections[name].source
         count = of_base if source.location in START else _counter(source.location, source.revision)
@@ -167,7 +168,16 @@ def _too_long(sections: Mapping[str, Any], splits: Mapping[str, Sequence[Any]]) 
         lost = sum(length > limit for length in longest)
         if lost > len(longest) / 2:
             first = f"{lost} of the first {len(longest)} {what}"
-            yield f"{name}.max_length: {first} are longer than {limit} tokens; raise it"
+            yield f"{name}.max_length: {first} are longer than {limit} tokens; {_way_out(sections, rows, limit)}"
+
+
+def _way_out(sections: Mapping[str, Any], rows: Sequence[Any], limit: int) -> str:
+    """What limit would hold most of these rows, as far as tokens can be counted or estimated here."""
+    length = Lengths(sections["base"], sections["prepare"])
+    around, measured = length.around(), [measure(row, length) for row in rows]
+    fit = Fit.of((asked + max(answered) + around for asked, answered in measured), limit)
+    about = "about " if length.tokenizer is None else ""
+    return f"raise it to {about}{fit.enough:,}, or set prepare.max_prompt_tokens and max_response_tokens lower"
 
 
 def _length(messages: Sequence[Any], count: Count) -> int:

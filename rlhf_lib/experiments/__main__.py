@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,16 +26,20 @@ from rlhf_lib.report.tables import markdown_table
 WIDTH = 120  # columns
 BUSY = "Unable to acquire lock"  # what DVC says where another of its commands has held the repository for three seconds
 TRIES, PAUSE = 30, 2.0  # then, with so many seconds between them
+MOST_COMMITS = 3  # that are named
 UNFINISHED = ("Queued", "Running", "Failed")
 
 CsvRow = Mapping[str, str]
 
 
 def read(source: str | None) -> list[CsvRow]:
-    """The rows of a table: from a file, from standard input ("-"), or from DVC (None). A `SystemExit` if it is none."""
+    """The rows of a table: from a file, from standard input ("-"), or from DVC (None), which lists the experiments that
+    start from the commit that is checked out. A `SystemExit` if it is none."""
     if source is None:
         print("dvc exp show reads the experiments: half a second for each new one", file=sys.stderr, flush=True)
     text = output("dvc", "exp", "show", "--csv") if source is None else _saved_table(source)
+    if source is None and (told := elsewhere()):
+        print(told, file=sys.stderr, flush=True)
     reader = csv.DictReader(text.splitlines())
     for column in ("Experiment", "rev", "typ", "policy"):
         if column not in (reader.fieldnames or ()):
@@ -41,6 +47,25 @@ def read(source: str | None) -> list[CsvRow]:
                 f"{source or 'dvc exp show'}: no column {column}; it must be what dvc exp show --csv prints"
             )
     return list(reader)
+
+
+def elsewhere() -> str | None:
+    """How many experiments start from other commits, as after a commit or on another branch, and how to see them."""
+    refs = _git("for-each-ref", "--format=%(refname)", "refs/exps")
+    starts = Counter(a + b for a, b in re.findall(r"^refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/", refs, re.MULTILINE))
+    del starts[_git("rev-parse", "HEAD").strip()]
+    if not starts:
+        return None
+    shown = " ".join(f"--rev {commit[:9]}" for commit, _ in starts.most_common(MOST_COMMITS))
+    return (
+        f"{starts.total()} experiments start from other commits ({len(starts)}) and are not listed; see them by "
+        f"dvc exp show --csv {shown} | python -m rlhf_lib.experiments -"
+    )
+
+
+def _git(*words: str) -> str:
+    """What git prints; nothing where it fails, as outside a repository."""
+    return subprocess.run(["git", *words], capture_output=True, text=True).stdout
 
 
 def output(*command: str) -> str:

@@ -1,5 +1,8 @@
 """The table of the experiments."""
 
+import os
+import subprocess
+
 import pytest
 from project import ROOT
 
@@ -55,11 +58,28 @@ def test_the_table_fits_a_terminal():
     assert max(map(len, said.splitlines())) <= 120
 
 
-def test_what_is_waited_for_is_told(tmp_path, monkeypatch, capsys):
+def git(*words):
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    done = subprocess.run(["git", *identity, *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_what_is_waited_for_is_told_and_what_dvc_does_not_list(tmp_path, monkeypatch, capsys):
     (tmp_path / "dvc").write_text(BUSY_ONCE)
     (tmp_path / "dvc").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(experiments, "PAUSE", 0.0)
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    first = git("rev-parse", "HEAD")
+    for name in ("a", "b"):
+        git("update-ref", f"refs/exps/{first[:2]}/{first[2:]}/{name}", "HEAD")
+    git("update-ref", "refs/exps/exec/EXEC_HEAD", "HEAD")
     assert read(None) == []
     reads, waits = capsys.readouterr().err.splitlines()
     assert "reads the experiments" in reads and "at work here; this waits for it" in waits
+    git("commit", "-q", "--allow-empty", "-m", "second")
+    read(None)
+    *_, others = capsys.readouterr().err.splitlines()
+    assert others.startswith("2 experiments start from other commits (1) ") and f"--rev {first[:9]} |" in others
