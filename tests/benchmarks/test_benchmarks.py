@@ -207,6 +207,7 @@ def models(cache, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_templated_prompts_are_as_long_as_asked(cache, models):
     from benchmarks.ppo import workload
     from rlhf_lib.models.chat import prompt_ids

@@ -74,6 +74,7 @@ def test_both_sides_have_the_same_settings(task, name, tmp_path):
     assert set(CASES[name].peer) <= {"bf16", "gradient_checkpointing"}
 
 
+@pytest.mark.slow
 def test_rows_are_as_long_as_the_case_says(tmp_path):
     from benchmarks.ppo import workload
     from benchmarks.trainers import preferences

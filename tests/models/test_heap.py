@@ -62,6 +62,7 @@ def printed(code: str, *arguments: str) -> list[int]:
     return [int(number) for number in process.stdout.split()]
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_freed_blocks_are_the_systems_again():
     held, left = printed(FREED, "returned")  # MiB that the blocks took, and that are left of it once they are freed

@@ -121,7 +121,11 @@ def test_numbers_of_a_model_that_was_trained_anew_are_left_out(project):
 
 @pytest.mark.parametrize(
     ("md5", "shown"),
-    [(MD5, "PPO against SFT: worse in facts acc"), ("another.dir", "left out here: PPO"), (None, "")],
+    [
+        (MD5, "PPO against SFT: worse in facts acc"),
+        pytest.param("another.dir", "left out here: PPO", marks=pytest.mark.slow),
+        (None, ""),
+    ],
 )
 def test_the_page_has_the_section(project, md5, shown):
     (project / "metrics/lm_eval.json").unlink()
