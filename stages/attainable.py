@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from rlhf_lib.attainable.params import AttainableParams, RewardWeights
 from rlhf_lib.common import environment, left_out, paths, running
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import BatchSize, NewTokens, Positive, read
 from rlhf_lib.evaluation.params import EvaluateParams
@@ -38,7 +39,7 @@ def main() -> None:
         from rlhf_lib.attainable import rewards
         from rlhf_lib.evaluation import sampling as evaluation
         from rlhf_lib.evaluation.draws import Draws
-        from rlhf_lib.models import hardware, loading, processes
+        from rlhf_lib.models import hardware, loading
         from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import RewardModel, load_scorers
         from rlhf_lib.training.checkpoint import ChunkDir
@@ -51,12 +52,11 @@ def main() -> None:
     check_file(paths.split(evaluate.split), tokenizer, *(scorer.tokenizer for scorer in scorers.values()))
     # random numbers of their own, as best_of_n has with 1
     drawn = (sft, tokenizer, rows, sampling, temperature, params.n, "attainable", 2)
-    draws = Draws(*drawn, length_param="ppo.response_length")
     checkpoints = ChunkDir("attainable")
-    samples = draws.samples(checkpoints.path / "samples.jsonl")
+    samples = Draws(*drawn, length_param="ppo.response_length").samples(checkpoints.path / "samples.jsonl")
     evaluation.score(samples, scorers)
     rewards.put(samples, rows, tokenizer, reward_funcs, *of_rewards, RewardModel.ANSWERS * pairs[0])
-    if processes.is_main():
+    if is_main():
         write_jsonl(paths.samples("attainable"), samples)
     checkpoints.remove()
 

@@ -3,6 +3,7 @@
 from rlhf_lib.attainable.params import AttainableParams
 from rlhf_lib.common import environment, few, left_out, paths, running
 from rlhf_lib.common.files import write_curve, write_json
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import BatchSize, read
 from rlhf_lib.evaluation.params import EvaluateParams
@@ -25,7 +26,7 @@ def main() -> None:
     environment.prepare(offline=not needs_hub(ppo.reward_funcs))
     with environment.importing():
         from rlhf_lib.attainable import numbers, objective, rewards
-        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models import hardware
         from rlhf_lib.models.loading import load_tokenizer
         from rlhf_lib.scoring.reward_model import RewardModel
 
@@ -36,7 +37,7 @@ def main() -> None:
     of_rewards = ppo.reward_funcs, ppo.reward_weights, ppo.normalize_rewards, RewardModel.ANSWERS * batch_size
     for samples in compared.values():
         rewards.put(samples, prompts, tokenizer, *of_rewards)
-    if not processes.is_main():
+    if not is_main():
         return
     for samples in (of_sft, *compared.values()):
         objective.put_scores(samples, ppo, objective.spread(of_sft))

@@ -1,6 +1,7 @@
 """The answers of the SFT model from which the best of n are chosen -> data/samples/best_of_n.jsonl."""
 
 from rlhf_lib.common import environment, left_out, paths, running
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE, BatchSize, read
 from rlhf_lib.common.yaml import ParamsError
@@ -27,7 +28,7 @@ def main() -> None:
         from rlhf_lib.evaluation import sampling as evaluation
         from rlhf_lib.evaluation.draws import Draws
         from rlhf_lib.evaluation.samples import CANDIDATE
-        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models import hardware
         from rlhf_lib.models import loading as models
         from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import load_scorers
@@ -44,7 +45,7 @@ def main() -> None:
     checkpoints = ChunkDir("best_of_n")
     candidates = draws.samples(checkpoints.path / "samples.jsonl")
     evaluation.score(candidates, scorers)
-    if processes.is_main():
+    if is_main():
         write_jsonl(paths.samples("best_of_n"), candidates)
     checkpoints.remove()
 

@@ -2,6 +2,7 @@
 
 from rlhf_lib.candidates.params import CandidatesParams
 from rlhf_lib.common import environment, left_out, paths, running
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.schema import BatchSize, read
 from rlhf_lib.models.params import ComputeParams
 
@@ -15,7 +16,7 @@ def main() -> None:
     with environment.importing():
         from rlhf_lib.candidates.sampling import PROMPTS, Candidates
         from rlhf_lib.common.rows import read_jsonl, some, write_jsonl
-        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models import hardware
         from rlhf_lib.models.loading import load_policy, load_tokenizer
         from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import RewardModel
@@ -32,7 +33,7 @@ def main() -> None:
     for part, file in PROMPTS.items():
         rows = some(read_jsonl(file), params.max_prompts)
         drawn = candidates.draw(rows, checkpoints.path / f"{part}.jsonl")
-        if processes.is_main():
+        if is_main():
             write_jsonl(paths.candidates(part), drawn)
             print(f"candidates: {params.n} answers to each of {len(rows):,} {part} prompts")
     checkpoints.remove()

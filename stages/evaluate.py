@@ -3,6 +3,7 @@
 import sys
 
 from rlhf_lib.common import environment, left_out, paths, running
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.schema import BatchSize, policy_argument, read
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.models.params import ComputeParams
@@ -17,7 +18,7 @@ def main() -> None:
     with environment.importing():
         from rlhf_lib.common.rows import write_jsonl
         from rlhf_lib.evaluation.sampling import Evaluator, held_out_rows
-        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models import hardware
         from rlhf_lib.models import loading as models
         from rlhf_lib.models.templates import check_file
         from rlhf_lib.scoring.reward_model import load_scorers
@@ -38,7 +39,7 @@ def main() -> None:
     checkpoints = ChunkDir(f"evaluate@{policy}")
     rows = held_out_rows(paths.split(params.split), params)
     samples = evaluator.samples(rows, checkpoints.path / "samples.jsonl")
-    if processes.is_main():
+    if is_main():
         write_jsonl(paths.samples(policy), samples)
     checkpoints.remove()
 

@@ -1,6 +1,7 @@
 """The SFT model's log-probs of the preference pairs -> data/reference."""
 
 from rlhf_lib.common import environment, left_out, paths, running
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.schema import read
 from rlhf_lib.dpo.params import ReferenceParams
 from rlhf_lib.models.params import ComputeParams
@@ -16,7 +17,7 @@ def main() -> None:
     with environment.importing():
         from rlhf_lib.common.rows import read_jsonl, write_jsonl
         from rlhf_lib.dpo import reference
-        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models import hardware
         from rlhf_lib.models.loading import load_policy, load_tokenizer
         from rlhf_lib.training.checkpoint import ChunkDir
         from rlhf_lib.training.quantization import quantization
@@ -31,7 +32,7 @@ def main() -> None:
     for split, path in reference.PAIRS.items():
         pairs, file = read_jsonl(path), checkpoints.path / f"{split}.jsonl"
         rows = reference.reference_logprobs(policy, tokenizer, pairs, *limits, split, file)
-        if processes.is_main():
+        if is_main():
             write_jsonl(paths.reference(split), rows)
             print(f"reference: {len(rows)} of {len(pairs)} {split} pairs")
     checkpoints.remove()

@@ -1,6 +1,7 @@
 """Rejection-sampling fine-tuning: models/sft, on the best of its own answers to each prompt -> models/rft."""
 
 from rlhf_lib.common import environment, left_out, paths, running
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.rows import JsonObject, read_jsonl, write_jsonl
 from rlhf_lib.common.schema import read
 from rlhf_lib.common.yaml import ParamsError
@@ -13,7 +14,7 @@ def fine_tune(stage: str, compute: ComputeParams, params: RFTParams, seed: int |
     """Choose candidates, with a seed at random, and fine-tune on them; write what the stage of that name writes."""
     environment.prepare()
     with environment.importing():
-        from rlhf_lib.models import hardware, processes
+        from rlhf_lib.models import hardware
         from rlhf_lib.rft import selection
         from rlhf_lib.sft import fine_tune
 
@@ -26,7 +27,7 @@ def fine_tune(stage: str, compute: ComputeParams, params: RFTParams, seed: int |
         more |= {f"{part}_{key}": value for key, value in numbers.items()}
     if not chosen[paths.chosen(stage, "train")]:
         raise ParamsError("params.yaml: candidates.max_new_tokens: no candidate ends within it; raise it")
-    if processes.is_main():
+    if is_main():
         learnt, without = len(chosen[paths.chosen(stage, "train")]), int(more["train_prompts_without"] or 0)
         if without > learnt:
             print(

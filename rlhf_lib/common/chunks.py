@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from rlhf_lib.common.launching import is_main
 
 Item = TypeVar("Item")
 
@@ -27,13 +28,13 @@ def work_through(
     of that `name` counts items, each a `unit`. Of several processes all must call this; the first writes and tells.
     """
     found = [value for chunk in saved(file) for value in chunk] if file else []
-    first, is_main = len(found), _is_main()
-    if first and is_main:
+    first = len(found)
+    if first and is_main():
         print(f"resuming after {first} of {len(items)} {unit}s", flush=True)
-    with tqdm(total=len(items), initial=first, desc=name, unit=unit, disable=not is_main) as bar:
+    with tqdm(total=len(items), initial=first, desc=name, unit=unit, disable=not is_main()) as bar:
         for start in range(first, len(items), size):
             values = work(items[start : start + size])
-            if file and is_main:
+            if file and is_main():
                 append(file, values)
             found += values
             bar.update(len(values))
@@ -53,7 +54,7 @@ def saved(file: Path) -> Iterator[Any]:
                 break
             yield json.loads(line)
             whole += len(line)
-        if _is_main():
+        if is_main():
             log.truncate(whole)
 
 
@@ -61,7 +62,3 @@ def append(file: Path, value: Any) -> None:
     """Add a line."""
     with open(file, "a", encoding="utf-8") as log:
         log.write(json.dumps(value) + "\n")
-
-
-def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.dvc_project import GRAPH, declared, file_md5, ignored
+from rlhf_lib.common.dvc_project import GRAPH, declared, file_md5, ignored, look_up
 from rlhf_lib.common.terminal import listed
 
 PARAMS = Path("params.yaml")
@@ -93,17 +93,11 @@ def look(file: str) -> list[int]:
 
 def _changed(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """The values under a name as dvc.yaml has it, a section or section.key, that differ."""
-    before, after = _at(key, old), _at(key, new)
+    before, after = look_up(old, key), look_up(new, key)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         yield from (f"{key}.{name}" for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     elif before != after:
         yield key
-
-
-def _at(key: str, params: Any) -> Any:
-    for part in key.split("."):
-        params = params.get(part) if isinstance(params, Mapping) else None
-    return params
 
 
 def _json(path: Path) -> dict[str, Any]:

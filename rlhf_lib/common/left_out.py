@@ -8,7 +8,6 @@ these from the real ones, so that the stages after it leave themselves out in tu
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 from rlhf_lib.common import paths
 from rlhf_lib.common.dvc_project import GRAPH, declared
 from rlhf_lib.common.files import write_curve, write_json
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.rows import read_values, write_jsonl
 from rlhf_lib.common.yaml import load_yaml
 
@@ -84,7 +84,7 @@ def unless_there(
 
 def leave_out(stage: str, why: str, copies: Mapping[str, str] = MappingProxyType({})) -> NoReturn:
     """Write the stage's outs without content and end the process with exit code 0."""
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_main():
         for path, options in declared_outs(stage):
             _write(Path(path), options, why, copies.get(path))
         told = why_no_preferences(with_rows()) if why == NO_PREFERENCES else why

@@ -19,6 +19,7 @@ import psutil
 
 from rlhf_lib.common import edited
 from rlhf_lib.common.dvc_project import cache_fault
+from rlhf_lib.common.launching import is_main, num_processes
 from rlhf_lib.common.start import FULL, barred
 
 LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are; a lock holds the id of the process
@@ -59,7 +60,7 @@ def run(main: Callable[[], None]) -> None:
     name, lock, start = _name(), None, time.monotonic()
     try:
         signal.signal(signal.SIGTERM, _terminate)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if num_processes() > 1:
             _end_in_a_wait(name)
         if "DVC_STAGE" in os.environ:
             if name != "inputs" and (told := cache_fault()):  # that always runs, and seldom makes anew
@@ -117,7 +118,7 @@ def _name() -> str:
 def _alone(name: str) -> IO[str] | None:
     """A lock that this process holds for its life, by the first of several processes for all; a `SystemExit` where
     another process has it. None outside a DVC project."""
-    if not Path(".dvc").is_dir() or os.environ.get("RANK", "0") != "0":
+    if not Path(".dvc").is_dir() or not is_main():
         return None
     LOCKS.mkdir(parents=True, exist_ok=True)
     lock = open(LOCKS / f"{name.replace('/', '_')}.lock", "a+", encoding="utf-8")  # noqa: SIM115 -- held open

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.chunks import work_through
+from rlhf_lib.common.launching import num_processes
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.dpo.data import Pair, encode
 from rlhf_lib.models import hardware
@@ -50,7 +51,7 @@ def reference_logprobs(
     check_length("reference.max_length", max_length, policy)
     kept = _encoded(tokenizer, pairs, Limit("reference.max_length", max_length), split)
     measured = partial(_measured, policy, tokenizer.pad_token_id, max_length, batch_size)
-    size = CHUNK * batch_size * hardware.num_processes()
+    size = CHUNK * batch_size * num_processes()
     return work_through(kept, size, measured, file, "Reference", f"{split} pair")
 
 

@@ -99,19 +99,12 @@ class Draws:
         """All of them. `file` gets them as they come; those that a killed run left there are not drawn again."""
 
         def work(places: Sequence[int]) -> list[list[Sample]]:
-            return of_rows([self.rows[place] for place in places], [said.sample for said in self(places)])
+            drawn = [said.sample for said in self(places)]
+            return [drawn[start : start + self.draws] for start in range(0, len(drawn), self.draws)]
 
         size = prompts_at_once(self.batch_size, self.draws)
         found = work_through(range(len(self.rows)), size, work, file, "Answers", "prompt")
         return [sample for of_row in found for sample in of_row]
-
-
-def of_rows(rows: Sequence[JsonObject], samples: Sequence[Sample]) -> list[list[Sample]]:
-    """The samples of each row's prompt."""
-    found: dict[str, list[Sample]] = {row["id"]: [] for row in rows}
-    for sample in samples:
-        found[sample["id"]].append(sample)
-    return list(found.values())
 
 
 def _sample(row: JsonObject, mode: str, number: int, text: str, response: Response) -> Sample:

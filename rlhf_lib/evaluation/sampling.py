@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lib.common.chunks import work_through
 from rlhf_lib.common.rows import JsonObject, read_jsonl
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.evaluation.draws import Draws, Said, dataset, of_rows
+from rlhf_lib.evaluation.draws import Draws, Said, dataset
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import DATASET, Sample, in_mode, mode_name
 from rlhf_lib.generation.decoding import prompts_at_once
@@ -97,7 +97,7 @@ class Evaluator:
             mine = [rows[place] for place in places]
             said = [response for mode in modes for response in mode(places)]
             said += dataset(self.policy, self.tokenizer, mine)
-            return of_rows(mine, self._measured(said))
+            return _of_rows(mine, self._measured(said))
 
         size = prompts_at_once(params.per_device_eval_batch_size, max(mode.draws for mode in modes))
         found = work_through(range(len(rows)), size, work, file, "Evaluation", "prompt")
@@ -136,3 +136,11 @@ class Evaluator:
             return sequence_logprobs(
                 model, prompts, responses, pad_id, distribution, batch_size=size, progress="Log-probs"
             )
+
+
+def _of_rows(rows: Sequence[JsonObject], samples: Sequence[Sample]) -> list[list[Sample]]:
+    """The samples of each row's prompt."""
+    found: dict[str, list[Sample]] = {row["id"]: [] for row in rows}
+    for sample in samples:
+        found[sample["id"]].append(sample)
+    return list(found.values())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lib.common.launching import num_processes
 from rlhf_lib.generation.beams import beam_search
 from rlhf_lib.generation.said import Said
 from rlhf_lib.generation.sampling import Sampling, draw, repeats, restrict
@@ -62,7 +63,7 @@ def generate(
 
 def prompts_at_once(batch_size: int, draws: int) -> int:
     """How many prompts, each with so many answers, a stage samples before it saves them, in all processes together."""
-    return max(1, CHUNK * batch_size * hardware.num_processes() // draws)
+    return max(1, CHUNK * batch_size * num_processes() // draws)
 
 
 def batches_of(model: PreTrainedModel, lengths: Sequence[int], batch_size: int, pads: bool = True) -> list[list[int]]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import machines
 from rlhf_lib.models.params import AUTO, ComputeParams
@@ -61,7 +62,7 @@ def use(params: ComputeParams) -> None:
 
 
 def _tell_slow_bf16(param: str) -> None:
-    if not computes_bf16() and os.environ.get("RANK", "0") == "0":
+    if not computes_bf16() and is_main():
         kind = device().type
         print(f"{param}, but this {kind} has no bf16 arithmetic: it will be many times slower than fp32")
 
@@ -103,11 +104,6 @@ def _own_gpu() -> int:
             f"and PyTorch finds {count} here; lower num_processes, or set compute.device to cpu"
         )
     return own
-
-
-def num_processes() -> int:
-    """In how many processes `accelerate launch` or torchrun started this stage."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def precision() -> Precision:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlhf_lib.common.fitting import MANY, MOST, Fit, spread_sample
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models.chat import dialogue_and_start
-from rlhf_lib.models.processes import is_main
 
 if TYPE_CHECKING:
     from datasets import Dataset

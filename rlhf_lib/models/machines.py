@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
+from rlhf_lib.common.launching import is_main, num_processes
 from rlhf_lib.common.running import GO_ON
 from rlhf_lib.common.yaml import ParamsError
 
@@ -40,7 +41,7 @@ def join(on_cpu: bool) -> None:
     Trainer would make one too, and so would the first that is gathered: not all of them for this device, and with this
     patience.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if num_processes() > 1:
         from accelerate import PartialState
 
         PartialState(cpu=on_cpu, timeout=WAITS)
@@ -119,13 +120,12 @@ def check_folder(folder: Path) -> None:
         return
     from accelerate.utils import broadcast_object_list, gather_object
 
-    is_main = os.environ["RANK"] == "0"
     (name,) = broadcast_object_list([f".seen-{uuid.uuid4().hex}"])
-    if is_main:
+    if is_main():
         (folder / name).touch()
     broadcast_object_list([None])  # it is written
     seen = gather_object([(folder / name).exists()])
-    if is_main:
+    if is_main():
         (folder / name).unlink()
     if not all(seen):
         machine = seen.index(False) // int(os.environ["LOCAL_WORLD_SIZE"])

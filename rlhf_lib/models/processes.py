@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from rlhf_lib.models import hardware
+from rlhf_lib.common.launching import is_main, num_processes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,14 +15,9 @@ Result = TypeVar("Result")
 SOON = 2.0  # seconds that work may take without a progress bar
 
 
-def is_main() -> bool:
-    """Whether this process is the only one, or the one of several that writes what all have computed."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def wait() -> None:
     """Return once every process has come here."""
-    if hardware.num_processes() > 1:
+    if num_processes() > 1:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
@@ -41,7 +35,7 @@ def shared_out(items: Sequence[Item], work: Callable[[list[Item]], Sequence[Resu
 
     A share is every n-th item of n processes, so that each gets short and long ones. All processes must call this.
     """
-    if hardware.num_processes() == 1:
+    if num_processes() == 1:
         return list(work(list(items)))
     from accelerate import PartialState
     from accelerate.utils import gather_object

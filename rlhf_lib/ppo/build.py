@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.launching import num_processes
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import frozen, hardware
@@ -96,7 +97,7 @@ def training_arguments(params: PPOParams, checkpoints: CheckpointDir, validates:
     """The trainer's arguments, in as many processes as this one was started with."""
     kwargs = training.trainer_kwargs(checkpoints)
     try:
-        config = params.trainer_config(hardware.num_processes())
+        config = params.trainer_config(num_processes())
     except ValueError as error:
         raise ParamsError(f"params.yaml: ppo.{error}") from None
     evaluations: dict[str, Any] = {} if validates else {"eval_strategy": "no"}

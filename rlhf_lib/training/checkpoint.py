@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import dvc_project, edited, environment
+from rlhf_lib.common.launching import is_main, num_processes
 from rlhf_lib.common.schema import PARAMS_FILE, setting
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.training.whole import delete, fault, sweep
@@ -29,10 +30,9 @@ def fingerprint(stage: str, any_processes: bool = False) -> str:
     shards where there were none, or without where there were.
     """
     params = load_yaml(PARAMS_FILE)
-    # both are set by accelerate launch
-    launch, processes = str(params.get("launch")), os.environ.get("WORLD_SIZE", "1")
+    launch, processes = str(params.get("launch")), str(num_processes())
     if any_processes:
-        launch, processes = "", os.environ.get("ACCELERATE_USE_FSDP", "false")
+        launch, processes = "", os.environ.get("ACCELERATE_USE_FSDP", "false")  # set by accelerate launch
     declared = dvc_project.declared(stage, load_yaml(dvc_project.GRAPH), {**params, "launch": launch})
     tracked = {key: setting(params, key) for key in declared.get("params", [])}
     words = [declared["cmd"], tracked, processes]
@@ -71,13 +71,13 @@ class CheckpointDir:
         self.path.mkdir(parents=True, exist_ok=True)
         sweep(base)
         sweep(self.path)
-        if int(os.environ.get("RANK", "0")) > 0:
+        if not is_main():
             return  # the first of several processes holds the lock for all
         self._lock: Any = open(self.path / ".lock", "w")  # noqa: SIM115 -- held open for the lock's life
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            if num_processes() > 1:
                 raise ParamsError(f"{self.path}: in use by another run of {stage}; wait for it to end") from None
             print(f"{self.path} is in use by another run of {stage}; this run keeps its checkpoints apart")
             self.path = Path(tempfile.mkdtemp(prefix=f"{self.path.name}-", dir=base))
@@ -88,7 +88,7 @@ class CheckpointDir:
             told = fault(path)
             if told is None:
                 return str(path)
-            if os.environ.get("RANK", "0") == "0":
+            if is_main():
                 print(f"{self.path}: {told}: it is not taken up again")
         return None
 
@@ -118,5 +118,5 @@ class ChunkDir(CheckpointDir):
         from rlhf_lib.models import processes
 
         processes.wait()
-        if processes.is_main():
+        if is_main():
             super().remove()

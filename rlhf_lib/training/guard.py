@@ -22,10 +22,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.models import hardware
 from rlhf_lib.models.loading import nonfinite
-from rlhf_lib.models.processes import is_main
 from rlhf_lib.training import best
 from rlhf_lib.training.checkpoint import CheckpointDir
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import Trainer
 
-from rlhf_lib.models.processes import is_main
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.training import best, unlogged
 from rlhf_lib.training.params import BestParams
 from rlhf_lib.training.weights import Counts

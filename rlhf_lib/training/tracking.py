@@ -24,10 +24,10 @@ from transformers.integrations import INTEGRATION_TO_CALLBACK, rewrite_logs
 from rlhf_lib.common import environment
 from rlhf_lib.common.dvc_project import GRAPH, declared
 from rlhf_lib.common.files import write_json
+from rlhf_lib.common.launching import is_main
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.common.schema import PARAMS_FILE, setting
 from rlhf_lib.common.yaml import ParamsError, load_yaml
-from rlhf_lib.models.processes import is_main
 from rlhf_lib.training import report_to
 from rlhf_lib.training.checkpoint import CheckpointDir
 from rlhf_lib.training.trackers import TRACKERS, Run, Tracker
