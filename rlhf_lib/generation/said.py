@@ -7,13 +7,13 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 from transformers.generation import StopStringCriteria
 
 from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.logprobs import Response
+from rlhf_lib.models.support import Support, joined, of_padded
 
 
 class Said:
@@ -27,7 +27,7 @@ class Said:
         self.count = 0  # tokens of each row
         self.lengths = torch.zeros(rows, dtype=torch.long)  # of those that have come to their end, else 0
         self.stopped = torch.zeros(rows, dtype=torch.bool)  # by a token, not by a text
-        self.supports: list[list[Tensor]] = [[] for _ in range(rows)]
+        self.supports: list[list[Support]] = [[] for _ in range(rows)]
         self.stop_ids = torch.tensor(stop_ids, dtype=torch.long)
         self.text_ends = text_ends(tokenizer, sampling.stop_strings)
 
@@ -58,7 +58,10 @@ class Said:
         """Each row, up to its end."""
         finished = self.lengths > 0
         lengths = self.lengths.where(finished, self.count)
-        supports = [_stack(pieces, length) for pieces, length in zip(self.supports, lengths.tolist(), strict=True)]
+        supports = [
+            joined(pieces).first(length) if pieces else None
+            for pieces, length in zip(self.supports, lengths.tolist(), strict=True)
+        ]
         ids = [row[:length] for row, length in zip(self.tokens.tolist(), lengths.tolist(), strict=True)]
         parts = zip(ids, finished.tolist(), supports, self.stopped.tolist(), strict=True)
         return [Response(*of_row) for of_row in parts]
@@ -73,9 +76,8 @@ class Said:
     def _keep_supports(self, supports: Sequence[Tensor], is_going_on: Tensor) -> None:
         padded = pad_sequence([support.T for support in supports], batch_first=True, padding_value=-1)
         of_places = padded.permute(2, 0, 1).cpu()  # (b, n, K)
-        widths = (of_places >= 0).sum(dim=2).amax(dim=1).tolist()
         for place in is_going_on.nonzero().squeeze(1).tolist():
-            self.supports[self.rows[place]].append(of_places[place, :, : widths[place]].clone())
+            self.supports[self.rows[place]].append(of_padded(of_places[place]))
 
 
 def text_ends(tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str]) -> StopStringCriteria | None:
@@ -91,12 +93,3 @@ def text_ends(tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str]) -
 def _text_ends(tokenizer: PreTrainedTokenizerBase, size: int, stop_strings: tuple[str, ...]) -> StopStringCriteria:
     """`text_ends`, where tokens may be added to a tokenizer."""
     return StopStringCriteria(tokenizer, list(stop_strings))
-
-
-def _stack(pieces: Sequence[Tensor], length: int) -> Tensor | None:
-    """(length, K) token ids of the first steps, filled up with -1."""
-    if not pieces:
-        return None
-    width = max(piece.size(1) for piece in pieces)
-    steps = torch.cat([pad(piece, (0, width - piece.size(1)), value=-1) for piece in pieces])[:length]
-    return steps[:, : int((steps >= 0).sum(dim=1).max())]

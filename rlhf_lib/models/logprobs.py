@@ -16,19 +16,20 @@ from rlhf_lib.models.hardware import favours_few_calls
 from rlhf_lib.models.output_layer import CHUNK, of_chunks
 from rlhf_lib.models.packing import marked, packed_inputs
 from rlhf_lib.models.processes import with_bar
+from rlhf_lib.models.support import Support, joined
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
     """What was sampled: tokens, with the one that stops where there is one, and whether the response came to its end.
 
-    `support` is given where a token was drawn from a part of the vocabulary: an (R, K) tensor of the token ids that
-    it was drawn from, filled up with -1. `stopped`: the last token is one that stops, and no part of the text.
+    `support` is given where each was drawn from a part of the vocabulary. `stopped`: the last token is one that stops,
+    and no part of the text.
     """
 
     ids: list[int]
     finished: bool
-    support: Tensor | None = None
+    support: Support | None = None
     stopped: bool = False
 
 
@@ -69,13 +70,13 @@ def collate(model: PreTrainedModel, prompts: Sequence[list[int]], responses: Seq
         inputs = _padded(rows, pad_id, device)
         width = inputs["input_ids"].size(1)
         places = torch.tensor([row * width + column for row, of_row in enumerate(columns) for column in of_row])
-    support = _stack_supports(responses)
+    supports = [response.support for response in responses if response.support is not None]
     return Batch(
         inputs,
         places.to(device),
         flat.to(device),
         positions.to(device),
-        None if support is None else support.to(device),
+        joined(supports).padded().to(device) if supports else None,
     )
 
 
@@ -91,18 +92,6 @@ def _padded(rows: Sequence[list[int]], pad_id: int, device: torch.device) -> dic
         "attention_mask": attention_mask.to(device),
         "use_cache": False,
     }
-
-
-def _stack_supports(responses: Sequence[Response]) -> Tensor | None:
-    supports = [response.support for response in responses if response.support is not None]
-    if not supports:
-        return None
-    stacked = torch.full((sum(map(len, supports)), max(s.size(1) for s in supports)), -1)
-    first = 0
-    for support in supports:
-        stacked[first : first + len(support), : support.size(1)] = support
-        first += len(support)
-    return stacked
 
 
 @dataclass(frozen=True)

@@ -226,8 +226,8 @@ def test_logprobs_of_a_response_are_those_of_the_distribution_it_was_drawn_from(
     got = response_logprobs(ending, collate(ending, prompts, responses, tokenizer.pad_token_id), distribution)
     expected = []
     for prompt, response in zip(prompts, responses, strict=True):
-        assert len(response.support) == len(response.ids)
-        for k, (token, support) in enumerate(zip(response.ids, response.support.tolist(), strict=True)):
+        assert len(response.support.widths) == len(response.ids)
+        for k, (token, support) in enumerate(zip(response.ids, response.support.padded().tolist(), strict=True)):
             logits = ending(tensor([prompt + response.ids[:k]])).logits[0, -1] / sampling.temperature
             if k < sampling.min_new_tokens:
                 logits[eos] = -math.inf

@@ -59,7 +59,7 @@ def test_answers_are_those_of_a_look_at_every_token(ending, tokenizer, options):
         assert (one.support is None) is (other.support is None)
         if one.support is not None:
             # tokens about equally likely may be in another order: the attention's products are not the same
-            assert one.support.sort().values.equal(other.support.sort().values)
+            assert one.support.padded().sort().values.equal(other.support.padded().sort().values)
     if "temperature" not in options:  # rows end behind every look, at different places
         assert len({len(r.ids) for r in expected}) > 4
 

@@ -17,6 +17,7 @@ from rlhf_lib.models.logprobs import (
     response_logprobs,
     sequence_logprobs,
 )
+from rlhf_lib.models.support import Support
 
 PIECES = pytest.mark.parametrize("piece", [1, 11, 30, 1 << 18])  # logits; of vocabularies of 11: rows 1, 1, 2, all
 
@@ -87,7 +88,8 @@ def test_a_padded_batch_pads_on_the_right(padded_policy):
 
 
 def test_supports_are_stacked_row_after_row(policy):
-    responses = [Response([5, 6], True, tensor([[5, 7, 8], [6, -1, -1]])), Response([9], True, tensor([[9]]))]
+    supports = Support(tensor([5, 7, 8, 6]), tensor([3, 1])), Support(tensor([9]), tensor([1]))
+    responses = [Response(ids, True, support) for ids, support in zip(([5, 6], [9]), supports, strict=True)]
     batch = collate(policy, [[1], [2]], responses, pad_id=0)
     assert batch.support.tolist() == [[5, 7, 8], [6, -1, -1], [9, -1, -1]]
 
