@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from kto_trainers import kto_trainer
 from reward_trainers import ANSWERS, build, group, pair
 from tiny_models import IN_FP32, TEXTS, Tiny
 from torch.distributed.tensor import DTensor
@@ -47,6 +48,7 @@ BUILD = {
     "reward": lambda tiny, checkpoints, changes: reward_trainer(tiny, checkpoints, pair_rows()[:8], **changes),
     "ranking": ranking,
     "overfitting": overfitting,
+    "kto": lambda tiny, checkpoints, changes: kto_trainer(tiny, checkpoints, **changes),
     "dpo": lambda tiny, checkpoints, changes: dpo_trainer(tiny, checkpoints, pair_rows()[:8], **changes),
 }
 
