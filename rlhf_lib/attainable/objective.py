@@ -19,6 +19,9 @@ from rlhf_lib.ppo.params import PPOParams
 
 APPROXIMATE = "PPO learns from more than reward and KL, so that its share of the objective is a rough one"
 
+# the KL is to the SFT model's distribution over the tokens that the policy draws from, whatever they are to SFT
+NO_BOUND = "one that draws what the SFT model never does pays no KL for it, and may be better than the estimate"
+
 
 def spread(samples: Sequence[Sample]) -> float:
     """The standard deviation of the samples' `total`, by which `ppo.scale_rewards` divides."""
@@ -36,7 +39,8 @@ def put_scores(samples: Sequence[Sample], params: PPOParams, std: float) -> None
 
 
 def departures(params: PPOParams) -> Iterator[str]:
-    """The params under which PPO maximises something other than the mean score less `kl_coef` times the KL."""
+    """The params under which PPO maximises something other than the mean score less `kl_coef` times the KL to the SFT
+    model."""
     if params.kl_target is not None:
         yield f"ppo.kl_target: {params.kl_target:g} moves kl_coef; {APPROXIMATE}"
     if params.kl_clip is not None:
@@ -51,6 +55,9 @@ def departures(params: PPOParams) -> Iterator[str]:
     for name, plain in (("gamma", 1), ("entropy_coef", 0), ("ptx_coef", 0)):
         if (value := getattr(params, name)) != plain:
             yield f"ppo.{name}: {value:g} is not {plain}; {APPROXIMATE}"
+    for name, whole in (("top_k", 0), ("top_p", 1)):
+        if (value := getattr(params, name)) != whole:
+            yield f"ppo.{name}: {value:g} leaves out tokens, for each policy others; {NO_BOUND}"
 
 
 def mode(evaluate: EvaluateParams, params: PPOParams) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +32,19 @@ class PrecomputedKTOTrainer(Referenced, KTOTrainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> BatchOrder:
         rows, args = self.train_dataset, self.args
         return BatchOrder([0] * len(rows), args.per_device_train_batch_size, False, args.seed)
+
+    def count(self, name: str, inputs: dict[str, Any], rows: int) -> int:
+        """Rewards and log-probs are means over the good rows of a batch, or the bad ones."""
+        good = int(inputs["label"].sum())
+        return {"chosen": good, "rejected": rows - good}.get(name.partition("/")[2], rows)
+
+    def means(self) -> dict[str, float]:
+        """The margin is what good rows have more than bad ones: TRL's is of the batches that have both."""
+        means, margin = super().means(), "rewards/margins"
+        means.pop(margin, None)
+        if "rewards/chosen" in means and "rewards/rejected" in means:
+            means[margin] = means["rewards/chosen"] - means["rewards/rejected"]
+        return means
 
 
 def with_reference(

@@ -49,9 +49,14 @@ def paired_difference(one: Iterable[Sample], other: Iterable[Sample], key: str) 
     return mean_and_se([fmean(s[key] for s in a) - fmean(s[key] for s in b) for a, b in shared])
 
 
-def wins(reward: float, baseline: float) -> float:
-    """1 for a win over the baseline, half for a tie."""
-    return 0.5 if reward == baseline else float(reward > baseline)
+def wins(sample: Sample, other: Sample, key: str) -> float:
+    """1 where the number `key` of a sample is above that of another one, half for a tie.
+
+    The same answer is a tie: its scores may differ by the rounding of the batches in which each was read.
+    """
+    if sample["response"] == other["response"] or sample[key] == other[key]:
+        return 0.5
+    return float(sample[key] > other[key])
 
 
 def order_accuracy(truth: Sequence[Sequence[float]], predicted: Sequence[Sequence[float]]) -> tuple[float | None, int]:

@@ -52,7 +52,7 @@ def matches(samples: Sequence[Sample], opponents: Opponents, weights: Sequence[f
     return [
         Match(
             sample["id"],
-            wins(sample["judge"], other["judge"]),
+            wins(sample, other, "judge"),
             len(sample["response"]) - len(other["response"]),
             weight / len(others),
         )

@@ -88,7 +88,7 @@ def win_rate(key: str, opponents: Opponents) -> Value:
 
     def value(sample: Sample) -> float | None:
         others = opponents(sample)
-        return fmean(wins(sample[key], other[key]) for other in others) if others else None
+        return fmean(wins(sample, other, key) for other in others) if others else None
 
     return value
 

@@ -15,7 +15,7 @@ from rlhf_lib.models.chat import dialogue_and_start
 from rlhf_lib.models.lengths import or_none
 from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
 from rlhf_lib.models.logprobs import Response, sequence_logprobs
-from rlhf_lib.sft.data import encode
+from rlhf_lib.sft.data import IGNORED, encode
 from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import best, weights
 from rlhf_lib.training import trainer as training
@@ -27,7 +27,10 @@ FILES = tuple(paths.split(f"sft_{part}") for part in ("train", "validation"))
 
 
 class UnpaddedSFTTrainer(training.Unpadded, SFTTrainer):
-    """TRL's SFTTrainer, without padding."""
+    """TRL's SFTTrainer, without padding. Its validation counts every token of an answer once, as `token_loss` does."""
+
+    def count(self, name: str, inputs: dict[str, Any], rows: int) -> int:
+        return int((inputs["labels"][:, 1:] != IGNORED).sum())
 
 
 def build(

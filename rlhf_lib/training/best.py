@@ -94,14 +94,15 @@ def to_save(trainer: Trainer, is_best: bool) -> bool:
 
 
 def check_number(trainer: Trainer, metrics: dict[str, float]) -> None:
-    """A `ParamsError` where the metric by which the best model is told is not a number."""
-    name = str(trainer.args.metric_for_best_model)
+    """A `ParamsError` where the metric by which the best model is told, if any, is not there, or not a number."""
+    if (name := trainer.args.metric_for_best_model) is None:
+        return
     value = metrics.get(name if name.startswith("eval_") else f"eval_{name}")
-    if value is not None and math.isnan(value):
+    if value is None or math.isnan(value):
         stage = Path(str(trainer.args.output_dir)).parent.name
         raise ParamsError(
             f"params.yaml: {section(stage)}.metric_for_best_model: {name} is not a number, as of validation rows "
-            "without two answers to compare; set it to eval_loss"
+            "without two answers to compare, or all good, or all bad; set it to eval_loss"
         )
 
 

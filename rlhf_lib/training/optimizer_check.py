@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, get_scheduler
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
@@ -38,6 +38,32 @@ def _schedule(args: TrainingArguments) -> None:
     schedule: Any = get_scheduler(args.lr_scheduler_type, optimizer, 1, _STEPS, dict(args.lr_scheduler_kwargs or {}))
     for rate in getattr(schedule, "lr_lambdas", ()):
         _ = [rate(step) for step in (0, 1, _STEPS // 2, _STEPS)]
+
+
+class Decay(TrainerCallback):
+    """Refuses, once the number of steps is known, a `warmup_stable_decay` whose parts are not all of them.
+
+    Of a decay that is longer than what is left, transformers leaves out the beginning, and trains at a fraction of the
+    rate; behind the end of one that ends too early, at the least.
+    """
+
+    def __init__(self, section: str) -> None:
+        self.section = section
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if args.lr_scheduler_type != SchedulerType.WARMUP_STABLE_DECAY:
+            return
+        options: Any = args.lr_scheduler_kwargs
+        decay, stable = options["num_decay_steps"], options.get("num_stable_steps")
+        left = state.max_steps - args.get_warmup_steps(state.max_steps) - (stable or 0)
+        where = f"params.yaml: {self.section}.lr_scheduler_kwargs: num_decay_steps: {decay:g}"
+        of_all = f"{left:g} of all {state.max_steps} steps are left for it"
+        if decay > left:
+            raise ParamsError(f"{where}, but {of_all}; set it to at most that")
+        if stable is not None and decay < left:
+            raise ParamsError(f"{where}, but {of_all}; set it to that, or leave num_stable_steps out")
 
 
 def _tell(param: str, make: Callable[[], None]) -> None:

@@ -193,6 +193,7 @@ def run(trainer: SealedCheckpoints, checkpoints: CheckpointDir, stage: str = "tr
     latest = checkpoints.latest()
     if latest:
         say(f"resuming from {latest}")
+    trainer.add_callback(optimizer_check.Decay(section(checkpoints.stage)))
     trainer.add_callback(_LogOfAShortRun())
     trainer.add_callback(guard.Divergence(stage, trainer))
     trainer.add_callback(best.SaveAfterEvaluation())

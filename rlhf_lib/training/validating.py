@@ -1,8 +1,8 @@
-"""A validation in several processes: of the same batches as in one, with the same loss and metrics.
+"""A validation whose numbers are means over all its rows, or tokens, in whatever batches and processes.
 
-accelerate evens the processes' batches out with rows from the beginning, which would count twice, and TRL takes means
-over the processes, however many rows each had. Here each measures its own batches by itself, and at the end all is put
-together.
+TRL takes means over batches, however many rows or tokens each had, and over processes, whose batches accelerate evens
+out with rows from the beginning, which would count twice. Here each process measures its own batches by itself, and at
+the end all is put together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -32,7 +31,7 @@ class Validating(SealedCheckpoints):
     """A trainer whose validation counts every row once, whatever the batches and the processes; a base of others."""
 
     _sizes: Iterator[int]  # of this process's batches to come
-    _losses: list[tuple[Tensor, int]]  # of those that were, and their sizes
+    _sums: dict[str, tuple[float, int]]  # of what was measured: the sum over those that were, and of how much it is
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Trainer's; in several processes, of this one's batches. In place of an empty one there is one of a row that
@@ -56,38 +55,39 @@ class Validating(SealedCheckpoints):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        self._sizes, self._losses = map(len, self._own_batches(len(dataloader.dataset))), []
+        self._sizes, self._sums = map(len, self._own_batches(len(dataloader.dataset))), {}
         found = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        if self.accelerator.num_processes > 1:
-            found.metrics[f"{metric_key_prefix}_loss"] = self._put_together()
+        means = self.means()
+        found.metrics[f"{metric_key_prefix}_loss"] = means.pop("loss")
+        self._metrics["eval"].update({name: [mean] for name, mean in means.items()})
         return found
 
-    def _put_together(self) -> float:
-        """Give this process what all have measured, and return their mean loss."""
-        measured = self._metrics["eval"]
-        own = {name: list(map(float, values)) for name, values in measured.items()}
-        losses = [(loss.item(), size) for loss, size in self._losses]
-        measured.clear()
-        total, rows = 0.0, 0
-        for of_one, losses_of_one in gather_object([(own, losses)]):
-            for name, values in of_one.items():
-                measured[name].extend(values)
-            total += sum(loss * size for loss, size in losses_of_one if size)
-            rows += sum(size for _, size in losses_of_one)
-        return total / rows
+    def means(self) -> dict[str, float]:
+        """What all processes have measured on the validation rows, and their loss."""
+        together: dict[str, tuple[float, int]] = {}
+        for sums in gather_object([self._sums]):
+            for name, (total, count) in sums.items():
+                before = together.get(name, (0.0, 0))
+                together[name] = (before[0] + total, before[1] + count)
+        return {name: total / count for name, (total, count) in together.items()}
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Trainer's. TRL averages what it measures over batches: each counts here as often as it has rows, so that
-        the last one, which may have a single row, counts no more than that."""
-        measured, size = self._metrics["eval"], next(self._sizes)
-        before = {name: len(values) for name, values in measured.items()}
+        """Trainer's. TRL averages what it measures over batches, and Trainer the loss over rows: each counts here as
+        `count` says, so that a last batch of a single row counts no more than that."""
+        measured, rows = self._metrics["eval"], next(self._sizes)
         with _alone(self.accelerator):
             found = super().prediction_step(model, inputs, *args, **kwargs)
-        self._losses.append((found[0], size))
-        for name, values in measured.items():
-            start = before.get(name, 0)
-            values[start:] = values[start:] * size
+        of_batch = {"loss": float(found[0]), **{name: float(values[-1]) for name, values in measured.items()}}
+        measured.clear()
+        for name, mean in of_batch.items():
+            if count := self.count(name, inputs, rows) if rows else 0:
+                total, before = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (total + count * mean, before + count)
         return found
+
+    def count(self, name: str, inputs: dict[str, Any], rows: int) -> int:
+        """Of how much the number `name` of a batch is the mean: of its rows."""
+        return rows
 
 
 @contextmanager

@@ -57,6 +57,8 @@ def test_scores_are_what_ppo_learns_from(changes, expected):
         ({"gamma": 0.9}, "ppo.gamma: 0.9 is not 1"),
         ({"entropy_coef": 0.01}, "ppo.entropy_coef: 0.01 is not 0"),
         ({"ptx_coef": 1.0}, "ppo.ptx_coef: 1 is not 0"),
+        ({"top_k": 5}, "ppo.top_k: 5 leaves out tokens, for each policy others"),
+        ({"top_p": 0.9}, "ppo.top_p: 0.9 leaves out tokens, for each policy others"),
     ],
 )
 def test_what_else_ppo_learns_from_is_told(changes, named):

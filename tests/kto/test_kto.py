@@ -9,6 +9,7 @@ from kto_trainers import kto_trainer, thumb_rows
 from trl import KTOConfig, KTOTrainer
 from trl_trainers import CountSteps, KillAfterSave, Killed, batch_of, dataset, moved_policy
 
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.kto.data import COLUMNS
 from rlhf_lib.models import hardware
 from rlhf_lib.models import loading as models
@@ -113,6 +114,31 @@ def test_it_raises_the_margin(tiny, checkpoints):
     changes = {"max_steps": 12, "eval_steps": 12, "learning_rate": 3e-3, "per_device_train_batch_size": 4}
     log = training.run(kto_trainer(tiny, checkpoints, **changes), checkpoints)
     assert training.last(log, "eval_loss") < 0.47 and training.last(log, "eval_rewards/margins") > 0.1
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_the_margin_of_a_validation_is_of_all_good_and_all_bad_answers(tiny, moved, checkpoints, size):
+    """Whatever batches they are in, some of which have answers of one kind alone."""
+    rows = [row for row in thumb_rows() if row["label"]] + [row for row in thumb_rows() if not row["label"]][:2]
+    policy, reference = models.load_policy(moved), models.load_policy(tiny.policy)
+    trainer = on(kto_trainer(tiny, checkpoints, validation=rows, per_device_eval_batch_size=size), policy)
+    rewards = {True: [], False: []}
+    for row in trainer.eval_dataset:
+        ratio = logprob(policy, row, "completion_ids") - logprob(reference, row, "completion_ids")
+        rewards[row["label"]].append(0.5 * ratio)
+    good, bad = (sum(rewards[label]) / len(rewards[label]) for label in (True, False))
+    trainer.evaluate()
+    measured = trainer.state.log_history[-1]
+    assert measured["eval_rewards/chosen"] == pytest.approx(good, abs=1e-4)
+    assert measured["eval_rewards/rejected"] == pytest.approx(bad, abs=1e-4)
+    assert measured["eval_rewards/margins"] == pytest.approx(good - bad, abs=1e-4)
+
+
+def test_validation_answers_of_one_kind_have_no_best_margin(tiny, checkpoints):
+    rows = [row for row in thumb_rows() if row["label"]]
+    changes = {"load_best_model_at_end": True, "metric_for_best_model": "eval_rewards/margins"}
+    with pytest.raises(ParamsError, match=r"ppo.metric_for_best_model: eval_rewards/margins is not a number"):
+        training.run(kto_trainer(tiny, checkpoints, validation=rows, **changes), checkpoints)
 
 
 def test_adapters_start_from_the_reference(tiny, checkpoints):

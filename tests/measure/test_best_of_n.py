@@ -72,8 +72,14 @@ CANDIDATES = [
     *(sample("a", d, r, j, g) for d, (r, j, g) in enumerate([(0.0, 1.0, 0.0), (2.0, 0.0, 1.0), (1.0, 3.0, 0.5)])),
     *(sample("b", d, r, j, g) for d, (r, j, g) in enumerate([(1.0, 1.0, 1.0), (1.0, 2.0, 0.0), (0.0, 0.0, 0.0)])),
 ]
-SFT = [sample(p, d, r, 0.5, 0.25) for p, d, r in [("a", 0, 1.0), ("a", 1, 3.0), ("b", 0, 0.0), ("b", 1, 0.0)]]
-DATASET = [sample("a", 0, 1.5, 2.0, 1.0, chosen=True), sample("a", 1, 9.0, 9.0, 0.0, chosen=False)]
+SFT = [
+    sample(p, d, r, 0.5, 0.25, response="y" * (1 + d))
+    for p, d, r in [("a", 0, 1.0), ("a", 1, 3.0), ("b", 0, 0.0), ("b", 1, 0.0)]
+]
+DATASET = [
+    sample("a", 0, 1.5, 2.0, 1.0, chosen=True, response="z"),
+    sample("a", 1, 9.0, 9.0, 0.0, chosen=False, response="zz"),
+]
 
 
 def test_metrics_by_hand():

@@ -26,7 +26,8 @@ def dataset(prompt, draw, reward, score, chosen, **changes):
 
 # Three prompts with two draws each; by prompt, the rewards are 2, 0 and 1 against 0, 0 and 3 of the baseline.
 BASELINE = [
-    sample(p, d, r) for p, d, r in (("a", 0, 0), ("a", 1, 0), ("b", 0, 1), ("b", 1, -1), ("c", 0, 3), ("c", 1, 3))
+    sample(p, d, r, response="x")
+    for p, d, r in (("a", 0, 0), ("a", 1, 0), ("b", 0, 1), ("b", 1, -1), ("c", 0, 3), ("c", 1, 3))
 ]
 POLICY = [
     sample("a", 0, 1, logprob=-1.0, ref_logprob=-3.0, gold=1.0, length=2, response="a b c"),
@@ -38,7 +39,7 @@ POLICY = [
 ]
 # b has no scored response
 DATASET = [
-    dataset("a", 0, 1.5, 7.0, True, logprob=-2.0, ref_logprob=-1.0, length=4, response="a b c"),
+    dataset("a", 0, 1.5, 7.0, True, logprob=-2.0, ref_logprob=-1.0, length=4, response="c b a"),
     dataset("a", 1, 0.0, 7.0, False, logprob=-2.0, ref_logprob=-3.0, length=4, response="z"),
     dataset("a", 2, 9.0, 3.0, False, logprob=-1.0, ref_logprob=-1.5, length=2, response="z"),
     dataset("c", 0, 1.0, 2.0, True, logprob=-4.0, ref_logprob=-4.0, length=6, response="b c"),
@@ -172,7 +173,15 @@ def test_draws_without_a_value_are_left_out():
 
 
 def test_wins():
-    assert [comparison.wins(r, 1.0) for r in (2.0, 1.0, 0.0)] == [1.0, 0.5, 0.0]
+    answers = [{"response": "a", "judge": judge} for judge in (2.0, 1.0, 0.0)]
+    assert [comparison.wins(one, {"response": "b", "judge": 1.0}, "judge") for one in answers] == [1.0, 0.5, 0.0]
+
+
+def test_the_same_answer_is_a_tie_whatever_was_rounded():
+    rounded = [{**s, "judge": s["judge"] * (1 + 1e-7), "reward": s["reward"] * (1 + 1e-7)} for s in POLICY]
+    got = summary(rounded, POLICY, DATASET)
+    assert (got["win_rate"], got["judge_win_rate"], got["judge_lc_win_rate"]) == (0.5, 0.5, 0.5)
+    assert (got["win_rate_se"], got["judge_win_rate_se"]) == (0.0, 0.0)
 
 
 def test_order_accuracy():

@@ -35,7 +35,8 @@ def test_prompts_without_any_answer_have_no_reference():
 def test_one_of_the_two_scorers():
     judged = [{**sample, "judge": float(place)} for place, sample in enumerate([*ANSWERS, *REFERENCES])]
     got = policy_metrics(judged, judged[:2], ["t1"])["t1"]
-    assert (got["judge"], got["judge_win_rate"], got["judge_win_rate_chosen"]) == (0.5, 0.5, 0.0)
+    # the first answer is its reference, whatever its score, and the second is beaten
+    assert (got["judge"], got["judge_win_rate"], got["judge_win_rate_chosen"]) == (0.5, 0.5, 0.25)
     assert "reward" not in got and "win_rate" not in got
 
 

@@ -1,6 +1,7 @@
 """SFT: what it learns, and the loss of its answers' tokens."""
 
 import pytest
+import torch
 from tiny_models import TEXTS
 from trl_trainers import (
     CHOSEN,
@@ -70,3 +71,19 @@ def test_validation_has_a_batch_size_of_its_own(tiny, checkpoints):
     trainer = sft_trainer(tiny, checkpoints, per_device_train_batch_size=3, per_device_eval_batch_size=2)
     assert [len(batch["input_ids"]) for batch in trainer.get_eval_dataloader()] == [2, 2, 2, 2, 1]
     assert [len(batch["input_ids"]) for batch in trainer.get_train_dataloader()] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_a_validation_weighs_each_answer_token_alike(tiny, checkpoints, tokenizer, size):
+    trainer = sft_trainer(tiny, checkpoints, per_device_eval_batch_size=size)
+    expected = loss_by_hand(trainer.model.eval(), tokenizer, sft_rows(), 64)
+    rows = list(trainer.eval_dataset)
+    right = tokens = 0
+    for row in rows:
+        with torch.no_grad():
+            said = trainer.model(torch.tensor([row["input_ids"]])).logits[0].argmax(dim=1)[:-1].tolist()
+        learnt = [(one, label) for one, label in zip(said, row["labels"][1:], strict=True) if label != -100]
+        right, tokens = right + sum(one == label for one, label in learnt), tokens + len(learnt)
+    measured = trainer.evaluate()
+    assert measured["eval_loss"] == pytest.approx(expected, abs=1e-5)
+    assert trainer.state.log_history[-1]["eval_mean_token_accuracy"] == pytest.approx(right / tokens)

@@ -1,6 +1,7 @@
 """Schedules and optimizers by transformers' names: which there are, what they take, and that trainers use them."""
 
 import inspect
+import re
 from typing import get_args
 
 import pytest
@@ -11,6 +12,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 from trl_trainers import BUILD, TRAINER, sft_trainer
 
+from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.sft.params import SFTParams
 from rlhf_lib.training import optimizers
 from rlhf_lib.training import trainer as training
@@ -162,3 +164,27 @@ def test_what_cannot_be_made_is_told_before_the_first_step(tiny, checkpoints, ch
     line = told(training.run, trainer, checkpoints)
     assert all(word in line for word in words), line
     assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ({"num_decay_steps": 5}, "num_decay_steps: 5, but 4 of all 5 steps are left for it; set it to at most that"),
+        (
+            {"num_decay_steps": 2, "num_stable_steps": 1},
+            "num_decay_steps: 2, but 3 of all 5 steps are left for it; set it to that, or leave num_stable_steps out",
+        ),
+        ({"num_decay_steps": 4}, None),
+        ({"num_decay_steps": 2, "num_stable_steps": 2}, None),
+    ],
+)
+def test_a_decay_takes_the_steps_that_are_left(tiny, checkpoints, options, refused):
+    """Of a longer one transformers would leave out the beginning; behind a shorter one the rate would be 0."""
+    schedule = {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": options, "warmup_steps": 1}
+    trainer = sft_trainer(tiny, checkpoints, max_steps=5, **schedule)
+    if refused is None:
+        rates = [entry["learning_rate"] for entry in training.run(trainer, checkpoints) if "loss" in entry]
+        assert rates[1] == max(rates) == 1e-2 and 0 < rates[-1] < 1e-2
+    else:
+        with pytest.raises(ParamsError, match=re.escape(f"params.yaml: ppo.lr_scheduler_kwargs: {refused}")):
+            training.run(trainer, checkpoints)
