@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from configparser import ConfigParser
 from configparser import Error as NoConfig
 from contextlib import suppress
@@ -109,3 +110,23 @@ def cache_fault() -> str | None:
                 "(of several users each: dvc config cache.shared group), or have another: dvc cache dir --local DIR"
             )
     return None
+
+
+def no_room(outs: Iterable[str], freed: Path) -> str | None:
+    """What to say where the disk of the cache has no room for outs, which DVC copies there once their stage has ended;
+    None where it has. freed: a folder that is deleted before that."""
+    folder = next(place for place in (cache(), *cache().resolve().parents) if place.is_dir())
+    needed, room = sum(_size(Path(out)) for out in outs), shutil.disk_usage(folder).free
+    if freed.stat().st_dev == folder.stat().st_dev:
+        room += _size(freed)
+    if needed <= room:
+        return None
+    return (
+        f"{folder}: the disk of DVC's cache has {room / 1e6:,.1f} MB left, and the outs take {needed / 1e6:,.1f} "
+        "MB; free some space: dvc repro goes on where it stopped"
+    )
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file, or of all in a folder; 0 where there is neither."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -81,7 +82,6 @@ def run(main: Callable[[], None]) -> None:
     finally:
         if lock is not None:
             _note_end(lock, time.monotonic() - start, sys.exception())
-            lock.close()
         # the interpreter's own end has nothing to lose, and would tell of a signal in a traceback: the launcher of
         # several processes sends it to those that end by themselves
         signal.signal(signal.SIGTERM, signal.SIG_DFL if sys.exception() else signal.SIG_IGN)
@@ -92,14 +92,17 @@ def outer_fault(error: BaseException) -> str | None:
     seen: BaseException | None = error
     while seen is not None:
         number, text = getattr(seen, "errno", None), str(seen)
-        is_cut_off = any(words in text for words in _CUT_OFF) and shutil.disk_usage(".").free < 1 << 20
+        is_cut_off = any(words in text for words in _CUT_OFF)
         if isinstance(seen, MemoryError) or any(words in text for words in _NO_MEMORY):
             return (
                 "not enough memory; lower a batch size (per_device_...), a length or the size of the model: make plan "
                 "says what a stage needs"
             )
-        if number in FULL or is_cut_off or any(words in text for words in _FULL_IN_WORDS):
+        has_no_room = is_cut_off and shutil.disk_usage(".").free < 1 << 20
+        if number in FULL or has_no_room or any(words in text for words in _FULL_IN_WORDS):
             return f"the disk is full; free some space: {GO_ON}"
+        if number == errno.EFBIG or is_cut_off:
+            return f"a file could not be written whole; look at the disk, your quota and ulimit -f: {GO_ON}"
         if any(words in text for words in _ALONE):
             return f"another process of this run has ended, and this ends with it; see what it said: {GO_ON}"
         if line := barred(seen):
@@ -142,12 +145,12 @@ def _alone(name: str) -> IO[str] | None:
 
 
 def _note_end(lock: IO[str], seconds: float, error: BaseException | None) -> None:
-    """Write into the lock, behind the process's id, how the stage ended and after how long, for `make watch`."""
+    """Write into the lock, behind the process's id, how the stage ended and after how long, for `make watch`; let it
+    go, whether or not the disk has taken that."""
     code = error.code if isinstance(error, SystemExit) else error and 1
     how = "stopped" if code in (130, 143) else "failed" if code else "done"
-    with suppress(OSError):
+    with suppress(OSError), lock:
         lock.write(f"{how} {seconds:.1f}\n")
-        lock.flush()
 
 
 def _up_to_dvc() -> list[psutil.Process]:

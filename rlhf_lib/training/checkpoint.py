@@ -94,8 +94,12 @@ class CheckpointDir:
 
     def remove(self) -> None:
         """Delete the directory; call it once the stage has written its outs. A `SystemExit` where what the stage was
-        started with has been edited: who takes that back goes on from here."""
+        started with has been edited, or DVC's cache has no room for the outs: who sets that right goes on from here."""
         edited.tell()
+        if "DVC_STAGE" in os.environ:
+            outs = dvc_project.declared(self.stage, load_yaml(dvc_project.GRAPH)).get("outs", [])
+            if told := dvc_project.no_room(outs, self.path):
+                raise SystemExit(f"{self.stage}: {told}")
         self.drop()
 
     def drop(self) -> None:

@@ -73,8 +73,9 @@ class SealedCheckpoints(Trainer):
         begun = super()._init_training_state(max_steps, steps_per_epoch, epochs, resume_from_checkpoint, trial)
         if resume_from_checkpoint is not None and (found := named_best(Path(resume_from_checkpoint))) is not None:
             self.state.best_model_checkpoint = str(found)
-        # a run that was killed after its patience ran out has no epoch left
-        return (epochs, 0) if best.is_over(self) else begun
+        # a run that was killed after its last step, or after its patience ran out, has no epoch left; Trainer would
+        # take one more step of an epoch that the last one had not filled
+        return (epochs, 0) if self.state.global_step >= max_steps or best.is_over(self) else begun
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # a weight that is tied to another is written once

@@ -101,6 +101,9 @@ def test_a_signal_ends_one_of_several_that_waits_for_others(project, number, cod
 
 
 FULL = "work: the disk is full; free some space: dvc repro goes on where it stopped"
+CUT = (
+    "a file could not be written whole; look at the disk, your quota and ulimit -f: dvc repro goes on where it stopped"
+)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +128,16 @@ def test_a_full_disk_is_told_in_one_line(project, work):
     ],
 )
 def test_what_pytorch_says_of_a_cut_file_is_a_full_disk_where_there_is_no_room(monkeypatch, text):
-    for free, told in ((1 << 30, None), (4096, FULL.partition(": ")[2])):
+    """Where there is, a quota or a limit on a file's size: 4 GB on a memory stick, or ulimit -f."""
+    for free, told in ((1 << 30, CUT), (4096, FULL.partition(": ")[2])):
         usage = shutil.disk_usage(".")._replace(free=free)
         monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
         assert outer_fault(RuntimeError(text)) == told
+
+
+def test_a_limit_on_the_size_of_files_is_told_in_one_line(project):
+    work = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4)); Path('out').write_text('more')"
+    assert ended(start(project, f"{work}; Path('out').write_text('more than 4')")) == (1, [f"work: {CUT}"])
 
 
 def test_a_place_that_may_not_be_written_is_told_in_one_line(project):

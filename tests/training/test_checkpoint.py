@@ -136,6 +136,27 @@ def test_other_inputs_do_not(project):
     assert CheckpointDir("sft").path != first
 
 
+@pytest.mark.parametrize("place", [".dvc/cache", "elsewhere/cache"])
+def test_they_stay_where_dvcs_cache_has_no_room_for_the_outs(project, monkeypatch, place):
+    """DVC copies them once the stage has ended: what fails then would be trained anew."""
+    monkeypatch.setenv("DVC_STAGE", "sft")
+    edit(project / "dvc.yaml", "    params", "    outs: [models/sft]\n    params")
+    (project / ".dvc").mkdir()
+    (project / ".dvc/config").write_text(f"[cache]\n    dir = ../{place}\n")
+    weights = project / "models/sft/deep/weights"
+    weights.parent.mkdir(parents=True)
+    with open(weights, "wb") as file:
+        file.truncate(2**43)  # takes no room
+    checkpoints = CheckpointDir("sft")
+    checkpoint(checkpoints.path, 1)
+    with pytest.raises(SystemExit, match=r"^sft: .*: the disk of DVC's cache has .* MB left, .* take 8,796,093.0 MB;"):
+        checkpoints.remove()
+    assert checkpoints.latest()
+    weights.write_bytes(b"0")
+    checkpoints.remove()
+    assert not checkpoints.path.exists()
+
+
 def test_a_second_run_keeps_its_checkpoints_apart_while_the_first_is_on(project, capsys):
     first = CheckpointDir("sft")
     checkpoint(first.path, 1)

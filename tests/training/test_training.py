@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from overfitting import KillAt
 from tiny_models import TEXTS
+from trained import rows, same, weights
 from trl_trainers import (
     CHOSEN,
     REJECTED,
@@ -75,10 +77,29 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_curves(tiny, checkpoints, 
     resumed_log = training.run(resumed, checkpoints)
     assert counter.steps == 2
 
-    for name, rows in (("whole", log), ("resumed", resumed_log)):
-        curves.write(name, rows)
+    for name, entries in (("whole", log), ("resumed", resumed_log)):
+        curves.write(name, entries)
     for curve in ("train.tsv", "eval.tsv"):
         assert Path(f"metrics/whole/{curve}").read_bytes() == Path(f"metrics/resumed/{curve}").read_bytes()
     assert len(read_tsv("metrics/resumed/train.tsv")) == 4
     expected, got = whole.model.state_dict(), resumed.model.state_dict()
     assert expected.keys() == got.keys() and all(expected[key].equal(got[key]) for key in expected)
+
+
+@pytest.mark.parametrize("length", [{"max_steps": 4}, {"max_steps": -1, "num_train_epochs": 1.2}])
+def test_a_run_that_was_killed_after_its_last_checkpoint_takes_no_step_more(tiny, checkpoints, length):
+    """The fourth is its last, in the middle of the second pass over nine rows."""
+    changes = {**length, "lr_scheduler_type": "constant", "eval_steps": 2}
+    whole = sft_trainer(tiny, checkpoints, **changes)
+    training.run(whole, checkpoints)
+    checkpoints.remove()
+
+    checkpoints = CheckpointDir("ppo")
+    killed = sft_trainer(tiny, checkpoints, **changes)
+    killed.add_callback(KillAt("on_train_end", 4))
+    with pytest.raises(Killed):
+        training.run(killed, checkpoints)
+    resumed = sft_trainer(tiny, checkpoints, **changes)
+    assert training.run(resumed, checkpoints)[-1]["step"] == 4
+    assert same(weights(whole.model), weights(resumed.model))
+    assert rows(whole) == rows(resumed) and rows(whole, "eval_loss") == rows(resumed, "eval_loss")
