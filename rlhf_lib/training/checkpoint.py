@@ -17,6 +17,7 @@ from typing import Any
 
 from rlhf_lib.common import dvc_project, edited, environment
 from rlhf_lib.common.launching import is_main, num_processes
+from rlhf_lib.common.left_out import declared_outs
 from rlhf_lib.common.schema import PARAMS_FILE, setting
 from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.training.whole import delete, fault, sweep
@@ -97,7 +98,7 @@ class CheckpointDir:
         started with has been edited, or DVC's cache has no room for the outs: who sets that right goes on from here."""
         edited.tell()
         if "DVC_STAGE" in os.environ:
-            outs = dvc_project.declared(self.stage, load_yaml(dvc_project.GRAPH)).get("outs", [])
+            outs = [path for path, options in declared_outs(self.stage) if options.get("cache", True)]
             if told := dvc_project.no_room(outs, self.path):
                 raise SystemExit(f"{self.stage}: {told}")
         self.drop()

@@ -25,7 +25,7 @@ pytestmark = [
 STEPS = {"max_steps": 4, "eval_steps": 2, "save_steps": 4}
 ROLLOUTS = {
     **{"rollout_batch_size": 16, "num_minibatches": 2, "per_device_train_batch_size": 4, "total_rollouts": 2},
-    **{"eval_rollouts": 1, "save_rollouts": 1, "whiten_advantages": True},
+    **{"eval_rollouts": 1, "save_rollouts": 1, "whiten_advantages": True, "temperature": 0.8, "max_grad_norm": 0.0},
 }
 METHODS = {
     "shared": {"critic": "shared", "critic_learning_rate": 3e-3, "max_grad_norm": 0.5, "whiten_rewards": True},

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -140,13 +141,14 @@ def test_other_inputs_do_not(project):
 def test_they_stay_where_dvcs_cache_has_no_room_for_the_outs(project, monkeypatch, place):
     """DVC copies them once the stage has ended: what fails then would be trained anew."""
     monkeypatch.setenv("DVC_STAGE", "sft")
-    edit(project / "dvc.yaml", "    params", "    outs: [models/sft]\n    params")
+    edit(project / "dvc.yaml", "    params", "    outs: [models/sft: {push: false}, huge: {cache: false}]\n    params")
     (project / ".dvc").mkdir()
     (project / ".dvc/config").write_text(f"[cache]\n    dir = ../{place}\n")
     weights = project / "models/sft/deep/weights"
     weights.parent.mkdir(parents=True)
     with open(weights, "wb") as file:
         file.truncate(2**43)  # takes no room
+    os.link(weights, "huge")
     checkpoints = CheckpointDir("sft")
     checkpoint(checkpoints.path, 1)
     with pytest.raises(SystemExit, match=r"^sft: .*: the disk of DVC's cache has .* MB left, .* take 8,796,093.0 MB;"):
