@@ -9,14 +9,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlhf_lib.models import hardware, output_layer
 from rlhf_lib.models.logprobs import Distribution, Response, collate, response_distribution
+from rlhf_lib.models.support import of_padded
 
 VOCABULARY, WIDTH = 50, 32
 PROMPTS = [[7, 8, 9], [10], [11, 12, 13, 14, 15]]
 SUPPORT = tensor([[20, 21, 22], [21, 23, -1], [5, -1, -1], [6, 9, -1]])
 RESPONSES = [
-    Response([20, 21, 5, 6], True, SUPPORT),
-    Response([5], True, SUPPORT[2:3]),
-    Response([21, 23], True, SUPPORT[:2]),
+    Response([20, 21, 5, 6], True, of_padded(SUPPORT)),
+    Response([5], True, of_padded(SUPPORT[2:3])),
+    Response([21, 23], True, of_padded(SUPPORT[:2])),
 ]
 FREE = [Response(response.ids, True) for response in RESPONSES]
 BOUND = Distribution(0.7, 2, (5,))
