@@ -30,6 +30,17 @@ def return_blocks() -> None:
     _set({_M_TRIM_THRESHOLD: 128 << 10, _M_MMAP_THRESHOLD: 2 << 20, _M_MMAP_MAX: 65536})
 
 
+def clear() -> None:
+    """Give the system all pages that are free now, before work on batches of other sizes; where there is no glibc,
+    nothing.
+
+    What was kept for a step of training has holes that a validation's batches do not fit into.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def _set(options: dict[int, int]) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
+from rlhf_lib.models import heap
 from rlhf_lib.training.sealing import SealedCheckpoints
 
 
@@ -56,7 +57,9 @@ class Validating(SealedCheckpoints):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         self._sizes, self._sums = map(len, self._own_batches(len(dataloader.dataset))), {}
+        heap.clear()
         found = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        heap.clear()
         means = self.means()
         found.metrics[f"{metric_key_prefix}_loss"] = means.pop("loss")
         self._metrics["eval"].update({name: [mean] for name, mean in means.items()})
