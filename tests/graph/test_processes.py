@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from launched import launch
+from project import of_one_stage
 from trained import same
 from trl_process import BUILD, seen
 from trl_trainers import CHOSEN, REJECTED
@@ -32,10 +33,7 @@ LOSS, MOVE = 1e-5, 1e-3
 
 @pytest.fixture
 def in_two(tiny, tmp_path):
-    directory = tmp_path / "two"
-    directory.mkdir()
-    (directory / "params.yaml").write_text("policy: ppo\n")
-    (directory / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
+    directory = of_one_stage(tmp_path / "two")
 
     def in_two(what, changes, shards=False):
         arguments = (what, json.dumps(changes), tiny.policy, tiny.reward, directory)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from launched import launch
+from project import of_one_stage
 from validated import COUNTS, KINDS, validated
 
 from rlhf_lib.training.validating import own_batches
@@ -22,10 +23,7 @@ def test_each_row_is_in_one_batch_of_one_process(rows, processes):
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "shards"), [(2, False), (3, False), (2, True)], ids=["two", "three", "sharded"])
 def test_rows_that_cannot_be_shared_out_evenly_count_once(tiny, checkpoints, tmp_path, processes, shards):
-    directory = tmp_path / "several"
-    directory.mkdir()
-    (directory / "params.yaml").write_text("policy: ppo\n")
-    (directory / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
+    directory = of_one_stage(tmp_path / "several")
     how = {"config": "fsdp2" if shards else "cpu-2", "shards": shards, "processes": processes}
     done = launch(directory, "validated", tiny.policy, tiny.reward, directory, **how)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -2,7 +2,6 @@
 with there is left on the CPU, and what is learnt is what a CPU learns."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from pathlib import Path
 import on_an_accelerator
 import pytest
 import torch
-from project import ROOT
-from trained import rows
+from launched import run
+from project import of_one_stage
+from trained import flat, rows
 from trl_process import BUILD, seen
 
 from rlhf_lib.training import trainer as training
@@ -54,31 +54,16 @@ def library(tmp_path_factory):
 @pytest.fixture
 def there(library, tmp_path):
     """A function of a script of support/ and its arguments that gives what its process saw on the device."""
-    directory = tmp_path / "there"
-    directory.mkdir()
-    (directory / "params.yaml").write_text("policy: ppo\n")
-    (directory / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
+    directory = of_one_stage(tmp_path / "there")
 
     def there(script, *arguments):
         support = Path(on_an_accelerator.__file__).parent
         words = [support / "on_an_accelerator.py", library, support / f"{script}.py", *arguments, directory]
-        variables = {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(directory), "RANK": "0"}
-        done = subprocess.run(
-            [sys.executable, *map(str, words)],
-            cwd=directory,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
+        done = run(directory, *words, RANK="0")
         assert done.returncode == 0, done.stderr[-3000:]
         return torch.load(directory / "0.pt", map_location="cpu", weights_only=False)
 
     return there
-
-
-def flat(state):
-    return torch.cat([tensor.flatten() for tensor in state.values()])
 
 
 def assert_alike(rows_here, rows_there):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from launched import launch
 from ppo_steps import gradients
-from trained import column, rows, same
+from project import of_one_stage
+from trained import column, flat, rows, same
 
 from rlhf_lib.models import loading as models
 
@@ -34,10 +35,7 @@ GRADIENT, METRIC, MOVE = 1e-5, 1e-4, 1e-3
 @pytest.fixture
 def in_two(tiny, ending, tmp_path):
     """A function of params that gives what each of two processes saw, in a project of their own."""
-    directory = tmp_path / "two"
-    directory.mkdir()
-    (directory / "params.yaml").write_text("policy: ppo\n")
-    (directory / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
+    directory = of_one_stage(tmp_path / "two")
 
     def in_two(shards, processes=2, **changes):
         changes = {**CHANGES, "reward_funcs": [str(tiny.reward)], **changes}
@@ -49,10 +47,6 @@ def in_two(tiny, ending, tmp_path):
 
     in_two.directory = directory
     return in_two
-
-
-def flat(state):
-    return torch.cat([tensor.flatten() for tensor in state.values()])
 
 
 def assert_like(rows_of_one, rows_of_two):

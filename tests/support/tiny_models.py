@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from project import of_one_stage
 
 from rlhf_lib.models.params import AUTO
 
@@ -134,9 +135,7 @@ def checkpoints_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointD
     from rlhf_lib.training.checkpoint import CheckpointDir
 
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("DVC_ROOT", str(folder))
-    (folder / "params.yaml").write_text("policy: ppo\n")
-    (folder / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
+    monkeypatch.setenv("DVC_ROOT", str(of_one_stage(folder)))
     return CheckpointDir("ppo")
 
 

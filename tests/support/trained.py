@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch.distributed.tensor import DTensor
 
 
 def weights(module):
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def flat(state):
+    """All weights of a state dict in a row."""
+    return torch.cat([tensor.flatten() for tensor in state.values()])
 
 
 def whole(tensor):

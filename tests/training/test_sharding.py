@@ -4,6 +4,7 @@ import json
 
 import pytest
 from launched import launch
+from project import of_one_stage
 from trl_trainers import sft_trainer
 
 from rlhf_lib.common.yaml import ParamsError
@@ -52,9 +53,7 @@ def test_the_second_version_of_fsdp_is_taken(checkpoints, monkeypatch):
 
 @pytest.mark.slow
 def test_a_launch_file_for_shards_is_told_on_a_cpu(tiny, tmp_path):
-    (tmp_path / "params.yaml").write_text("policy: ppo\n")
-    (tmp_path / "dvc.yaml").write_text("stages: {ppo: {cmd: x, deps: []}}\n")
-    arguments = ("sft", json.dumps({}), tiny.policy, tiny.reward, tmp_path)
+    arguments = ("sft", json.dumps({}), tiny.policy, tiny.reward, of_one_stage(tmp_path))
     done = launch(tmp_path, "trl_process", *arguments, config="fsdp2")
     assert done.returncode != 0
     assert "launch: FSDP shards the weights over several GPUs, and this is 2 x cpu" in done.stderr
