@@ -23,11 +23,11 @@ import yaml
 from benchmarks import results
 from benchmarks.data import ultrafeedback
 from benchmarks.data.ultrafeedback import ENGLISH
+from rlhf_lib.common.chunks import chunks
 from rlhf_lib.common.files import write_json
 from rlhf_lib.common.rows import read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.data.parallel import chunks
 from rlhf_lib.data.prepare import language
 
 ROOT = Path(__file__).resolve().parents[2]

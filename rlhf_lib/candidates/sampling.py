@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.candidates.params import CandidatesParams
 from rlhf_lib.common import paths
-from rlhf_lib.common.chunks import work_through
+from rlhf_lib.common.chunks import chunks, work_through
 from rlhf_lib.common.rows import JsonObject, clean_text
 from rlhf_lib.generation.decoding import generate, prompts_at_once
 from rlhf_lib.generation.sampling import Sampling, encode_prompts, response_text
@@ -74,7 +74,7 @@ class Candidates:
             }
             for (row, number), text, response, reward in zip(of_answers, texts, responses, rewards, strict=True)
         ]
-        return [drawn[start : start + params.n] for start in range(0, len(drawn), params.n)]
+        return list(chunks(drawn, params.n))
 
     def _rewards(self, answers: Sequence[tuple[JsonObject, str]]) -> list[float]:
         """The reward of each answer; one that a prompt was given several times is scored once, and so gets one."""

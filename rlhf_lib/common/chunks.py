@@ -1,9 +1,10 @@
-"""What long work has made so far, in a file that outlives a kill: a line of JSON for each chunk."""
+"""Work in chunks, and what it has made so far, in a file that outlives a kill: a line of JSON for each chunk."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,13 @@ from tqdm import tqdm
 from rlhf_lib.common.launching import is_main
 
 Item = TypeVar("Item")
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` consecutive items, the last one shorter."""
+    items = iter(items)
+    while chunk := list(islice(items, size)):
+        yield chunk
 
 
 def work_through(
@@ -32,8 +40,8 @@ def work_through(
     if first and is_main():
         print(f"resuming after {first} of {len(items)} {unit}s", flush=True)
     with tqdm(total=len(items), initial=first, desc=name, unit=unit, disable=not is_main()) as bar:
-        for start in range(first, len(items), size):
-            values = work(items[start : start + size])
+        for chunk in chunks(items[first:], size):
+            values = work(chunk)
             if file and is_main():
                 append(file, values)
             found += values

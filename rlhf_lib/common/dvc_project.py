@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from rlhf_lib.common.start import GO_ON
+
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
@@ -123,7 +125,7 @@ def no_room(outs: Iterable[str], freed: Path) -> str | None:
         return None
     return (
         f"{folder}: the disk of DVC's cache has {room / 1e6:,.1f} MB left, and the outs take {needed / 1e6:,.1f} "
-        "MB; free some space: dvc repro goes on where it stopped"
+        f"MB; free some space: {GO_ON}"
     )
 
 

@@ -21,14 +21,13 @@ import psutil
 from rlhf_lib.common import edited
 from rlhf_lib.common.dvc_project import cache_fault
 from rlhf_lib.common.launching import is_main, num_processes
-from rlhf_lib.common.start import FULL, barred
+from rlhf_lib.common.start import FULL, GO_ON, barred
 
 LOCKS = Path(".dvc/tmp/stages")  # in the workspace, as the outs are; a lock holds the id of the process
 # Clones in which experiments run: those of DVC's queue, of `dvc exp run --temp`, and of a study.
 CLONES = (".dvc/tmp/exps/tmp*", ".dvc/tmp/exps/standalone/tmp*", ".dvc/tmp/study/worker-*")
 PATIENCE = 15.0  # seconds: an orphan needs one to see that its DVC is gone, and more on a busy machine
 LOOK = 0.5  # seconds between two looks at DVC
-GO_ON = "dvc repro goes on where it stopped"
 GRACE = 5.0  # seconds in which one of several processes ends after a signal; their launcher gives them 30
 ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 # What ends a stage for a reason that is none of its own.

@@ -14,6 +14,7 @@ OWN = ("benchmarks", "examples", "rewards", "rlhf_lib", "stages", "tests", "test
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
+GO_ON = "dvc repro goes on where it stopped"
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what this user may take of it
 _BARRED = (errno.EROFS, errno.EACCES, errno.EPERM)
 

@@ -53,13 +53,6 @@ def ordered_map(
             pool.shutdown(cancel_futures=True)
 
 
-def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` consecutive items, the last one shorter."""
-    items = iter(items)
-    while chunk := list(islice(items, size)):
-        yield chunk
-
-
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """A context in which Ctrl-C waits, here and in the processes that are started: while they import what they need,

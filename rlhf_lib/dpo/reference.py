@@ -12,13 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lib.common import paths
 from rlhf_lib.common.chunks import work_through
-from rlhf_lib.common.launching import num_processes
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.dpo.data import Pair, encode
 from rlhf_lib.models import hardware
 from rlhf_lib.models.lengths import Lengths, Limit
 from rlhf_lib.models.loading import check_length
-from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
+from rlhf_lib.models.logprobs import Distribution, Response, rows_at_once, token_logprobs
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.models.templates import check_rows
 
@@ -27,7 +26,6 @@ COLUMNS = ("id", "prompt", "chosen", "rejected")
 SIDES = ("chosen", "rejected")
 REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 SHARED_COLUMNS = ("ref_chosen_shared_logps", "ref_rejected_shared_logps")
-CHUNK = 128  # batches that are computed before they are saved: the most that a kill costs
 
 
 def reference_logprobs(
@@ -51,8 +49,7 @@ def reference_logprobs(
     check_length("reference.max_length", max_length, policy)
     kept = _encoded(tokenizer, pairs, Limit("reference.max_length", max_length), split)
     measured = partial(_measured, policy, tokenizer.pad_token_id, max_length, batch_size)
-    size = CHUNK * batch_size * num_processes()
-    return work_through(kept, size, measured, file, "Reference", f"{split} pair")
+    return work_through(kept, rows_at_once(batch_size), measured, file, "Reference", f"{split} pair")
 
 
 def _encoded(

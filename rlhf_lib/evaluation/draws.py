@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lib.common.chunks import work_through
+from rlhf_lib.common.chunks import chunks, work_through
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.evaluation.params import EvaluateParams
 from rlhf_lib.evaluation.samples import DATASET, Sample
@@ -99,8 +99,7 @@ class Draws:
         """All of them. `file` gets them as they come; those that a killed run left there are not drawn again."""
 
         def work(places: Sequence[int]) -> list[list[Sample]]:
-            drawn = [said.sample for said in self(places)]
-            return [drawn[start : start + self.draws] for start in range(0, len(drawn), self.draws)]
+            return list(chunks((said.sample for said in self(places)), self.draws))
 
         size = prompts_at_once(self.batch_size, self.draws)
         found = work_through(range(len(self.rows)), size, work, file, "Answers", "prompt")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lib.common.chunks import chunks
 from rlhf_lib.common.launching import num_processes
 from rlhf_lib.generation.beams import beam_search
 from rlhf_lib.generation.said import Said
@@ -72,7 +73,7 @@ def batches_of(model: PreTrainedModel, lengths: Sequence[int], batch_size: int, 
     if pads and (len(set(lengths)) <= 1 or takes_left_padding(model)):
         return list(by_length(lengths, batch_size))
     of_one_length = ([row for row, length in enumerate(lengths) if length == wanted] for wanted in sorted(set(lengths)))
-    return [rows[k : k + batch_size] for rows in of_one_length for k in range(0, len(rows), batch_size)]
+    return [batch for rows in of_one_length for batch in chunks(rows, batch_size)]
 
 
 class _Decoding:

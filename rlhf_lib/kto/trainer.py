@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
+from rlhf_lib.common.chunks import chunks, work_through
 from rlhf_lib.common.rows import JsonObject
 from rlhf_lib.kto.data import FILES, BatchOrder, Thumb, encoded, evenly, in_batches, mismatched
 from rlhf_lib.kto.params import KTOParams
 from rlhf_lib.models import hardware
 from rlhf_lib.models.loading import check_length, load_policy, load_tokenizer
-from rlhf_lib.models.logprobs import Distribution, Response, token_logprobs
+from rlhf_lib.models.logprobs import Response, rows_at_once, sequence_logprobs
 from rlhf_lib.models.processes import shared_out
 from rlhf_lib.training import best, referenced
 from rlhf_lib.training.checkpoint import CheckpointDir
@@ -48,10 +50,11 @@ class PrecomputedKTOTrainer(Referenced, KTOTrainer):
 
 
 def with_reference(
-    policy: PreTrainedModel, pad_id: int, thumbs: Sequence[Thumb], params: KTOParams, batch_size: int
+    policy: PreTrainedModel, pad_id: int, thumbs: Sequence[Thumb], params: KTOParams, batch_size: int, file: Path
 ) -> Dataset:
     """The rows as TRL's collator reads them: the answers, and where the loss estimates the KL those of other prompts,
-    with their summed log-probs (nats) under the policy."""
+    with their summed log-probs (nats) under the policy. `file` gets these as they come; those that a killed run with
+    the same arguments left there are kept. Every process must call this."""
     columns: JsonObject = {
         "prompt_ids": [thumb.prompt for thumb in thumbs],
         "completion_ids": [thumb.completion for thumb in thumbs],
@@ -62,16 +65,22 @@ def with_reference(
         others = mismatched(thumbs, batch_size)
         cut = [other[: params.max_length - len(t.prompt)] for t, other in zip(thumbs, others, strict=True)]
         columns["KL_completion_ids"] = answers["ref_KL_logps"] = cut
+    size = params.precompute_ref_batch_size
 
     def measure(part: Sequence[tuple[list[int], list[int]]]) -> list[float]:
         prompts, responses = [prompt for prompt, _ in part], [Response(answer, True) for _, answer in part]
-        size = params.precompute_ref_batch_size
-        found = token_logprobs(policy, prompts, responses, pad_id, Distribution(), size, "Reference")
-        return [logprobs.sum().item() for logprobs in found]
+        return sequence_logprobs(policy, prompts, responses, pad_id, batch_size=size)
 
+    def work(rows: Sequence[int]) -> list[list[float]]:
+        """The log-probs of each row's answers."""
+        read = [(thumbs[row].prompt, ids[row]) for row in rows for ids in answers.values()]
+        return list(chunks(shared_out(read, measure), len(answers)))
+
+    order = sorted(range(len(thumbs)), key=lambda row: thumbs[row].prompt)  # a prompt is read once in a chunk
     with hardware.autocast():
-        for name, ids in answers.items():
-            columns[name] = shared_out(list(zip(columns["prompt_ids"], ids, strict=True)), measure)
+        found = work_through(order, rows_at_once(size), work, file, "Reference", "answer")
+    of_row = dict(zip(order, found, strict=True))
+    columns |= {name: [of_row[row][place] for row in range(len(thumbs))] for place, name in enumerate(answers)}
     return Dataset.from_dict(columns)
 
 
@@ -81,8 +90,10 @@ def datasets(
     tokenizer: PreTrainedTokenizerBase,
     train: Dataset,
     validation: Dataset,
+    saved: Path,
 ) -> tuple[Dataset, Dataset]:
-    """What the trainer learns from, in the order of its batches, and what it validates on."""
+    """What the trainer learns from, in the order of its batches, and what it validates on. The reference's log-probs go
+    to the folder `saved` as they come."""
     rows = encoded(train, tokenizer, params.max_length, "train")
     held_out = encoded(validation, tokenizer, params.max_length, "validation")
     sizes = params.per_device_train_batch_size, params.per_device_eval_batch_size
@@ -90,7 +101,8 @@ def datasets(
     ordered = in_batches(rows, sizes[0], grouped, params.seed), evenly(held_out)
     pad_id = tokenizer.pad_token_id
     learnt, validated = (
-        with_reference(policy, pad_id, part, params, size) for part, size in zip(ordered, sizes, strict=True)
+        with_reference(policy, pad_id, part, params, size, saved / f"reference_{name}.jsonl")
+        for name, part, size in zip(FILES, ordered, sizes, strict=True)
     )
     return learnt, validated
 
@@ -107,7 +119,7 @@ def build(
     tokenizer = load_tokenizer(model)
     disable_dropout(policy)
     # before the policy has adapters, and TRL's forward
-    rows, held_out = datasets(params, policy, tokenizer, train, validation)
+    rows, held_out = datasets(params, policy, tokenizer, train, validation, checkpoints.path)
     if not len(held_out):
         best.check("kto", params, FILES["validation"])
     config = KTOConfig(**referenced.config_kwargs(params, checkpoints, validates=len(held_out) > 0))

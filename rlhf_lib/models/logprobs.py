@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_lib.common.chunks import chunks
+from rlhf_lib.common.launching import num_processes
 from rlhf_lib.models.attention import takes_packing
 from rlhf_lib.models.forward import logits_where
 from rlhf_lib.models.hardware import favours_few_calls
@@ -17,6 +19,8 @@ from rlhf_lib.models.output_layer import CHUNK, of_chunks
 from rlhf_lib.models.packing import marked, packed_inputs
 from rlhf_lib.models.processes import with_bar
 from rlhf_lib.models.support import Support, joined
+
+SAVED_BATCHES = 128  # that are read before their log-probs are saved: the most that a kill costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,11 @@ def sequence_logprobs(
     return [logprobs.sum().item() for logprobs in found]
 
 
+def rows_at_once(batch_size: int) -> int:
+    """How many rows a stage reads before it saves their log-probs, in all processes together."""
+    return SAVED_BATCHES * batch_size * num_processes()
+
+
 def by_length(
     lengths: Sequence[int], batch_size: int, prompts: Sequence[Hashable] | None = None
 ) -> Iterator[list[int]]:
@@ -251,5 +260,4 @@ def by_length(
         longest[prompt] = max(length, longest.get(prompt, 0))
     rank = {prompt: (length, number) for number, (prompt, length) in enumerate(longest.items())}
     order = sorted(range(len(lengths)), key=lambda row: (rank[of_rows[row]], lengths[row]))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    return chunks(order, batch_size)

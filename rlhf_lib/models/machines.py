@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rlhf_lib.common.launching import is_main, num_processes
-from rlhf_lib.common.running import GO_ON
+from rlhf_lib.common.start import GO_ON
 from rlhf_lib.common.yaml import ParamsError
 
 BEAT = 5.0  # seconds between two signs of life

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlhf_lib.common.chunks import work_through
+from rlhf_lib.common.chunks import chunks, work_through
 from rlhf_lib.common.rows import JsonObject, Message, clean_text, is_blank, read_values
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
@@ -127,8 +127,8 @@ def _draw(
             torch.cat(noise),
             params.per_device_eval_batch_size,
         )
-    samples = [Sample(clean_text(response_text(tokenizer, r)), len(r.ids), not r.finished) for r in responses]
-    return [samples[start : start + draws] for start in range(0, len(samples), draws)]
+    samples = (Sample(clean_text(response_text(tokenizer, r)), len(r.ids), not r.finished) for r in responses)
+    return list(chunks(samples, draws))
 
 
 def load_model(params: NegativesParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

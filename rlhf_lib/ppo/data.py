@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -105,8 +105,3 @@ def _completion(tokenizer: PreTrainedTokenizerBase, row: JsonObject, context: in
     """Prompt and response of an SFT row, cut at the end to the context."""
     prompt, answer, _ = prompt_and_answer(tokenizer, row["prompt"], row["completion"][0]["content"], context)
     return prompt, Response(answer, True)
-
-
-def chunks(rows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """The rows, `size` at a time; the last chunk may be shorter."""
-    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf_lib.common.chunks import chunks
 from rlhf_lib.models.logprobs import Response, by_length
 from rlhf_lib.ppo import advantages, algos
-from rlhf_lib.ppo.data import chunks
 from rlhf_lib.ppo.model import Batches
 from rlhf_lib.ppo.objective import kl_penalty
 from rlhf_lib.ppo.params import PPOParams

@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from rlhf_lib.common import paths
+from rlhf_lib.common.chunks import chunks
 from rlhf_lib.common.rows import JsonObject, some
 from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.logprobs import Distribution, Response, collate, response_logprobs
@@ -36,7 +37,7 @@ from rlhf_lib.models.seeds import seeded
 from rlhf_lib.models.stops import stop_ids
 from rlhf_lib.ppo import algos
 from rlhf_lib.ppo.callbacks import RolloutEnd, RolloutProgress
-from rlhf_lib.ppo.data import Completions, Prompts, chunks, walk
+from rlhf_lib.ppo.data import Completions, Prompts, walk
 from rlhf_lib.ppo.loss import loss_terms
 from rlhf_lib.ppo.model import ActorCritic, Reference
 from rlhf_lib.ppo.objective import objective, shaped

@@ -72,15 +72,22 @@ class CheckpointDir:
         self.path.mkdir(parents=True, exist_ok=True)
         sweep(base)
         sweep(self.path)
-        if not is_main():
-            return  # the first of several processes holds the lock for all
+        if is_main():  # which holds the lock for all of several processes
+            self._take(base)
+        if num_processes() > 1:
+            from rlhf_lib.models import machines  # make prune, which asks for fingerprints, has no use for torch
+
+            machines.check_folder(self.path)
+
+    def _take(self, base: Path) -> None:
+        """Lock the directory, or another one where a run has it already."""
         self._lock: Any = open(self.path / ".lock", "w")  # noqa: SIM115 -- held open for the lock's life
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if num_processes() > 1:
-                raise ParamsError(f"{self.path}: in use by another run of {stage}; wait for it to end") from None
-            print(f"{self.path} is in use by another run of {stage}; this run keeps its checkpoints apart")
+                raise ParamsError(f"{self.path}: in use by another run of {self.stage}; wait for it to end") from None
+            print(f"{self.path} is in use by another run of {self.stage}; this run keeps its checkpoints apart")
             self.path = Path(tempfile.mkdtemp(prefix=f"{self.path.name}-", dir=base))
 
     def latest(self) -> str | None:
@@ -114,10 +121,7 @@ class ChunkDir(CheckpointDir):
     over the processes, so that any number of them may go on. Every process makes it, and removes it."""
 
     def __init__(self, stage: str) -> None:
-        from rlhf_lib.models import machines  # make prune, which asks for fingerprints, has no use for torch
-
         super().__init__(stage, any_processes=True)
-        machines.check_folder(self.path)
 
     def remove(self) -> None:
         from rlhf_lib.models import processes

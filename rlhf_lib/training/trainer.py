@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
+from rlhf_lib.common.chunks import chunks
 from rlhf_lib.common.policies import section
 from rlhf_lib.common.rows import JsonObject, read_jsonl
-from rlhf_lib.models import hardware, heap, machines
+from rlhf_lib.models import hardware, heap
 from rlhf_lib.models.layers import base_model
 from rlhf_lib.models.lengths import say
 from rlhf_lib.models.seeds import seeded
@@ -109,9 +110,8 @@ class EpochOrder(Sampler[int]):
         if not self.grouped:
             return iter(order)
         pool = self._POOL * self.batch_size
-        pools = (order[start : start + pool] for start in range(0, len(order), pool))
-        rows = [row for part in pools for row in sorted(part, key=lambda row: self.lengths[row])]
-        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        rows = [row for part in chunks(order, pool) for row in sorted(part, key=lambda row: self.lengths[row])]
+        batches = list(chunks(rows, self.batch_size))
         short = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # stays last: the others keep their rows
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
         return iter([row for batch in [*(batches[i] for i in shuffled), *short] for row in batch])
@@ -189,7 +189,6 @@ def run(trainer: SealedCheckpoints, checkpoints: CheckpointDir, stage: str = "tr
     """
     sharding.check(trainer)
     optimizer_check.check(section(checkpoints.stage), trainer.args, trainer.model)
-    machines.check_folder(checkpoints.path)
     latest = checkpoints.latest()
     if latest:
         say(f"resuming from {latest}")

@@ -19,6 +19,8 @@ from transformers.trainer_utils import EvalLoopOutput
 from rlhf_lib.models import heap
 from rlhf_lib.training.sealing import SealedCheckpoints
 
+Sums = dict[str, tuple[float, int]]  # of what is measured: its sum, and over how many rows, or tokens
+
 
 def own_batches(rows: int, size: int, process: int, processes: int) -> list[range]:
     """The rows of each batch of a process: every n-th batch of n processes. All have equally many; where there are no
@@ -32,7 +34,7 @@ class Validating(SealedCheckpoints):
     """A trainer whose validation counts every row once, whatever the batches and the processes; a base of others."""
 
     _sizes: Iterator[int]  # of this process's batches to come
-    _sums: dict[str, tuple[float, int]]  # of what was measured: the sum over those that were, and of how much it is
+    _sums: Sums  # of this process's batches so far
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Trainer's; in several processes, of this one's batches. In place of an empty one there is one of a row that
@@ -67,11 +69,10 @@ class Validating(SealedCheckpoints):
 
     def means(self) -> dict[str, float]:
         """What all processes have measured on the validation rows, and their loss."""
-        together: dict[str, tuple[float, int]] = {}
+        together: Sums = {}
         for sums in gather_object([self._sums]):
             for name, (total, count) in sums.items():
-                before = together.get(name, (0.0, 0))
-                together[name] = (before[0] + total, before[1] + count)
+                _add(together, name, total, count)
         return {name: total / count for name, (total, count) in together.items()}
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -84,13 +85,17 @@ class Validating(SealedCheckpoints):
         measured.clear()
         for name, mean in of_batch.items():
             if count := self.count(name, inputs, rows) if rows else 0:
-                total, before = self._sums.get(name, (0.0, 0))
-                self._sums[name] = (total + count * mean, before + count)
+                _add(self._sums, name, count * mean, count)
         return found
 
     def count(self, name: str, inputs: dict[str, Any], rows: int) -> int:
         """Of how much the number `name` of a batch is the mean: of its rows."""
         return rows
+
+
+def _add(sums: Sums, name: str, total: float, count: int) -> None:
+    before = sums.get(name, (0.0, 0))
+    sums[name] = (before[0] + total, before[1] + count)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rlhf_lib.data.parallel import WAITING, chunks, ordered_map
+from rlhf_lib.data.parallel import WAITING, ordered_map
 
 # Processes import this file, so that their functions stand here
 
@@ -110,9 +110,3 @@ def test_work_is_done_elsewhere_where_there_is_enough_of_it():
     assert not here & set(ordered_map(process, range(20), 2))
     assert here == set(ordered_map(process, range(20), 1)) == set(ordered_map(process, [0], 2))
     assert list(ordered_map(str.upper, "ab")) == ["A", "B"]
-
-
-def test_chunks():
-    assert list(chunks(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert list(chunks([], 3)) == []
-    assert next(chunks(count(), 2)) == [0, 1]

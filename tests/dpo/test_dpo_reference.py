@@ -19,8 +19,9 @@ from trl_trainers import batch_of, dpo_params, pair_rows, referenced
 from rlhf_lib.common.rows import write_jsonl
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.dpo import trainer as dpo
-from rlhf_lib.dpo.reference import CHUNK, reference_logprobs
+from rlhf_lib.dpo.reference import reference_logprobs
 from rlhf_lib.models.loading import load_policy, load_tokenizer
+from rlhf_lib.models.logprobs import SAVED_BATCHES
 
 DROPS = {
     "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=320, resid_pdrop=0.3, attn_pdrop=0.3),
@@ -79,11 +80,11 @@ def test_what_a_killed_run_saved_is_not_computed_again(tiny, tmp_path, monkeypat
     expected = measured(tiny)
     assert measured(tiny, file) == expected
     first, second = file.read_bytes().splitlines(keepends=True)
-    assert (json.loads(first), json.loads(second)) == (expected[:CHUNK], expected[CHUNK:])
-    marked = [{**row, "ref_chosen_logps": 1.0} for row in expected[:CHUNK]]
+    assert (json.loads(first), json.loads(second)) == (expected[:SAVED_BATCHES], expected[SAVED_BATCHES:])
+    marked = [{**row, "ref_chosen_logps": 1.0} for row in expected[:SAVED_BATCHES]]
     file.write_bytes(json.dumps(marked).encode() + b"\n" + second[: len(second) // 2])
     capsys.readouterr()
-    assert measured(tiny, file) == marked + expected[CHUNK:]
+    assert measured(tiny, file) == marked + expected[SAVED_BATCHES:]
     assert capsys.readouterr().out == "resuming after 128 of 135 train pairs\n"
 
 

@@ -1,5 +1,6 @@
 """KTO's trainer: the loss, by hand and beside TRL's with a reference model; what it learns; a killed run."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from trl_trainers import CountSteps, KillAfterSave, Killed, batch_of, dataset, m
 
 from rlhf_lib.common.yaml import ParamsError
 from rlhf_lib.kto.data import COLUMNS
-from rlhf_lib.models import hardware
+from rlhf_lib.models import hardware, logprobs
 from rlhf_lib.models import loading as models
 from rlhf_lib.training import curves
 from rlhf_lib.training import trainer as training
@@ -174,3 +175,25 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_curves(tiny, checkpoints, 
         assert Path(f"metrics/whole/{curve}").read_bytes() == Path(f"metrics/resumed/{curve}").read_bytes()
     expected, got = whole.model.state_dict(), resumed.model.state_dict()
     assert all(expected[key].equal(got[key]) for key in expected)
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_reference_log_probs_that_a_killed_run_saved_are_not_computed_again(
+    tiny, checkpoints, monkeypatch, capsys, loss_type
+):
+    monkeypatch.setattr(logprobs, "SAVED_BATCHES", 3)
+    params, file = {"precompute_ref_batch_size": 2, "loss_type": loss_type}, checkpoints.path / "reference_train.jsonl"
+    whole = kto_trainer(tiny, checkpoints, **params).train_dataset
+    first, second, third = file.read_bytes().splitlines(keepends=True)
+    saved = json.loads(first)
+    assert len(saved) == 6 and {len(of_row) for of_row in saved} == {2 if loss_type == "kto" else 1}
+    marked = [[1.0, *others] for _, *others in saved]
+    file.write_bytes(json.dumps(marked).encode() + b"\n" + second[: len(second) // 2])
+    capsys.readouterr()
+    again = kto_trainer(tiny, checkpoints, **params).train_dataset
+    assert "resuming after 6 of 13 answers" in capsys.readouterr().out
+    assert file.read_bytes().splitlines(keepends=True)[1:] == [second, third]
+    assert whole.remove_columns("ref_logps").to_list() == again.remove_columns("ref_logps").to_list()
+    pairs = list(zip(whole["ref_logps"], again["ref_logps"], strict=True))
+    assert sorted(was for was, now in pairs if now != was) == sorted(was for was, *_ in saved)
+    assert {now for was, now in pairs if now != was} == {1.0}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
+from rlhf_lib.common.chunks import chunks
 from rlhf_lib.common.files import replacing, write_json
 from rlhf_lib.common.rows import EXCERPT, Row
 from rlhf_lib.common.schema import PARAMS_FILE
@@ -26,7 +27,7 @@ from rlhf_lib.data.load.params import LoadParams, SourceParams
 from rlhf_lib.data.load.reader import Reader, Record, Rejected
 from rlhf_lib.data.load.readers import READERS, score_range
 from rlhf_lib.data.load.roles import Fault
-from rlhf_lib.data.parallel import chunks, ordered_map
+from rlhf_lib.data.parallel import ordered_map
 
 CHUNK = 64  # records that go to a worker process at once
 MAX_LAYOUTS = 1000  # of a source: objects may have any keys

@@ -19,11 +19,12 @@ from typing import IO, Any, TextIO
 
 from tqdm import tqdm
 
+from rlhf_lib.common.chunks import chunks
 from rlhf_lib.common.files import replacing
 from rlhf_lib.common.rows import EXCERPT, Row
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.data.parallel import chunks, ordered_map
+from rlhf_lib.data.parallel import ordered_map
 from rlhf_lib.data.prepare import thumbs
 from rlhf_lib.data.prepare.clean import Dropped, clean_lines, question
 from rlhf_lib.data.prepare.derive import why_no_pair
