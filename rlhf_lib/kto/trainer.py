@@ -69,7 +69,7 @@ def with_reference(
 
     def measure(part: Sequence[tuple[list[int], list[int]]]) -> list[float]:
         prompts, responses = [prompt for prompt, _ in part], [Response(answer, True) for _, answer in part]
-        return sequence_logprobs(policy, prompts, responses, pad_id, batch_size=size)
+        return sequence_logprobs(policy, prompts, responses, pad_id, batch_size=size, progress="Forward passes")
 
     def work(rows: Sequence[int]) -> list[list[float]]:
         """The log-probs of each row's answers."""
