@@ -63,10 +63,13 @@ def test_texts_that_parquet_has_as_bytes(tmp_path):
     assert value == {"prompt": "é?", "chosen": [{"role": "user", "content": None}], "image": b"\x89PNG\xff"}
 
 
-@pytest.mark.parametrize("opened", ["new_stream", "new_file"])  # of save_to_disk, of Feather
-def test_arrow(tmp_path, opened):
+@pytest.mark.parametrize(
+    ("name", "opened"), [("a.arrow", "new_stream"), ("a.arrow", "new_file"), ("a.feather", "new_file")]
+)
+def test_arrow(tmp_path, name, opened):
+    """A stream is what save_to_disk writes, a file what Feather is."""
     records = [{"prompt": [{"role": "user", "content": f"Q{i}"}], "score": i / 2 or None} for i in range(5)]
-    path = write_arrow(tmp_path / "a.arrow", records, opened)
+    path = write_arrow(tmp_path / name, records, opened)
     assert values(path) == records
     assert [record.place for record in read(path)] == [f"{path}: row {i + 1}" for i in range(5)]
 

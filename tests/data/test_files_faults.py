@@ -64,7 +64,8 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
         (
             "a.txt",
             b"x",
-            "unknown kind of file; its name must end in one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow",
+            "unknown kind of file; its name must end in one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, "
+            ".feather",
         ),
         *[(f"a.{kind}.gz", b"x", "unknown kind of file") for kind in ("parquet", "arrow")],
         *[("a.arrow", data, "cannot be read as Arrow (") for data in (b"x", b"ARROW1\0\0", b"\xff" * 99)],

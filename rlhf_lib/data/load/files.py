@@ -246,7 +246,7 @@ def _kind(text: JsonText) -> str:
     return "rows" if dict in {type(item) for item in text.items()} else "column"
 
 
-TYPED: dict[str, Parser] = {".parquet": parquet_records, ".arrow": arrow_records}
+TYPED: dict[str, Parser] = {".parquet": parquet_records, ".arrow": arrow_records, ".feather": arrow_records}
 PARSERS: dict[str, Parser] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
