@@ -82,8 +82,8 @@ def notes(
     if any(plan.assumed for plan in planned):
         others = " but of other params" if any(Path(file).is_file() for file in data.FILES["sft"]) else ""
         yield (
-            f"No data yet{others}: {data.ASSUMED_ROWS} rows or pairs of the greatest length are assumed. Run make data first\n"
-            "for tokens, FLOP and time that are yours."
+            f"No data yet{others}: {data.ASSUMED_ROWS} rows or pairs of the greatest length are assumed. Run make data "
+            "first\nfor tokens, FLOP and time that are yours."
         )
     tokens = data.evaluation_tokens(sections)
     evaluation = tokens / rates.sampled if rates.sampled else None
