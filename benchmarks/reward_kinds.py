@@ -26,7 +26,7 @@ from rlhf_lib.preset.overlay import Leaf, overlay, parse_setting
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "results" / "reward_kinds.json"
 CODE = ("rlhf_lib", "stages", "examples", "dvc.yaml")
-INPUTS = ("data/splits", "data/negatives", "models/base", "models/sft")
+INPUTS = ("data/inputs", "data/splits", "data/negatives", "models/base", "models/sft")
 
 PLAIN = {"model_name_or_path": "models/sft", "bounded": False, "center_rewards_coefficient": None}
 KINDS: dict[str, dict[str, Any]] = {

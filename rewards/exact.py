@@ -17,7 +17,8 @@ NUMBER = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"  # 1,000.5 or 1000.5 or .5
     r"(?:[eE][-+]?\d{1,3})?"
 )
-BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+BOXED = re.compile(r"\\boxed\s*\{")
+BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ is a sign like others
 MARKED = re.compile(r"####\s*(.+)")  # GSM8K's solutions end in it
 
 
@@ -36,8 +37,20 @@ def exact(completions: list[Messages], solution: list[Any], **columns: Any) -> l
 
 def final(text: str) -> str:
     """The last \\boxed{...} of a text, else what follows the last ####, else all of it."""
-    found = BOXED.findall(text) or MARKED.findall(text)
+    found = boxed(text) or MARKED.findall(text)
     return (found[-1] if found else text).strip()
+
+
+def boxed(text: str) -> list[str]:
+    """What stands in each \\boxed{...} of a text, which may hold braces itself; one that is never closed is none."""
+    begins = {match.end() for match in BOXED.finditer(text)}
+    found, opened = [], []
+    for match in BRACE.finditer(text):
+        if match[0] == "{":
+            opened.append(match.end())
+        elif match[0] == "}" and opened and (begin := opened.pop()) in begins:
+            found.append(text[begin : match.start()])
+    return found
 
 
 def equal(answer: str, solution: str) -> bool:

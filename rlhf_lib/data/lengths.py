@@ -13,6 +13,7 @@ from rlhf_lib.base.params import BaseParams
 from rlhf_lib.check.at_hand import folder
 from rlhf_lib.common import paths
 from rlhf_lib.common.fitting import MOST, Fit
+from rlhf_lib.data import made
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.reward.params import GROUPS
 
@@ -22,6 +23,8 @@ PENALISED = " and penalised"
 ANSWERS = "answers"
 ROWS = "rows"  # prompt and answer, the longest of several
 END = 1  # the token that ends an answer
+# what says nothing of a fresh tokenizer
+SIZES = tuple(f"base.{key}" for key in ("seed", "n_positions", "n_embd", "n_layer", "n_head"))
 OURS = 3  # what the project's template puts around a question and its answer: two roles and the end
 
 
@@ -38,6 +41,8 @@ class Lengths:
         self.told = ESTIMATED
         self.named = folder(base.model_name_or_path, base.model_revision) if base.model_name_or_path else None
         for name, revision in named:
+            if name == paths.BASE and made.otherwise(paths.BASE, but=SIZES):
+                continue
             place = folder(name, revision, "tokenizer.json") if name else None
             if place and self._read(place / "tokenizer.json"):
                 self.told = f"tokens of {name}"

@@ -22,7 +22,7 @@ from rlhf_lib.common.rows import stream_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.terminal import visible
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.data import lengths, taught
+from rlhf_lib.data import lengths, made, taught
 from rlhf_lib.data.prepare import sizes
 from rlhf_lib.data.prepare.params import PrepareParams
 from rlhf_lib.data.prepare.records import FILES
@@ -146,7 +146,7 @@ def main() -> None:
     told = "Not used (see data/rejected.jsonl):" if lost else "Nothing of them was left out."
     print(f"\nOf {metrics['rows_in']:,} rows, {metrics['rows_kept']:,} were kept. {told}")
     print(*lost, sep="\n", end="\n" if lost else "")
-    if known := contract.read(paths.BASE):
+    if not made.otherwise(paths.BASE) and (known := contract.read(paths.BASE)):
         print("\nThe model (models/base/contract.json):")
         print(*(f"  {part:24}{told}" for part, told in known.told()), sep="\n")
     print("", *lengths.told(sections, measured, length.around()), sep="\n")

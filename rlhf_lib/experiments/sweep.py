@@ -144,13 +144,13 @@ def main() -> None:
     """Queue the experiments of a sweep."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib.experiments.sweep", description=__doc__.split("\n", 1)[0])
     for method, key in COEFFICIENTS.items():
-        about = f"values of {method}.{key}, with commas between"
+        about = f"values of {section(method)}.{key}, with commas between"
         parser.add_argument(f"--{method}", type=_numbers(float), default=[], metavar="VALUES", help=about)
     parser.add_argument("--seeds", type=_numbers(int), default=[0], help="the methods' seeds")
     arguments = parser.parse_args()
     swept = points({method: getattr(arguments, method) for method in COEFFICIENTS}, arguments.seeds)
     if not swept:
-        values = ", ".join(f"of {method}.{key} (--{method})" for method, key in COEFFICIENTS.items())
+        values = ", ".join(f"of {section(method)}.{key} (--{method})" for method, key in COEFFICIENTS.items())
         raise SystemExit(f"nothing to sweep: give values {values}, and seeds (--seeds)")
     check_letters()
     there = existing()

@@ -96,7 +96,9 @@ def _knowing(model_class: Any) -> None:
 
 def main() -> None:
     """The converter's command line behind the path of its script."""
-    script = Path(sys.argv[1])
+    script = Path(sys.argv[1] if len(sys.argv) > 1 else "")
+    if not script.is_file():
+        raise SystemExit(f"{script}: no such file; name {CONVERTER} of a checkout of llama.cpp")
     sys.path.insert(0, str(script.parent))
     module = importlib.import_module(script.stem)
     try:  # where it keeps its models, or kept them

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_lib.check.sections import check_all, valid_sections
@@ -79,9 +80,10 @@ def notes(
     from rlhf_lib.plan import data
 
     if any(plan.assumed for plan in planned):
+        others = " but of other params" if any(Path(file).is_file() for file in data.FILES["sft"]) else ""
         yield (
-            f"No data yet: {data.ASSUMED_ROWS} rows or pairs of the greatest length are assumed. Run make data first "
-            "for tokens, FLOP\nand time that are yours."
+            f"No data yet{others}: {data.ASSUMED_ROWS} rows or pairs of the greatest length are assumed. Run make data "
+            "first\nfor tokens, FLOP and time that are yours."
         )
     tokens = data.evaluation_tokens(sections)
     evaluation = tokens / rates.sampled if rates.sampled else None

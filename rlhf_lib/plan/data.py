@@ -13,6 +13,7 @@ from rlhf_lib.common import paths
 from rlhf_lib.common.fitting import spread_sample
 from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.rows import read_jsonl
+from rlhf_lib.data import made
 from rlhf_lib.data.lengths import ANSWERS, ROWS, Lengths, measure
 
 # The first that is there says what a stage learns from.
@@ -46,12 +47,17 @@ class Data:
     assumed: bool
 
 
+def there(file: str) -> bool:
+    """Whether a file of rows is there, and not of a run with other params."""
+    return Path(file).is_file() and not made.otherwise(file)
+
+
 def data_of(stage: str, max_length: int, length: Lengths, assumed: int | None = None) -> Data:
     """Rows and lengths in tokens, of the stage's file, none above `max_length`.
 
     Without a file, `ASSUMED_ROWS` rows of `assumed` tokens, or of `max_length`.
     """
-    file = next((name for name in FILES[stage] if Path(name).is_file()), None)
+    file = next((name for name in FILES[stage] if there(name)), None)
     if file is None:
         tokens = min(assumed or max_length, max_length)
         return Data(ASSUMED_ROWS, tokens, tokens, True)
@@ -65,7 +71,7 @@ def data_of(stage: str, max_length: int, length: Lengths, assumed: int | None = 
 def of_chosen(stage: str, max_length: int, length: Lengths, prompts: Data, candidates: Any) -> Data:
     """Of rft and its control: what they chose where they have run, else a row for each prompt, with the longest answer
     that params section `candidates` allows."""
-    if Path(FILES[stage][0]).is_file():
+    if there(FILES[stage][0]):
         return data_of(stage, max_length, length)
     mean, longest = (min(tokens + candidates.max_new_tokens, max_length) for tokens in (prompts.mean, prompts.longest))
     return Data(_at_most(prompts.rows, candidates.max_prompts), mean, round(longest), prompts.assumed)
@@ -75,7 +81,7 @@ def measured(length: Lengths) -> dict[str, dict[str, list[int]]]:
     """Of the splits that are there, the tokens of answers and rows, as `lengths.told` takes them; of a sample."""
     found = {}
     for split in BOUNDED:
-        if Path(paths.split(split)).is_file():
+        if there(paths.split(split)):
             rows = [measure(row, length) for row in spread_sample(read_jsonl(paths.split(split)), SAMPLE)]
             answers = [tokens for _, answered in rows for tokens in answered]
             found[split] = {ANSWERS: answers, ROWS: [asked + max(answered, default=0) for asked, answered in rows]}
@@ -83,9 +89,8 @@ def measured(length: Lengths) -> dict[str, dict[str, list[int]]]:
 
 
 def rows_in(file: str) -> int:
-    """Rows of a JSON Lines file; 0 where it is not there."""
-    path = Path(file)
-    return sum(1 for line in path.read_bytes().splitlines() if line.strip()) if path.is_file() else 0
+    """Rows of a JSON Lines file; 0 where it is not `there`."""
+    return sum(1 for line in Path(file).read_bytes().splitlines() if line.strip()) if there(file) else 0
 
 
 def validations(params: Any, steps: float, rows: float) -> float:
@@ -108,8 +113,8 @@ def evaluation_tokens(sections: Mapping[str, Any]) -> float:
     """What evaluate, best_of_n, attainable and candidates sample at most: answers of all policies to the test prompts,
     at each temperature, and many more of the SFT model."""
     params, best_of_n, attainable = sections["evaluate"], sections["best_of_n"], sections["attainable"]
-    there = Path(paths.split(params.split)).is_file()
-    prompts = _at_most(rows_in(paths.split(params.split)) if there else ASSUMED_ROWS, params.max_prompts)
+    file = paths.split(params.split)
+    prompts = _at_most(rows_in(file) if there(file) else ASSUMED_ROWS, params.max_prompts)
     answers = sum(params.samples_per_prompt if temperature else params.num_beams for temperature in params.temperatures)
     policies = [name for name in POLICIES if getattr(sections["methods"], name, True)]
     evaluated = prompts * params.max_new_tokens * (len(policies) * answers + max(best_of_n.n, default=0))
@@ -122,7 +127,7 @@ def candidate_tokens(sections: Mapping[str, Any]) -> int:
     params = sections["candidates"]
     if not sections["methods"].rft:
         return 0
-    prompts = [rows_in(file) for file in (*FILES["ppo"], VALIDATION["ppo"])] if Path(FILES["ppo"][0]).is_file() else []
+    prompts = [rows_in(file) for file in (*FILES["ppo"], VALIDATION["ppo"])] if there(FILES["ppo"][0]) else []
     answered = sum(_at_most(count, params.max_prompts) for count in prompts or [ASSUMED_ROWS])
     return int(answered * params.n * params.max_new_tokens)
 

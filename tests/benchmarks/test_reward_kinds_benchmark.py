@@ -1,6 +1,8 @@
 """The benchmark of the kinds of reward model."""
 
-from project import DEMO
+from pathlib import Path
+
+from project import DEMO, ROOT
 
 from benchmarks import reward_kinds
 from rlhf_lib.common.schema import check
@@ -12,6 +14,12 @@ def test_the_kinds_of_the_benchmark_are_params():
     section = load_yaml(DEMO)["reward"]
     for kind in reward_kinds.KINDS.values():
         check(RewardParams, {**section, **reward_kinds.PLAIN, **kind}, "reward")
+
+
+def test_the_scratch_folder_has_what_stage_reward_reads():
+    deps = [Path(dep) for dep in load_yaml(ROOT / "dvc.yaml")["stages"]["reward"]["deps"]]
+    there = (*reward_kinds.CODE, *reward_kinds.INPUTS)
+    assert [dep for dep in deps if not any(dep.is_relative_to(path) for path in there)] == []
 
 
 def test_the_table_has_a_row_for_each_kind():

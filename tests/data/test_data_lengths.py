@@ -61,6 +61,19 @@ def test_the_model_that_is_named_goes_before_models_base_of_another_run(project)
     assert length(["zyxw"]) < lengths()(["zyxw"])
 
 
+def test_models_base_of_other_params_is_passed_over(project):
+    """Else the rows of a preset would be counted in the tokens of the demo, three times as many."""
+    save_tokenizer("models/base")
+    (project / "params.yaml").write_text("base: {vocab_size: 4096, n_embd: 192}\n")
+    lock = (
+        "{stages: {base: {params: {params.yaml: {base: {vocab_size: %d, n_embd: 96}}}, outs: [{path: models/base}]}}}"
+    )
+    (project / "dvc.lock").write_text(lock % 1024)
+    assert lengths().told == ESTIMATED
+    (project / "dvc.lock").write_text(lock % 4096)
+    assert lengths().told == "tokens of models/base"
+
+
 def test_a_tokenizer_that_cuts_and_pads_counts_all_the_same(project):
     save_tokenizer("models/base", enable_truncation={"max_length": 2}, enable_padding={"length": 9})
     assert lengths()(["xyz", "x"]) == [3, 1]

@@ -56,6 +56,13 @@ def test_it_is_found_by_argument_environment_and_path(export, tmp_path, monkeypa
     assert gguf.converter(None) == script
 
 
+@pytest.mark.parametrize("arguments", [["nowhere/convert_hf_to_gguf.py", "dist/dpo"], []])
+def test_a_converter_that_is_not_there_is_told_in_a_line(monkeypatch, arguments):
+    monkeypatch.setattr("sys.argv", ["gguf", *arguments])
+    with pytest.raises(SystemExit, match=f"no such file; name {gguf.CONVERTER} of a checkout"):
+        gguf.main()
+
+
 def test_a_vocabulary_that_is_in_no_list_is_converted_where_it_splits_as_gpt2(export, tmp_path):
     script = tmp_path / gguf.CONVERTER
     assert gguf.convert(script, export, "dpo", "fp16") is None

@@ -30,6 +30,11 @@ def reward(text, solution):
         ("1, 2", 2),  # two numbers
         ("So \\boxed{12}, and not 5.", "12"),
         ("\\boxed{1} then \\boxed{2}", 2),
+        ("So \\boxed{\\frac{1}{2}}, not \\frac{1}{3}.", "\\frac{1}{2}"),
+        ("\\boxed{3} of them, that is \\boxed {\\text{three}}", "Thus \\boxed{\\text{three}}."),
+        ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
+        ("\\boxed{x^{2}} or } so \\boxed{y}", "y"),
+        ("It is \\boxed{2}, or \\boxed{3", 2),
         ("6 * 12 = 72\n#### 72", "Natalia sold 48/2 = 24 clips.\n#### 72"),
         ("#### 1,200", "#### 1200"),
         ("Paris.", "paris"),

@@ -84,6 +84,14 @@ def test_a_preset_fits_the_context_of_its_model(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_kto_of_a_pretrained_model_has_not_the_demos_rate(name):
+    """Which is 60 times what TRL advises at most; where another system had a higher one for DPO, KTO may have that."""
+    params = params_of(name)
+    if params["base"]["model_name_or_path"]:
+        assert params["kto"]["learning_rate"] <= max(5e-6, params["dpo"]["learning_rate"])
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_ppo_samples_as_long_as_the_answers_that_sft_teaches(name):
     """Where stage prepare bounds the answers; or what is cut off is not penalised, or `make data` has to tell."""
     params = params_of(name)
