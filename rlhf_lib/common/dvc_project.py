@@ -58,6 +58,13 @@ def look_up(names: Any, dotted: str, default: Any = None) -> Any:
     return names
 
 
+def changed(name: str, before: Any, now: Any) -> list[str]:
+    """The params under a name as dvc.yaml has it, a section or section.key, whose values differ."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return [f"{name}.{key}" for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [name] if before != now else []
+
+
 def ignored() -> GitIgnoreSpec:
     """What matches the paths, from the project's root, that DVC does not see: what Python and editors leave behind."""
     from pathspec import GitIgnoreSpec

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.dvc_project import GRAPH, declared, file_md5, ignored, look_up
+from rlhf_lib.common.dvc_project import GRAPH, changed, declared, file_md5, ignored, look_up
 from rlhf_lib.common.terminal import listed
 
 PARAMS = Path("params.yaml")
@@ -43,7 +43,7 @@ class Start:
 
         old, new = parse_yaml(self.params, PARAMS), load_yaml(PARAMS)
         found, unseen = declared(self.stage, parse_yaml(self.graph, GRAPH), old), ignored()
-        names = [name for key in found.get("params", []) for name in _changed(key, old, new)]
+        names = [name for key in found.get("params", []) for name in changed(key, look_up(old, key), look_up(new, key))]
         files = sorted(
             file
             for file in self.code.keys() | code.keys()
@@ -89,15 +89,6 @@ def look(file: str) -> list[int]:
     except OSError:
         return []
     return [found.st_size, found.st_mtime_ns]
-
-
-def _changed(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """The values under a name as dvc.yaml has it, a section or section.key, that differ."""
-    before, after = look_up(old, key), look_up(new, key)
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        yield from (f"{key}.{name}" for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    elif before != after:
-        yield key
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -5,12 +5,12 @@ A preset changes params.yaml alone: until the stages run again, rows and tokeniz
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.common.dvc_project import look_up
+from rlhf_lib.common.dvc_project import changed, look_up
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.report.inputs import LOCK, lock_stages
@@ -35,8 +35,8 @@ def _was(out: str, stages: Stages, params: Mapping[str, Any], but: Collection[st
     if writer is None:
         return False
     recorded = (writer.get("params") or {}).get(str(PARAMS_FILE)) or {}
-    changed = (name for key, value in recorded.items() for name in _changed(key, value, look_up(params, key)))
-    if any(name not in but for name in changed):
+    differing = (name for key, value in recorded.items() for name in changed(key, value, look_up(params, key)))
+    if any(name not in but for name in differing):
         return True
     made = {path: md5 for stage in stages.values() for path, md5 in _hashes(stage, "outs").items()}
     read = _hashes(writer, "deps")
@@ -46,15 +46,6 @@ def _was(out: str, stages: Stages, params: Mapping[str, Any], but: Collection[st
 def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Of the outs or the deps of a stage, by path."""
     return {entry["path"]: entry.get("md5") for entry in stage.get(kind) or []}
-
-
-def _changed(name: str, before: Any, now: Any) -> Iterator[str]:
-    """The names, under `name`, of what is not as it was."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in {**before, **now}:
-            yield from _changed(f"{name}.{key}", before.get(key), now.get(key))
-    elif before != now:
-        yield name
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:
