@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.policies import COEFFICIENTS, METHODS, section
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
@@ -27,6 +28,8 @@ WIDTH = 120  # columns
 BUSY = "Unable to acquire lock"  # what DVC says where another of its commands has held the repository for three seconds
 TRIES, PAUSE = 30, 2.0  # then, with so many seconds between them
 MOST_COMMITS = 3  # that are named
+# what DVC sets before a column whose name another file has too, as a stage of the user's own or an older commit may
+_PREFIX = re.compile(rf"^({re.escape(str(PARAMS_FILE))}:|{re.escape(paths.POLICY_METRICS)}:(?=eval\.))")
 UNFINISHED = ("Queued", "Running", "Failed")
 
 CsvRow = Mapping[str, str]
@@ -41,8 +44,9 @@ def read(source: str | None) -> list[CsvRow]:
     if source is None and (told := elsewhere()):
         print(told, file=sys.stderr, flush=True)
     reader = csv.DictReader(text.splitlines())
+    reader.fieldnames = [_PREFIX.sub("", column) for column in reader.fieldnames or ()]
     for column in ("Experiment", "rev", "typ", "policy"):
-        if column not in (reader.fieldnames or ()):
+        if column not in reader.fieldnames:
             raise SystemExit(
                 f"{source or 'dvc exp show'}: no column {column}; it must be what dvc exp show --csv prints"
             )

@@ -46,6 +46,17 @@ def test_params_without_a_column_are_listed_and_metrics_are_not():
     assert said.splitlines()[-1] == "slow: ppo.learning_rate=0.0001"
 
 
+def test_a_column_is_known_also_where_another_file_has_its_name(tmp_path):
+    header = (
+        "Experiment,rev,typ,params.yaml:policy,mine.json:policy,params.yaml:ppo.kl_coef,metrics/policy.json:eval.kl"
+    )
+    (tmp_path / "table.csv").write_text(f"{header},mine.json:eval.kl\na,a1,branch_commit,ppo,0.1,0.2,0.75,5\n")
+    rows = read(str(tmp_path / "table.csv"))
+    found = dict(zip(*(line.split("|") for line in table(rows).splitlines()[::2]), strict=True))
+    cells = {name.strip(): cell.strip() for name, cell in found.items()}
+    assert (cells["policy"], cells["kl_coef"], cells["kl"]) == ("ppo", "0.2", "0.750")
+
+
 def test_an_experiment_is_held_against_the_commit_it_starts_from():
     first, second = row(), row(rev="older", **{"ppo.learning_rate": "0.1"})
     said = table([first, experiment("a"), second, experiment("b", **{"ppo.learning_rate": "0.1"})])
