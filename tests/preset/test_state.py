@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from dvc.utils.hydra import apply_overrides, to_hydra_overrides
+from dvc.utils.hydra import apply_overrides
 from project import DEMO, ROOT
 from shipped_params import fault
 
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.preset import __main__ as preset
-from rlhf_lib.preset.overlay import hydra
 from rlhf_lib.preset.state import Origin
 
 TEXT = DEMO.read_text(encoding="utf-8")
@@ -296,11 +295,3 @@ def test_texts_that_look_like_numbers_stay_texts_in_flags(apply):
     apply_overrides(PARAMS, shlex.split(flags)[1::2])
     columns = {"prompt": "null", "response": "a,b"}
     assert load_yaml(PARAMS)["load"]["sources"] == [{"reader": "file", "path": "123", "columns": columns}]
-
-
-@pytest.mark.parametrize(
-    "text", [r"\bfoo\b", "\\", "\\'", "it's", "é", "...", "*a", "-", "nan", "Inf", "off", "1e5", "${x}", ""]
-)
-def test_any_text_is_itself_behind_a_flag(text):
-    (override,) = to_hydra_overrides([f"a={hydra([text])}"])
-    assert override.value() == [text]
