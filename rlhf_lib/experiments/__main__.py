@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import re
 import subprocess
 import sys
@@ -113,11 +114,12 @@ def unfinished(row: CsvRow) -> str | None:
 
 
 def number(row: CsvRow, column: str) -> float | None:
-    """What a cell holds, or None where the table has no such number."""
+    """What a cell holds, or None where the table has no such number, or one that is not finite."""
     try:
-        return float(row[column])
+        found = float(row[column])
     except (KeyError, ValueError):
         return None
+    return found if math.isfinite(found) else None
 
 
 def coefficient(row: CsvRow) -> float | None:
@@ -150,8 +152,9 @@ def changed(rows: Sequence[CsvRow]) -> list[str]:
         if not is_experiment(row):
             commit = row
             continue
-        shown = {"policy", column(row["policy"], "seed"), *(f"methods.{method}" for method in METHODS)}
-        shown |= {column(policy, key) for policy, key in COEFFICIENTS.items()}
+        policy = row["policy"]
+        shown = {"policy", column(policy, "seed"), *(f"methods.{method}" for method in METHODS)}
+        shown.add(column(policy, COEFFICIENTS.get(policy, "seed")))
         keys = (key for key in columns if key not in shown and row.get(key, "") not in ("", commit.get(key)))
         if params := " ".join(f"{key}={row[key]}" for key in keys):
             said.append(textwrap.shorten(f"{name(row)}: {params}", WIDTH, placeholder=" ..."))
