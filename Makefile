@@ -143,7 +143,8 @@ bench: $(VENV)/run.stamp ## measure the graph, data stages, reward models, and o
 	python -m benchmarks.grpo
 
 clean: ## delete the virtual environment and everything that stages made, but not DVC's cache, nor the trackers' logs/
-	rm -rf $(VENV) models report checkpoints dvc_plots dist
+	rm -rf $(VENV) report checkpoints dvc_plots dist
+	rm -rf models/base models/sft models/reward models/judge models/dpo models/ppo models/rft models/rft_random models/kto
 	rm -rf data/inputs data/raw data/rejected.jsonl data/splits data/negatives data/reference data/samples
 	rm -rf data/scores data/llm_judge.jsonl data/candidates data/rft data/rft_random data/lm_eval
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench build *.egg-info

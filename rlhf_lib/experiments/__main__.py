@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rlhf_lib.common import paths
 from rlhf_lib.common.policies import COEFFICIENTS, METHODS, section
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
@@ -27,6 +29,8 @@ WIDTH = 120  # columns
 BUSY = "Unable to acquire lock"  # what DVC says where another of its commands has held the repository for three seconds
 TRIES, PAUSE = 30, 2.0  # then, with so many seconds between them
 MOST_COMMITS = 3  # that are named
+# what DVC sets before a column whose name another file has too, as a stage of the user's own or an older commit may
+_PREFIX = re.compile(rf"^({re.escape(str(PARAMS_FILE))}:|{re.escape(paths.POLICY_METRICS)}:(?=eval\.))")
 UNFINISHED = ("Queued", "Running", "Failed")
 
 CsvRow = Mapping[str, str]
@@ -41,8 +45,9 @@ def read(source: str | None) -> list[CsvRow]:
     if source is None and (told := elsewhere()):
         print(told, file=sys.stderr, flush=True)
     reader = csv.DictReader(text.splitlines())
+    reader.fieldnames = [_PREFIX.sub("", column) for column in reader.fieldnames or ()]
     for column in ("Experiment", "rev", "typ", "policy"):
-        if column not in (reader.fieldnames or ()):
+        if column not in reader.fieldnames:
             raise SystemExit(
                 f"{source or 'dvc exp show'}: no column {column}; it must be what dvc exp show --csv prints"
             )
@@ -109,11 +114,12 @@ def unfinished(row: CsvRow) -> str | None:
 
 
 def number(row: CsvRow, column: str) -> float | None:
-    """What a cell holds, or None where the table has no such number."""
+    """What a cell holds, or None where the table has no such number, or one that is not finite."""
     try:
-        return float(row[column])
+        found = float(row[column])
     except (KeyError, ValueError):
         return None
+    return found if math.isfinite(found) else None
 
 
 def coefficient(row: CsvRow) -> float | None:
@@ -146,8 +152,9 @@ def changed(rows: Sequence[CsvRow]) -> list[str]:
         if not is_experiment(row):
             commit = row
             continue
-        shown = {"policy", column(row["policy"], "seed"), *(f"methods.{method}" for method in METHODS)}
-        shown |= {column(policy, key) for policy, key in COEFFICIENTS.items()}
+        policy = row["policy"]
+        shown = {"policy", column(policy, "seed"), *(f"methods.{method}" for method in METHODS)}
+        shown.add(column(policy, COEFFICIENTS.get(policy, "seed")))
         keys = (key for key in columns if key not in shown and row.get(key, "") not in ("", commit.get(key)))
         if params := " ".join(f"{key}={row[key]}" for key in keys):
             said.append(textwrap.shorten(f"{name(row)}: {params}", WIDTH, placeholder=" ..."))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common.schema import PARAMS_FILE
-from rlhf_lib.common.yaml import ParamsError, load_yaml, parse_value, parse_yaml
+from rlhf_lib.common.yaml import ParamsError, load_yaml, parse_yaml
 
 PRESETS = Path("presets")
 OPEN = ("mixture", "lr_scheduler_kwargs")  # the mappings of sections whose names are the user's own
+_WORD = re.compile(r"[a-z_][\w./-]*", re.ASCII | re.IGNORECASE)  # what Hydra takes for a text without quotes, but for
+_NO_WORDS = ("true", "false", "null", "nan", "inf")
 
 Leaf = tuple[tuple[str, ...], Any]
 
@@ -115,6 +117,12 @@ def hydra(value: Any) -> str:
         return "[" + ",".join(map(hydra, value)) + "]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, str) and not (re.fullmatch(r"[\w./*-]+", value) and isinstance(parse_value(value), str)):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, str) and (not _WORD.fullmatch(value) or value.lower() in _NO_WORDS):
+        return _quoted(value)
     return str(value)
+
+
+def _quoted(text: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString  # a tenth of a second
+
+    return QuotedString(text, Quote.single).with_quotes()

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     try:
         _prune(given)
+    except BrokenPipeError:
+        raise  # of the output, which every command tells alike
     except OSError as error:
         raise SystemExit(f"{error.filename}: {error.strerror}; the same command goes on") from None
     except KeyboardInterrupt:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.dvc_project import file_md5
+from rlhf_lib.common.dvc_project import file_md5, look_up
 from rlhf_lib.common.policies import POLICIES
+from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.terminal import listed
-from rlhf_lib.common.yaml import ParamsError
+from rlhf_lib.common.yaml import ParamsError, load_yaml
 from rlhf_lib.report.inputs import SCORERS, lock_stages
 
 Stages = Mapping[str, Any]  # of dvc.lock, by name
@@ -22,11 +23,11 @@ _WITHOUT = ("inputs", "select", "report")  # stages that the page does not rest 
 
 
 def check() -> None:
-    """A `ParamsError` where files lie here that dvc.lock does not record; a note on each stage that is to run again."""
+    """A `ParamsError` where files lie here that dvc.lock does not record; a note on stages that are to run again."""
     stages = lock_stages()
     if told := fault(stages):
         raise ParamsError(told)
-    for line in behind(stages):
+    for line in behind(stages) + edited(stages, load_yaml(PARAMS_FILE)):
         print(f"note: {line}")
 
 
@@ -60,6 +61,30 @@ def behind(stages: Stages) -> list[str]:
         if old:
             lines.append(f"{stage}: made from another run's {listed(old)}; dvc repro {stage}")
     return lines
+
+
+def edited(stages: Stages, params: Mapping[str, Any]) -> list[str]:
+    """A line on the params that are not what stages ran with: the page would show them as those of its models."""
+    found = [
+        (stage, f"{key}.{name}" if name else key)
+        for stage, entry in stages.items()
+        for key, ran in (entry.get("params", {}).get(str(PARAMS_FILE)) or {}).items()
+        for name in _differing(ran, look_up(params, key))
+        if stage not in _WITHOUT
+    ]
+    if not found:
+        return []
+    ran, names = (listed(list(dict.fromkeys(each))) for each in zip(*found, strict=True))
+    return [
+        f"{names}: not what {ran} ran with, and the page shows what params.yaml has; dvc repro brings them together"
+    ]
+
+
+def _differing(ran: Any, now: Any) -> list[str]:
+    """The keys whose values differ in two sections; of two values, "" if they do."""
+    if not isinstance(ran, Mapping) or not isinstance(now, Mapping):
+        return [""] * (ran != now)
+    return [key for key in {**ran, **now} if ran.get(key) != now.get(key)]
 
 
 def _hashes(stages: Stages) -> dict[str, str]:

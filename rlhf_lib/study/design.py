@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from rlhf_lib.preset.overlay import hydra
 
 FILE = Path("study.yaml")
 SPLITS = {"validation": "prompts_validation", "test": "test"}  # as names of experiments have it, and evaluate.split
+LONGEST = 150  # characters of a setting in a name, which git keeps as a file's
+_PLAIN = re.compile(r"(?:[\w+, \[\]-]|\.(?!\.))*", re.ASCII)  # what still tells values apart once `_OTHER` is gone
+_OTHER = re.compile(r"[^\w.+-]+|\.\.+", re.ASCII)  # what git allows in no name, or a shell would take for its own
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,13 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """As a part of names of experiments."""
-        return "-".join([self.method, *(re.sub(r"[^\w.+-]+", "_", f"{k}{v}").strip("_") for k, v in self.params)])
+        """As a part of names of experiments, by which a study knows its results again: of no two settings the same. A
+        hash stands for what is no number, word or list of them, and for what is too long."""
+        parts = [f"{key}{value}" for key, value in self.params]
+        name = "-".join([self.method, *(_OTHER.sub("_", part).strip("_") for part in parts)])
+        if len(name) <= LONGEST and all(map(_PLAIN.fullmatch, parts)):
+            return name
+        return f"{name[:LONGEST]}-{hashlib.sha256(repr(self.params).encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from project import ROOT
 
 from rlhf_lib.experiments import __main__ as experiments
-from rlhf_lib.experiments.__main__ import read, table
+from rlhf_lib.experiments.__main__ import number, read, table
 
 BUSY_ONCE = """#!/bin/sh
 if [ ! -e "$0.tried" ]; then
@@ -44,6 +44,27 @@ def at_the_root(monkeypatch):
 def test_params_without_a_column_are_listed_and_metrics_are_not():
     said = table([row(), experiment("slow", **{"ppo.learning_rate": "0.0001", "ppo.kl_coef": "0.8", "ppo.kl": "0.4"})])
     assert said.splitlines()[-1] == "slow: ppo.learning_rate=0.0001"
+
+
+def test_a_coefficient_of_another_method_than_the_policys_is_listed():
+    said = table([row(), experiment("mild", **{"dpo.beta": "0.6", "ppo.kl_coef": "0.8"})])
+    assert said.splitlines()[-1] == "mild: dpo.beta=0.6"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "", "many"])
+def test_what_is_no_number_is_none(value):
+    assert number(row(**{"eval.kl": value}), "eval.kl") is None
+
+
+def test_a_column_is_known_also_where_another_file_has_its_name(tmp_path):
+    header = (
+        "Experiment,rev,typ,params.yaml:policy,mine.json:policy,params.yaml:ppo.kl_coef,metrics/policy.json:eval.kl"
+    )
+    (tmp_path / "table.csv").write_text(f"{header},mine.json:eval.kl\na,a1,branch_commit,ppo,0.1,0.2,0.75,5\n")
+    rows = read(str(tmp_path / "table.csv"))
+    found = dict(zip(*(line.split("|") for line in table(rows).splitlines()[::2]), strict=True))
+    cells = {name.strip(): cell.strip() for name, cell in found.items()}
+    assert (cells["policy"], cells["kl_coef"], cells["kl"]) == ("ppo", "0.2", "0.750")
 
 
 def test_an_experiment_is_held_against_the_commit_it_starts_from():

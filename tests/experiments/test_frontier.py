@@ -218,7 +218,7 @@ def test_a_table_comes_from_standard_input_or_from_dvc(project, monkeypatch):
 
 def test_the_list_of_experiments_fits_into_120_columns(project, monkeypatch, capsys):
     many = [another(Experiment=f"sweep-dpo-beta0.05-seed{i}", eval__judge="-1.234567") for i in range(10)]
-    many.append(another(Experiment="sweep-ppo-kl0.05-seed0", policy="ppo", State="Running"))
+    many.append(another(Experiment="sweep-ppo-kl0.05-seed0", policy="ppo", dpo__beta="0.2", State="Running"))
     lines = experiments.table([*rows()[:2], *many]).splitlines()
     assert max(map(len, lines)) <= 120 and len(lines) == 2 + 2 + 11
     assert cells(lines[2])[:5] == ["main", "ppo", "0.2", "", "0"]

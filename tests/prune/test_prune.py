@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from copied_project import ENV, executed, run
+from project import ROOT
 from swept import BETAS, SAMPLES, TOKENIZER, WEIGHTS, has_weights, prune, stored
 
 from rlhf_lib.prune.cache import Cache
@@ -232,3 +233,10 @@ def test_what_is_no_project_is_told_in_a_line(tmp_path, project):
     lock = project / "dvc.lock"
     lock.write_text(lock.read_text()[:300] + "\n  - [")
     assert "make repro repairs it" in prune(project, "--apply").stderr
+
+
+def test_that_nobody_reads_the_tables_is_told_as_every_command_tells_it(project):
+    command = f"'{sys.executable}' -u -m rlhf_lib.prune --apply | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**ENV, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.strip().startswith("nobody reads the output any more")

@@ -57,9 +57,9 @@ def test_dvc_ignores_what_an_editor_leaves_behind(folder):
 
 
 def test_clean_deletes_what_stages_make():
-    """But metrics, which git has; and nothing else of data/, where the user's own files may lie."""
+    """But metrics, which git has; and nothing else of data/ and models/, where the user's own files may lie."""
     recipe = (ROOT / "Makefile").read_text().partition("\nclean:")[2].partition("\n\n")[0]
     named = {word for line in recipe.splitlines() if "rm -rf" in line for word in line.split()}
     made = {out for out, _ in Graph.read(load_yaml(DEMO), ROOT / "dvc.yaml").makers() if not out.startswith("metrics/")}
     assert {out for out in made if not any(lies_in(out, word) for word in named)} == set()
-    assert "data" not in named
+    assert named.isdisjoint(("data", "models"))

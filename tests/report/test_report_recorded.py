@@ -62,6 +62,22 @@ def test_a_stage_that_read_another_run_is_told_of(project):
     assert done.returncode == 0 and done.stdout.startswith("note: ppo: made from another run's models/sft")
 
 
+def test_params_that_were_edited_since_their_stages_ran_are_told_of(project):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    ran = {"ppo": params["ppo"], "evaluate.temperatures": params["evaluate"]["temperatures"], "gone.seed": None}
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    lock["stages"]["ppo"]["params"] = {"params.yaml": ran}
+    (project / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert recorded.edited(lock_stages(), params) == []
+    params["ppo"]["kl_coef"] = 9.0
+    params["evaluate"]["temperatures"] = [1.0, 0.1]
+    (told,) = recorded.edited(lock_stages(), params)
+    assert told.startswith("evaluate.temperatures, ppo.kl_coef: not what ppo ran with")
+    lock["stages"]["ppo"]["params"]["params.yaml"]["ppo"]["kl_coef"] = 9.0
+    (project / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert run_report(project, "--show").stdout.startswith("note: ppo.kl_coef: not what ppo ran with")
+
+
 def test_dvc_sees_to_it_itself_where_it_runs_the_stage(project):
     with (project / "data/samples/ppo.jsonl").open("a") as file:
         file.write("\n")

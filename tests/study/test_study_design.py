@@ -51,10 +51,21 @@ def test_an_experiment_sets_what_it_says(project):
     }
 
 
-def test_names_are_names_of_git(project):
-    text = f"{HEAD}methods: {{ppo: [{{reward_funcs: ['models/reward', 'rewards.examples:brevity']}}]}}"
-    for run in read(project, text).runs("test"):
-        subprocess.run(["git", "check-ref-format", f"refs/exps/{run.name}"], check=True)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "{reward_funcs: ['models/reward', 'rewards.examples:brevity']}, {reward_funcs: ['models/reward']}",
+        "{stop_strings: ['!']}, {stop_strings: ['?']}, {stop_strings: ['...']}, {stop_strings: ['é']}",
+        f"{{stop_strings: ['{'x' * 300}']}}, {{stop_strings: ['{'x' * 299}y']}}",
+    ],
+)
+def test_names_are_names_of_git_and_of_no_two_settings_the_same(project, settings):
+    study = read(project, f"{HEAD}methods: {{ppo: [{settings}]}}")
+    names = {run.name for run in study.runs("validation")}
+    assert len(names) == 2 * len(study.settings["ppo"])
+    for name in names:
+        assert len(f"{name}.log") < 256 and name.isascii()
+        subprocess.run(["git", "check-ref-format", f"refs/exps/{name}"], check=True)
 
 
 def test_methods_take_turns_so_that_a_part_of_a_study_compares(project):
