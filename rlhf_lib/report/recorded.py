@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.dvc_project import file_md5, look_up
+from rlhf_lib.common.dvc_project import changed, file_md5, look_up
 from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.terminal import listed
@@ -66,10 +66,10 @@ def behind(stages: Stages) -> list[str]:
 def edited(stages: Stages, params: Mapping[str, Any]) -> list[str]:
     """A line on the params that are not what stages ran with: the page would show them as those of its models."""
     found = [
-        (stage, f"{key}.{name}" if name else key)
+        (stage, name)
         for stage, entry in stages.items()
         for key, ran in (entry.get("params", {}).get(str(PARAMS_FILE)) or {}).items()
-        for name in _differing(ran, look_up(params, key))
+        for name in changed(key, ran, look_up(params, key))
         if stage not in _WITHOUT
     ]
     if not found:
@@ -78,13 +78,6 @@ def edited(stages: Stages, params: Mapping[str, Any]) -> list[str]:
     return [
         f"{names}: not what {ran} ran with, and the page shows what params.yaml has; dvc repro brings them together"
     ]
-
-
-def _differing(ran: Any, now: Any) -> list[str]:
-    """The keys whose values differ in two sections; of two values, "" if they do."""
-    if not isinstance(ran, Mapping) or not isinstance(now, Mapping):
-        return [""] * (ran != now)
-    return [key for key in {**ran, **now} if ran.get(key) != now.get(key)]
 
 
 def _hashes(stages: Stages) -> dict[str, str]:
