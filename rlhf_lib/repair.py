@@ -38,7 +38,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def repair() -> list[str]:
-    """Repair dvc.lock, DVC's record of who reads and writes what, and compiled modules; a line on each broken file."""
+    """Repair dvc.lock, DVC's record of who reads and writes what, and compiled modules; a line on what was broken."""
     told = [f"{file}: it was cut short; Python compiles it anew" for file in _remove_cut_modules()]
     told += [f"{file}: DVC had left it half-written; it is removed" for file in _remove_left_copies()]
     if _is_broken(LOCK, is_lock):
@@ -48,6 +48,7 @@ def repair() -> list[str]:
     if _is_broken(RWLOCK, is_rwlock):
         kept = _keep(RWLOCK)
         told.append(f"{RWLOCK}: it was cut short (kept as {kept}); DVC makes it anew")
+    told += [f"{RWLOCK}: process {pid}, which was killed, is taken out of it" for pid in _forget_zombies()]
     return told
 
 
@@ -78,10 +79,39 @@ def _is_stage(stage: Any) -> bool:
 def is_rwlock(text: str) -> bool:
     """Whether a text is what DVC writes of the processes that read and write in the project."""
     try:
-        data = json.loads(text)
-    except ValueError:
+        return all(isinstance(entry["pid"], int) for entry in _entries(json.loads(text)))
+    except (ValueError, AttributeError, TypeError, KeyError):
         return False
-    return isinstance(data, Mapping) and all(isinstance(data.get(mode, {}), Mapping) for mode in ("read", "write"))
+
+
+def _entries(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The processes that DVC's record names: a writer of each path, and readers."""
+    readers = [entry for entries in record.get("read", {}).values() for entry in entries]
+    return [*record.get("write", {}).values(), *readers]
+
+
+def _forget_zombies() -> list[int]:
+    """Take processes out of DVC's record that have ended, but that nobody has asked for their end, as in a container
+    whose first process never does: DVC would wait for them for ever. Those that are gone it takes out itself."""
+    if not RWLOCK.is_file():
+        return []
+    record = json.loads(RWLOCK.read_text(encoding="utf-8"))
+    write, read = record.get("write", {}), record.get("read", {})
+    ended = {entry["pid"] for entry in _entries(record) if _is_zombie(entry["pid"])}
+    if ended:
+        write = {path: entry for path, entry in write.items() if entry["pid"] not in ended}
+        read = {path: [entry for entry in entries if entry["pid"] not in ended] for path, entries in read.items()}
+        RWLOCK.write_text(json.dumps({"write": write, "read": read}), encoding="utf-8")
+    return sorted(ended)
+
+
+def _is_zombie(pid: int) -> bool:
+    import psutil  # DVC's own
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _remove_cut_modules() -> list[Path]:

@@ -179,13 +179,28 @@ def test_without_a_commit_dvc_writes_it_anew(tmp_path, monkeypatch):
     assert not (tmp_path / "dvc.lock").exists()
 
 
-@pytest.mark.parametrize("cut", ["", RWLOCK[:-5], "[]", '{"write": 3}'])
+@pytest.mark.parametrize(
+    "cut", ["", RWLOCK[:-5], "[]", '{"write": 3}', '{"write": {"/p/a": {}}}', '{"read": {"/p/a": [3]}}']
+)
 def test_a_cut_record_of_processes_is_kept_and_made_anew(project, cut):
     (project / ".dvc/tmp/rwlock").write_text(cut)
     assert repair.repair() == [
         ".dvc/tmp/rwlock: it was cut short (kept as .dvc/tmp/rwlock.broken-1); DVC makes it anew"
     ]
     assert not (project / ".dvc/tmp/rwlock").exists()
+
+
+def test_a_killed_process_whose_end_nobody_has_asked_for_blocks_nobody(project):
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    ended, lives = ({"pid": pid, "cmd": "dvc repro"} for pid in (zombie.pid, os.getpid()))
+    record = {"write": {"/p/a": ended, "/p/b": lives}, "read": {"/p/c": [ended, lives], "/p/d": [lives]}}
+    (project / ".dvc/tmp/rwlock").write_text(json.dumps(record))
+    assert repair.repair() == [f".dvc/tmp/rwlock: process {zombie.pid}, which was killed, is taken out of it"]
+    left = json.loads((project / ".dvc/tmp/rwlock").read_text())
+    assert left == {"write": {"/p/b": lives}, "read": {"/p/c": [lives], "/p/d": [lives]}}
+    zombie.wait()
+    assert repair.repair() == []
 
 
 def dvc_takes(text):

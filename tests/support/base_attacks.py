@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -41,7 +42,10 @@ def attempted(project: Path, folder: Path, change: Callable[[Path], object], tol
     checked = run([sys.executable, "-m", "rlhf_lib.check"], folder)
     if checked.code not in (0, 1) or "Traceback" in checked.stderr:
         return f"check: exit code {checked.code}: {checked.stderr[-600:]}"
-    if any("base.model_name_or_path: " not in line and "max_length" not in line for line in checked.lines):
+    # of the model, or of params that are too long for it
+    if not all(
+        re.search("base.model_name_or_path: |but the model attends to|model's context", line) for line in checked.lines
+    ):
         return f"check: {checked.stderr[-600:]}"
     ended = run([sys.executable, "-m", "stages.base"], folder)
     if (folder / EXECUTED).exists():
