@@ -15,7 +15,7 @@ from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
 from rlhf_lib.report.inputs import LOCK, lock_stages
 
-Stages = Mapping[str, Any]  # of dvc.lock, by name
+Makers = Mapping[str, tuple[str | None, Mapping[str, Any]]]  # of each out its hash, and the stage of dvc.lock
 
 
 def otherwise(out: str, but: Collection[str] = ()) -> bool:
@@ -26,26 +26,20 @@ def otherwise(out: str, but: Collection[str] = ()) -> bool:
     """
     if not LOCK.is_file():
         return False
-    stages = _stages(_stamp(LOCK))
-    return _was(out, stages, _params(_stamp(PARAMS_FILE)), but)
+    return _was(out, _makers(_stamp(LOCK)), _params(_stamp(PARAMS_FILE)), but)
 
 
-def _was(out: str, stages: Stages, params: Mapping[str, Any], but: Collection[str]) -> bool:
-    writer = next((stage for stage in stages.values() if out in _hashes(stage, "outs")), None)
-    if writer is None:
+def _was(out: str, makers: Makers, params: Mapping[str, Any], but: Collection[str]) -> bool:
+    if out not in makers:
         return False
-    recorded = (writer.get("params") or {}).get(str(PARAMS_FILE)) or {}
+    _, stage = makers[out]
+    recorded = (stage.get("params") or {}).get(str(PARAMS_FILE)) or {}
     differing = (name for key, value in recorded.items() for name in changed(key, value, look_up(params, key)))
     if any(name not in but for name in differing):
         return True
-    made = {path: md5 for stage in stages.values() for path, md5 in _hashes(stage, "outs").items()}
-    read = _hashes(writer, "deps")
-    return any(made.get(path, md5) != md5 or _was(path, stages, params, but) for path, md5 in read.items())
-
-
-def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Of the outs or the deps of a stage, by path."""
-    return {entry["path"]: entry.get("md5") for entry in stage.get(kind) or []}
+    read = {dep["path"]: dep.get("md5") for dep in stage.get("deps") or []}
+    is_remade = any(path in makers and makers[path][0] != md5 for path, md5 in read.items())
+    return is_remade or any(_was(path, makers, params, but) for path in read)
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:
@@ -54,8 +48,9 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=1)
-def _stages(stamp: tuple[int, int, int]) -> Stages:
-    return lock_stages()
+def _makers(stamp: tuple[int, int, int]) -> Makers:
+    stages = lock_stages().values()
+    return {out["path"]: (out.get("md5"), stage) for stage in stages for out in stage.get("outs") or []}
 
 
 @lru_cache(maxsize=1)
