@@ -25,6 +25,7 @@ from rlhf_lib.models.logprobs import Response, by_length
 from rlhf_lib.models.processes import with_bar
 from rlhf_lib.models.proof import takes_cache, takes_left_padding
 from rlhf_lib.models.stops import stop_ids
+from rlhf_lib.models.support import as_bits
 
 CHUNK = 8  # batches that are sampled before they are saved: the most that a kill costs
 LOOK_EVERY = 16  # tokens between two looks at which rows have ended; on a CPU, which is never waited for, 1
@@ -137,6 +138,8 @@ class _Decoding:
         noise = self.noise[:, step : step + 1]
         if not sampling.is_restricted:
             return draw(logits.softmax(dim=-1), noise)
-        probabilities, support = restrict(logits, sampling.top_k, sampling.top_p, trims=self.look_every == 1)
-        self.step_supports.append(support)
+        trims = self.look_every == 1
+        probabilities, support = restrict(logits, sampling.top_k, sampling.top_p, trims)
+        kept = support if trims or sampling.top_k else as_bits(support, logits.size(1))
+        self.step_supports.append(kept)
         return support.gather(1, draw(probabilities, noise).unsqueeze(1)).squeeze(1)

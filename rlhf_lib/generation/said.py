@@ -7,13 +7,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 from transformers.generation import StopStringCriteria
 
 from rlhf_lib.generation.sampling import Sampling
 from rlhf_lib.models.logprobs import Response
-from rlhf_lib.models.support import Support, joined, of_padded
+from rlhf_lib.models.support import Support, joined, of_bits, of_padded
 
 
 class Said:
@@ -32,16 +31,17 @@ class Said:
         self.text_ends = text_ends(tokenizer, sampling.stop_strings)
 
     def note(self, tokens: Sequence[Tensor], supports: Sequence[Tensor]) -> Tensor:
-        """Take the next steps' (b,) tokens, and the (b, K) ones that each was drawn from; which of the b places go on.
+        """Take the next steps' (b,) tokens, and the (b, K) ones that each was drawn from, or (b, W) `as_bits`; which of
+        the b places go on.
 
-        This waits for the device.
+        This waits for the device, once.
         """
-        new = torch.stack(list(tokens), dim=1).cpu()
+        new, supports_of_places = _fetched(tokens, supports)
         first, self.count = self.count, self.count + new.size(1)
         self.tokens[self.rows, first : self.count] = new
         is_going_on = self.lengths[self.rows] == 0
-        if supports:
-            self._keep_supports(supports, is_going_on)
+        if supports_of_places is not None:
+            self._keep_supports(supports_of_places, is_going_on)
         is_stop = torch.isin(new, self.stop_ids)
         is_end = is_stop if self.text_ends is None else is_stop | self._is_end_of_text(first)
         place = is_end.int().argmax(dim=1, keepdim=True)  # the first
@@ -73,11 +73,21 @@ class Said:
         ends = [self.text_ends(tokens[:, : place + 1], None) for place in range(first, self.count)]
         return torch.stack(ends, dim=1)
 
-    def _keep_supports(self, supports: Sequence[Tensor], is_going_on: Tensor) -> None:
-        padded = pad_sequence([support.T for support in supports], batch_first=True, padding_value=-1)
-        of_places = padded.permute(2, 0, 1).cpu()  # (b, n, K)
+    def _keep_supports(self, of_places: Tensor, is_going_on: Tensor) -> None:
+        read = of_bits if of_places.dtype == torch.uint8 else of_padded
         for place in is_going_on.nonzero().squeeze(1).tolist():
-            self.supports[self.rows[place]].append(of_padded(of_places[place]))
+            self.supports[self.rows[place]].append(read(of_places[place]))
+
+
+def _fetched(tokens: Sequence[Tensor], supports: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """(b, n) tokens of n steps and, if there are any, their (b, n, K) supports, on the CPU: one copy, which waits."""
+    new = torch.stack(list(tokens), dim=1)
+    if not supports:
+        return new.cpu(), None
+    of_places = torch.stack(list(supports), dim=1)
+    both = torch.cat([new.unsqueeze(2).view(torch.uint8), of_places.view(torch.uint8)], dim=2).cpu()
+    ids, rest = (part.contiguous() for part in both.tensor_split([new.element_size()], dim=2))
+    return ids.view(new.dtype).squeeze(2), rest.view(of_places.dtype)
 
 
 def text_ends(tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str]) -> StopStringCriteria | None:

@@ -62,14 +62,14 @@ def restrict(logits: Tensor, top_k: int, top_p: float, trims: bool = True) -> tu
 
     top_k keeps the k likeliest; top_p, of these, the fewest that together have at least that probability
     [Holtzman 2020, arXiv:1904.09751]. `logits` are (B, V), at the sampling temperature. trims: K is the most that a row
-    has, to know which waits for the device; else it is top_k, if that is not 0.
+    has, to know which waits for the device; else all that were looked at.
     """
     count = min(top_k, logits.size(1)) if top_k > 0 else logits.size(1)
     kept, ids = logits.topk(count, dim=-1)
     probabilities = kept.softmax(dim=-1)
     outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
     outside[:, 0] = False
-    width = int((~outside).sum(dim=-1).max()) if trims or top_k == 0 else count
+    width = int((~outside).sum(dim=-1).max()) if trims else count
     probabilities = probabilities.masked_fill(outside, 0.0)[:, :width]
     return probabilities / probabilities.sum(dim=-1, keepdim=True), ids.masked_fill(outside, -1)[:, :width]
 
