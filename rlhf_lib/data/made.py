@@ -10,10 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_lib.common.dvc_project import changed, look_up
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.yaml import load_yaml
-from rlhf_lib.report.inputs import LOCK, lock_stages
+from rlhf_lib.report.inputs import LOCK, lock_stages, other_params
 
 Makers = Mapping[str, tuple[str | None, Mapping[str, Any]]]  # of each out its hash, and the stage of dvc.lock
 
@@ -33,9 +32,7 @@ def _was(out: str, makers: Makers, params: Mapping[str, Any], but: Collection[st
     if out not in makers:
         return False
     _, stage = makers[out]
-    recorded = (stage.get("params") or {}).get(str(PARAMS_FILE)) or {}
-    differing = (name for key, value in recorded.items() for name in changed(key, value, look_up(params, key)))
-    if any(name not in but for name in differing):
+    if any(name not in but for name in other_params(stage, params)):
         return True
     read = {dep["path"]: dep.get("md5") for dep in stage.get("deps") or []}
     is_remade = any(path in makers and makers[path][0] != md5 for path, md5 in read.items())

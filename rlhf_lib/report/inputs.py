@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from rlhf_lib.common import left_out, paths
+from rlhf_lib.common.dvc_project import changed, look_up
 from rlhf_lib.common.policies import METHODS, POLICIES, TRAINERS
 from rlhf_lib.common.rows import read_jsonl
 from rlhf_lib.common.schema import PARAMS_FILE
@@ -192,6 +193,12 @@ def lock_stages() -> dict[str, Any]:
         return (load_yaml(LOCK).get("stages") or {}) if LOCK.is_file() else {}
     except ParamsError as fault:
         raise ParamsError(f"{fault}; make repro repairs it") from None
+
+
+def other_params(stage: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
+    """The params that a stage of dvc.lock ran with and that have other values in `params`."""
+    ran = (stage.get("params") or {}).get(str(PARAMS_FILE)) or {}
+    return [name for key, value in ran.items() for name in changed(key, value, look_up(params, key))]
 
 
 def hashes() -> list[tuple[str, str, str]]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_lib.common import paths
-from rlhf_lib.common.dvc_project import changed, file_md5, look_up
+from rlhf_lib.common.dvc_project import file_md5
 from rlhf_lib.common.policies import POLICIES
 from rlhf_lib.common.schema import PARAMS_FILE
 from rlhf_lib.common.terminal import listed
 from rlhf_lib.common.yaml import ParamsError, load_yaml
-from rlhf_lib.report.inputs import SCORERS, lock_stages
+from rlhf_lib.report.inputs import SCORERS, lock_stages, other_params
 
 Stages = Mapping[str, Any]  # of dvc.lock, by name
 
@@ -68,9 +68,8 @@ def edited(stages: Stages, params: Mapping[str, Any]) -> list[str]:
     found = [
         (stage, name)
         for stage, entry in stages.items()
-        for key, ran in (entry.get("params", {}).get(str(PARAMS_FILE)) or {}).items()
-        for name in changed(key, ran, look_up(params, key))
         if stage not in _WITHOUT
+        for name in other_params(entry, params)
     ]
     if not found:
         return []
