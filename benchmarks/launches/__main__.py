@@ -29,8 +29,9 @@ OUTPUT = ROOT / "benchmarks" / "results" / "launches.json"
 QUICK_OUTPUT = CACHE / "quick-launches.json"
 LOG = CACHE / "launches.log"
 PATHS = ("cpu", "gpu")  # what code that chooses by the device takes: its choice on a CPU, or that on a GPU
-MOST_LOGITS = 2.5e9  # of a vocabulary at `LONG` tokens; more take ten minutes
-LARGEST_MB = 3000  # of a tensor; a task whose output layer would make a larger one is not run at `LONG` tokens
+MOST_LOGITS = 2.5e9  # of a vocabulary at `LONG` tokens; more take long, and 14 GB
+LONG_TASKS = ("sft", "dpo", "ppo_update", "ppo_scoring", "evaluation")  # that have an output layer for many tokens
+LARGEST_MB = 3300  # of a tensor; a task whose output layer would make a larger one is not run at `LONG` tokens
 
 
 def run(name: str, paths: str, quick: bool) -> dict[str, Any]:
@@ -79,17 +80,22 @@ def scratch() -> Iterator[Path]:
 
 
 def measure_long(shape: Shape, found: dict[str, dict[str, Any]]) -> None:
-    """Measure the output layer's largest tensor of SFT and of PPO's update at `LONG` tokens, where that fits."""
+    """Measure the output layer's largest tensor of each task at `LONG` tokens, where that fits."""
     from benchmarks.launches import tasks
 
     rows = LONG // ANSWER
     with scratch() as folder:
         tasks.write(shape, 1, 2 * rows, folder)
-        for task, side in (*(("sft", side) for side in SIDES), ("ppo_update", SIDES[0])):
+        for task, side in ((long, side) for long in LONG_TASKS for side in SIDES if side in found[long]):
             numbers = found[task][side]
             if numbers["head_mb_at_16000"] > LARGEST_MB:
                 continue
-            counts = tasks.training(task, side, rows, folder, 1) if task == "sft" else tasks.ppo(rows, 1, folder)[task]
+            if task == "evaluation":
+                counts = tasks.evaluate(rows, folder)
+            elif task.startswith("ppo"):
+                counts = tasks.ppo(rows, 1, folder)[task]
+            else:
+                counts = tasks.training(task, side, rows if task == "sft" else rows // 2, folder, 1)
             numbers["head_mb_at_16000"] = counts.largest_of_head.bytes / MB
             numbers["head_mb_at_16000_measured"] = True
             gc.collect()

@@ -36,7 +36,11 @@ from rlhf_lib.models import loading as models
 from rlhf_lib.scoring.reward_model import STATISTICS_FILE, RewardModel
 
 Found = dict[str, dict[str, Counts]]  # by task, and by side
-TOP_P = {"top_k": 50, "top_p": 0.9}
+SAMPLING: dict[str, dict[str, Any]] = {
+    "sampling": {},
+    "sampling_top_p": {"top_k": 50, "top_p": 0.9},
+    "sampling_top_p_alone": {"top_p": 0.9},
+}
 
 
 def counted(shape: Shape, layers: int, rows: int, folder: Path) -> Found:
@@ -46,7 +50,7 @@ def counted(shape: Shape, layers: int, rows: int, folder: Path) -> Found:
     for task, count in {"sft": rows, "reward": rows // 2, "dpo": rows // 2}.items():
         found[task] = {side: training(task, side, count, folder) for side in SIDES}
     found |= {task: {"ours": counts} for task, counts in ppo(rows, MICRO_BATCHES, folder).items()}
-    for task, how in {"sampling": {}, "sampling_top_p": TOP_P}.items():
+    for task, how in SAMPLING.items():
         found[task] = {"ours": decoding(rows, folder, **how), "trl": peer_decoding(rows, folder, **how)}
     found["evaluation"] = {"ours": evaluate(rows, folder)}
     return found
@@ -171,6 +175,7 @@ def evaluate(rows: int, folder: Path) -> Counts:
     """Log-probs under policy and SFT model, and rewards, of a sampled answer and of the dataset's to each prompt;
     without the sampling."""
     changes = {"temperatures": [1.0], "samples_per_prompt": 1, "max_new_tokens": ANSWER // 2}
+    changes["per_device_eval_batch_size"] = 2 * rows
     params = check(EvaluateParams, {**load_yaml(our_trainer.PARAMS)["evaluate"], **changes}, "evaluate", PARAMS_FILE)
     policy, sft = (models.load_policy(folder / workload.POLICY) for _ in range(2))
     reward = RewardModel.load(folder / workload.REWARD)

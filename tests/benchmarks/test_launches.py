@@ -70,6 +70,17 @@ def test_a_sampled_token_is_one_forward_pass(tmp_path):
         assert counts.largest_of_head.shape == (2, HEAD_WIDTH + 1)
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 50, "top_p": 0.9}, {"top_p": 0.9}], ids=str)
+def test_a_gpu_is_waited_for_once_in_16_sampled_tokens(tmp_path, options):
+    from benchmarks.launches import tasks
+    from rlhf_lib.models import hardware
+
+    tasks.write(dataclasses.replace(SHAPES["gpt2"], vocab_size=HEAD_WIDTH + 1), 1, 2, tmp_path)
+    with hardware.as_on_a_gpu():
+        waits = tasks.decoding(2, tmp_path, **options).waits
+    assert sum(waits.values()) == 1 / 16, waits
+
+
 def test_a_row_that_ends_early_is_an_error():
     from benchmarks.launches.tasks import check_lengths
 
@@ -97,11 +108,9 @@ def test_the_command_counts_every_task(name, tmp_path):
 
 def check_tasks(tasks):
     assert {task for task, sides in tasks.items() if "trl" in sides} == {
-        *("sft", "reward", "dpo", "sampling", "sampling_top_p")
+        *("sft", "reward", "dpo", "sampling", "sampling_top_p", "sampling_top_p_alone")
     }
-    assert tasks.keys() - {"sft", "reward", "dpo", "sampling", "sampling_top_p"} == {
-        *("ppo_update", "ppo_scoring", "evaluation")
-    }
+    assert {task for task, sides in tasks.items() if "trl" not in sides} == {"ppo_update", "ppo_scoring", "evaluation"}
     for task, sides in tasks.items():
         for numbers in sides.values():
             assert numbers["calls"] > 0 and numbers["calls_per_layer"] > 0 and numbers["peak_mb"] > 0
