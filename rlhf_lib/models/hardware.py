@@ -180,6 +180,12 @@ def favours_few_calls(at: torch.device) -> bool:
     return _as_on_a_gpu or at.type != "cpu"
 
 
+@cache
+def has_flash_attention(at: torch.device) -> bool:
+    """Whether PyTorch's flash attention runs there: CUDA GPUs before the Ampere generation, such as a T4, have none."""
+    return at.type != "cuda" or torch.cuda.get_device_capability(at)[0] >= 8
+
+
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """Take the paths of a GPU on a CPU too: to test them, and to count their calls."""
