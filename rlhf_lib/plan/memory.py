@@ -93,9 +93,10 @@ def forward_bytes(of: ModelShape, batch: ForwardPass, compute: Compute, prefill:
     """What a forward pass without gradients holds at most: that of a layer, or of the logits.
 
     A token's part of a layer, D wide: its input, the norm of that and a sum, 3 D in 4 bytes; and either queries, keys
-    and values, twice (as rows, and in the layout of the products), copies of shared keys and values for all heads
-    where fused kernels need them, outputs and, but for those, scores of a block of queries and their softmax; or what goes into the MLP's activation and comes out of it. `prefill`: the pass
-    that fills a cache, whose rows are padded, and whose scores are not in blocks.
+    and values, twice (as rows, and in the layout of the products), copies of keys and values for all heads where a
+    fused kernel wants them, outputs and, but for fused kernels, scores of a block of queries and their softmax; or what
+    goes into the MLP's activation and comes out of it. `prefill`: the pass that fills a cache, whose rows are padded,
+    and whose scores are not in blocks.
     """
     from rlhf_lib.models.packing import BLOCK, ONE_BLOCK
 
