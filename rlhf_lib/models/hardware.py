@@ -180,7 +180,6 @@ def favours_few_calls(at: torch.device) -> bool:
     return _as_on_a_gpu or at.type != "cpu"
 
 
-@cache
 def has_flash_attention(at: torch.device) -> bool:
     """Whether PyTorch's flash attention runs there: CUDA GPUs before the Ampere generation, such as a T4, have none."""
     return at.type != "cuda" or torch.cuda.get_device_capability(at)[0] >= 8

@@ -88,6 +88,4 @@ def test_with_a_mask_for_each_head_it_does():
 @pytest.mark.parametrize(("capability", "there"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_gpus_before_ampere_have_no_flash_attention(capability, there, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    hardware.has_flash_attention.cache_clear()
     assert hardware.has_flash_attention(torch.device("cuda", 0)) == there
-    hardware.has_flash_attention.cache_clear()
