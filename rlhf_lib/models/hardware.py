@@ -257,6 +257,21 @@ def multiply_in_tf32(enabled: bool | None) -> None:
         enable_tf32(enabled)
 
 
+@contextmanager
+def multiplying_in_full() -> Iterator[None]:
+    """A context whose products of fp32 matrices are no TF32's, whatever `compute.tf32` says: for what is held to a
+    thousandth or less."""
+    products = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in products]
+    try:
+        for kind in products:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, precision in zip(products, before, strict=True):
+            kind.fp32_precision = precision
+
+
 def attend_without_cudnn() -> None:
     """Leave attention to PyTorch's own kernels: cuDNN's, which an H100 prefers, builds a new plan for every shape.
 
