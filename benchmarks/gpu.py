@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks import results
+from benchmarks.clock import Clock, free
+from benchmarks.generators import sample
 from benchmarks.ppo import worker
 from benchmarks.ppo.cases import CASES as PPO_CASES
 from benchmarks.processes import CACHE, ROOT
@@ -29,12 +31,20 @@ OUTPUT = ROOT / "benchmarks" / "results" / "gpu.json"
 PPO_OUTPUT = ROOT / "benchmarks" / "results" / "gpu_ppo.json"
 STAGES = (*TASKS, "ppo")
 # bf16 peaks of dense products in 10^12 operations a second, from the makers' data sheets
-PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L4": 121.0, "L40S": 362.0, "RTX 4090": 165.0}
+PEAKS = {
+    "H100 PCIe": 756.0,
+    "H100": 989.0,
+    "H200": 989.0,
+    "A100": 312.0,
+    "L4": 121.0,
+    "L40S": 362.0,
+    "RTX 4090": 165.0,
+}
 
 
 def known_peak(name: str) -> float | None:
     """The bf16 peak (TFLOP/s) of a GPU of that name; None where it is not in the table."""
-    return next((peak for known, peak in PEAKS.items() if known in name), None)
+    return next((peak for known, peak in PEAKS.items() if re.search(rf"\b{known}\b", name)), None)
 
 
 def training_flops(parameters: int, tokens: int) -> int:
@@ -45,30 +55,6 @@ def training_flops(parameters: int, tokens: int) -> int:
 def utilisation(flops: float, seconds: float, peak_tflops: float | None) -> float | None:
     """The share of the peak; None without one."""
     return None if peak_tflops is None else flops / seconds / (peak_tflops * 1e12)
-
-
-class Clock:
-    """Seconds on the wall, with the device's work waited for."""
-
-    def __init__(self) -> None:
-        import torch
-
-        from rlhf_lib.models import hardware
-
-        self.cuda = torch.cuda if hardware.device().type == "cuda" else None
-        worker.reset_peak()
-        if self.cuda:
-            self.cuda.reset_peak_memory_stats()
-        self.start = self.now()
-
-    def now(self) -> float:
-        if self.cuda:
-            self.cuda.synchronize()
-        return time.perf_counter()
-
-    def peak_mb(self) -> float:
-        """The most memory in MiB: the GPU's, or without one the process's."""
-        return self.cuda.max_memory_allocated() / 2**20 if self.cuda else worker.peak_mb()
 
 
 def train_stage(stage: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -146,72 +132,11 @@ def _ppo(stage: str, arguments: argparse.Namespace, folder: Path) -> tuple[Any, 
     return trainer, lambda: lengths[-1] * params.num_ppo_epochs, params.steps_per_rollout
 
 
-def sample(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
-    """New tokens per second of each generator, for the same prompts and as many new tokens each."""
-    from benchmarks.ppo import workload
-    from rlhf_lib.generation.sampling import encode_prompts
-    from rlhf_lib.models import loading as models
-
-    case = dataclasses.replace(PPO_CASES["gpt2_bf16"], batch=arguments.rollout_batch, eos_probability=None)
-    case = case.quick() if arguments.quick else case
-    workload.write(case, folder, CACHE)
-    tokenizer = models.load_tokenizer(folder / workload.POLICY)
-    texts = workload.read_prompts(folder)[: case.batch]
-    prompts = encode_prompts(tokenizer, texts, case.response_length, None, "response_length")
-    measured = {}
-    for name, respond in {"ours": _ours, "continuous_batching": _continuous, "vllm": _vllm}.items():
-        try:
-            clock, tokens = respond(folder / workload.POLICY, tokenizer, prompts, case.response_length)
-        except ImportError as error:
-            print(f"{name}: left out: {error}")
-            continue
-        seconds = clock.now() - clock.start
-        measured[name] = {"seconds": seconds, "tokens_per_second": tokens / seconds, "peak_mb": clock.peak_mb()}
-    return measured
-
-
-def _ours(path: Path, tokenizer: Any, prompts: list[list[int]], length: int) -> tuple[Clock, int]:
-    from rlhf_lib.generation.decoding import generate
-    from rlhf_lib.generation.sampling import Sampling, random_numbers
-    from rlhf_lib.models import hardware
-    from rlhf_lib.models import loading as models
-
-    policy, sampling = models.load_policy(path), Sampling(length, min_new_tokens=length - 1)
-    noise = random_numbers(len(prompts), sampling, 0)
-    with hardware.autocast():
-        generate(policy, tokenizer, prompts[:1], sampling, noise[:1], 1)  # warm-up
-        clock = Clock()
-        responses = generate(policy, tokenizer, prompts, sampling, noise, len(prompts))
-    return clock, sum(len(response.ids) for response in responses)
-
-
-def _continuous(path: Path, tokenizer: Any, prompts: list[list[int]], length: int) -> tuple[Clock, int]:
-    import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
-
-    from rlhf_lib.models import hardware
-    from rlhf_lib.models.stops import stop_ids
-
-    dtype = torch.bfloat16 if hardware.precision() == "bf16" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").to(hardware.device())
-    options = {"max_new_tokens": length, "min_new_tokens": length - 1, "do_sample": True, "top_k": 0}
-    config = GenerationConfig(**options, eos_token_id=list(stop_ids(model)), pad_token_id=tokenizer.pad_token_id)
-    model.generate_batch(inputs=prompts[:1], generation_config=config)  # warm-up
-    clock = Clock()
-    outputs = model.generate_batch(inputs=prompts, generation_config=config)
-    return clock, sum(len(output.generated_tokens) for output in outputs.values())
-
-
-def _vllm(path: Path, tokenizer: Any, prompts: list[list[int]], length: int) -> tuple[Clock, int]:
-    from vllm import LLM, SamplingParams
-
-    engine = LLM(model=str(path), dtype="bfloat16", enforce_eager=False)
-    params = SamplingParams(max_tokens=length, min_tokens=length - 1, temperature=1.0)
-    inputs = [{"prompt_token_ids": ids} for ids in prompts]
-    engine.generate(inputs[:1], params)  # warm-up
-    clock = Clock()
-    outputs = engine.generate(inputs, params)
-    return clock, sum(len(output.outputs[0].token_ids) for output in outputs)
+def train(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each stage's name and numbers, as soon as they are there."""
+    for stage in arguments.stages:
+        free()
+        yield stage, train_stage(stage, arguments, folder / stage)
 
 
 def table(measured: dict[str, dict[str, Any]]) -> str:
@@ -259,6 +184,15 @@ def against_trl(quick: bool) -> None:
     raise SystemExit(done.returncode)
 
 
+def keep(output: Path, machine: dict[str, Any], what: str, measured: dict[str, dict[str, Any]]) -> None:
+    """Write numbers of `what` into the results, beside those that the same machine has; another's go."""
+    old = results.read(output)
+    if old.get("machine") != machine:
+        old = {}
+    kept = old.get("cases", {}).get(what, {})  # of other --stages
+    write_json(output, results.merge(old, machine, {what: {**kept, **measured}}))
+
+
 def main() -> None:
     arguments = parse()
     environment.prepare()
@@ -270,18 +204,15 @@ def main() -> None:
         return against_trl(arguments.quick)
     device = device_name()
     arguments.peak_tflops = arguments.peak_tflops or known_peak(device)
+    machine = {**results.machine(worker.THREADS, results.version("trl")), "device": device}
     CACHE.mkdir(exist_ok=True)
+    measured = {}
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="gpu-") as scratch:
-        if arguments.what == "rollouts":
-            measured = sample(arguments, Path(scratch))
-        else:
-            measured = {stage: train_stage(stage, arguments, Path(scratch) / stage) for stage in arguments.stages}
+        for name, numbers in (sample if arguments.what == "rollouts" else train)(arguments, Path(scratch)):
+            measured[name] = numbers
+            if not arguments.quick:  # at once: what comes next may not fit, or not be done in time
+                keep(OUTPUT, machine, arguments.what, measured)
     print(f"{device}, {hardware.precision()}", table(measured), sep="\n\n")
-    if not arguments.quick:
-        machine = {**results.machine(worker.THREADS, results.version("trl")), "device": device}
-        old = results.read(OUTPUT)
-        kept = old["cases"].get(arguments.what, {}) if old.get("machine") == machine else {}  # of other --stages
-        write_json(OUTPUT, results.merge(old, machine, {arguments.what: {**kept, **measured}}))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ benchmarks/ppo/__main__.py."""
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from benchmarks.ppo import worker
@@ -112,7 +111,7 @@ class Watch:
             if not torch.is_grad_enabled():
                 return score_forward(*args, **kwargs)
             if watch.update_start is None:
-                watch.update_start = time.process_time()
+                watch.update_start = worker.clock()
             return update_forward(*args, **kwargs)
 
         def get_reward(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -126,7 +125,7 @@ class Watch:
 
     def end(self) -> None:
         assert self.update_start is not None
-        self.turns.phases["update"] = time.process_time() - self.update_start - self.turns.phases["optimizer"]
+        self.turns.phases["update"] = worker.clock() - self.update_start - self.turns.phases["optimizer"]
         self.update_start = None
         self.turns.end()
 

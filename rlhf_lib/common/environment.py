@@ -40,9 +40,13 @@ def prepare(offline: bool = True) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # oneDNN keeps the kernels that it compiles for every shape, up to 1,024 of them; a layer needs a dozen.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
-    # One process trains on one device; more visible GPUs would make Trainer split every batch over threads.
+    # One process trains on one device; more visible GPUs, such as a batch system names, would make Trainer split every
+    # batch over threads.
     if "WORLD_SIZE" not in os.environ:
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    # No two batches have as many tokens. Of memory in blocks that cannot grow, a GPU keeps some for each size.
+    if not any(name.startswith("PYTORCH_") and name.endswith("ALLOC_CONF") for name in os.environ):
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would be those of reading small local files

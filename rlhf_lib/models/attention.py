@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
-from rlhf_lib.models.hardware import favours_few_calls, multiplying_slices
+from rlhf_lib.models.hardware import favours_few_calls, has_flash_attention, multiplying_slices
 from rlhf_lib.models.packing import Packing, QueryBlock
 
 IMPLEMENTATION = "packed"
@@ -54,6 +54,8 @@ def attention(
             outputs = _plain(query, key, value, attention_mask, scaling, dropout, softcap)
         return outputs.transpose(1, 2), None
     query, key, value = (packing.pad(x) for x in (query, key, value))
+    if sliding_window is not None and sliding_window >= packing.width:
+        sliding_window = None  # all of a row is within it: a GPU has faster kernels without a mask
     if fuses:
         mask = None if sliding_window is None else packing.causal_mask(query.dtype, sliding_window)
         outputs = _fused(query, key, value, mask, scaling, dropout)
@@ -69,15 +71,29 @@ def attention(
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
     """PyTorch's fused attention with a mask, or, without one, causal: for that it has its fastest kernels.
 
-    With a mask, no kernel of its own lets query heads share a key head: there, each gets a copy.
+    Query heads share a key head in flash attention alone. Elsewhere each gets a copy, or all scores would be there at
+    once; but of a single query the heads are as many queries of one key head.
     """
-    groups = query.size(1) // key.size(1)
-    if mask is not None and groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    shared = query.size(1) != key.size(1)
-    return functional.scaled_dot_product_attention(
+    batch, heads, length, _ = query.shape
+    groups = heads // key.size(1)
+    shared = groups > 1 and mask is None and _takes_flash(query, value)
+    if groups > 1 and not shared:
+        if length == 1 and mask is not None and mask.size(1) == 1:
+            query = query.reshape(batch, key.size(1), groups, -1)
+        else:
+            key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    outputs = functional.scaled_dot_product_attention(
         query, key, value, mask, dropout, mask is None, scale=scaling, enable_gqa=shared
     )
+    return outputs.reshape(batch, heads, length, -1)
+
+
+def _takes_flash(query: Tensor, value: Tensor) -> bool:
+    """Whether PyTorch's flash attention is there for them, without a mask: for 16 bits, to which autocast may round."""
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    fits = query.size(3) == value.size(3) <= 256
+    return fits and dtype in (torch.bfloat16, torch.float16) and has_flash_attention(query.device)
 
 
 @multiplying_slices()

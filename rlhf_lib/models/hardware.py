@@ -180,6 +180,11 @@ def favours_few_calls(at: torch.device) -> bool:
     return _as_on_a_gpu or at.type != "cpu"
 
 
+def has_flash_attention(at: torch.device) -> bool:
+    """Whether PyTorch's flash attention runs there: CUDA GPUs before the Ampere generation, such as a T4, have none."""
+    return at.type != "cuda" or torch.cuda.get_device_capability(at)[0] >= 8
+
+
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """Take the paths of a GPU on a CPU too: to test them, and to count their calls."""
@@ -250,6 +255,21 @@ def multiply_in_tf32(enabled: bool | None) -> None:
         )
     if is_there:
         enable_tf32(enabled)
+
+
+@contextmanager
+def multiplying_in_full() -> Iterator[None]:
+    """A context whose products of fp32 matrices are no TF32's, whatever `compute.tf32` says: for what is held to a
+    thousandth or less."""
+    products = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in products]
+    try:
+        for kind in products:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, precision in zip(products, before, strict=True):
+            kind.fp32_precision = precision
 
 
 def attend_without_cudnn() -> None:

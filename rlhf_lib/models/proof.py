@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_lib.common.hub import one_line
-from rlhf_lib.models import frozen
+from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models.attention import IMPLEMENTATION, takes_packing
 from rlhf_lib.models.forward import Steps, forward_takes, logits_where, trunk
 from rlhf_lib.models.lengths import say
@@ -178,7 +178,8 @@ def _trial(model: PreTrainedModel) -> Iterator[None]:
     model.eval()
     try:
         # in full precision, whatever the trainer around it computes in
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False), frozen.in_fp32(model):
+        without_autocast = torch.autocast(model.device.type, enabled=False)
+        with torch.no_grad(), without_autocast, hardware.multiplying_in_full(), frozen.in_fp32(model):
             yield
     finally:
         model.train(was_training)

@@ -28,6 +28,7 @@ from rlhf_lib.training.memory import (
     ModelShape,
     activation_bytes,
     chunk,
+    copies_keys,
     logits_bytes,
 )
 
@@ -73,19 +74,14 @@ def cache_bytes(of: ModelShape, rows: int, width: int, compute: Compute) -> int:
     """2 b K a token and layer: keys and values of rows with room for `width` tokens, prompt and response.
 
     Layers with a sliding window keep no more tokens than it has, in 4 bytes. One layer more is there while rows that
-    have ended leave the cache, and, where several query heads share keys, their copies for all heads on a GPU.
+    have ended leave the cache.
     """
     of_token = 2 * rows * of.kv_heads * of.head_size
     layers = [
         compute.value * width if window is None else FP32 * min(window, width)
         for window in of.windows or (None,) * of.layers
     ]
-    copies = 2 * rows * of.heads * of.head_size * compute.value * width if _copies_keys(of, compute) else 0
-    return of_token * sum(layers) + max(of_token * max(layers, default=0), copies)
-
-
-def _copies_keys(of: ModelShape, compute: Compute) -> bool:
-    return compute.few_calls and of.kv_heads < of.heads
+    return of_token * (sum(layers) + max(layers, default=0))
 
 
 def sampling_bytes(of: ModelShape, rows: int) -> int:
@@ -97,16 +93,18 @@ def forward_bytes(of: ModelShape, batch: ForwardPass, compute: Compute, prefill:
     """What a forward pass without gradients holds at most: that of a layer, or of the logits.
 
     A token's part of a layer, D wide: its input, the norm of that and a sum, 3 D in 4 bytes; and either queries, keys
-    and values, twice (as rows, and in the layout of the products), outputs and, but for fused kernels, scores of a
-    block of queries and their softmax; or what goes into the MLP's activation and comes out of it. `prefill`: the pass
-    that fills a cache, whose rows are padded, and whose scores are not in blocks.
+    and values, twice (as rows, and in the layout of the products), copies of keys and values for all heads where a
+    fused kernel wants them, outputs and, but for fused kernels, scores of a block of queries and their softmax; or what
+    goes into the MLP's activation and comes out of it. `prefill`: the pass that fills a cache, whose rows are padded,
+    and whose scores are not in blocks.
     """
     from rlhf_lib.models.packing import BLOCK, ONE_BLOCK
 
     queries, keys = of.heads * of.head_size, of.kv_heads * of.head_size
     block = batch.width if prefill or batch.width <= ONE_BLOCK else BLOCK
     scores = of.heads * block * (3 if prefill else 2) if compute.keeps_scores else 0
-    attention = 2 * (queries + 2 * keys) + queries + scores
+    copies = 2 * queries if copies_keys(of, compute, masked=prefill) else 0
+    attention = 2 * (queries + 2 * keys) + queries + scores + copies
     mlp = of.inner * (3 if of.gated else 2)
     layer = batch.tokens * (3 * FP32 * of.hidden + compute.value * max(attention, mlp))
     return max(layer, batch.tokens * FP32 * of.hidden + _logits_seen(of, batch, compute))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_lib.common.yaml import ParamsError
-from rlhf_lib.models import frozen
+from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models.loading import init_kwargs
 from rlhf_lib.models.seeds import seeded
 
@@ -89,7 +89,7 @@ def some_logits(model: nn.Module, trained: PreTrainedModel) -> Tensor:
     if (pad := getattr(config, "pad_token_id", None)) is not None:
         ids[ids == pad] = (pad + 1) % vocabulary  # a classifier reads its score at the last token that pads nothing
     ids = ids.to(trained.device)
-    with frozen.autocast(trained):
+    with frozen.autocast(trained), hardware.multiplying_in_full():
         return model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float().cpu()
 
 

@@ -165,10 +165,12 @@ def activation_bytes(of: ModelShape, batch: ForwardPass, compute: Compute) -> fl
                   kernel does without them (which keeps its output Q and one number a head instead)
         F         the input of the MLP's activation; 3 F where it is gated: both factors too
 
-    One layer more is counted for the gradients of all these, which are there of one layer at a time. With
-    `checkpointing` each layer keeps its input, 4 D, and one layer at a time all of the above, and their gradients.
+    On a GPU in fp32, whose kernels take no shared keys, K is Q. One layer more is counted for the gradients of all
+    these, which are there of one layer at a time. With `checkpointing` each layer keeps its input, 4 D, and one layer
+    at a time all of the above, and their gradients.
     """
-    queries, keys = of.heads * of.head_size, of.kv_heads * of.head_size
+    queries = of.heads * of.head_size
+    keys = queries if copies_keys(of, compute) else of.kv_heads * of.head_size
     attention = (
         queries + 2 * keys + (of.heads * keys_multiplied(batch.width) if compute.keeps_scores else queries + of.heads)
     )
@@ -177,6 +179,12 @@ def activation_bytes(of: ModelShape, batch: ForwardPass, compute: Compute) -> fl
     if compute.checkpointing:
         return batch.tokens * (of.layers * FP32 * of.hidden + 2 * layer)
     return batch.tokens * (of.layers + 1) * layer
+
+
+def copies_keys(of: ModelShape, compute: Compute, masked: bool = False) -> bool:
+    """Whether keys and values that several query heads share are copied for each of them: on a GPU, where there is a
+    mask, and in fp32 (`models/attention.py`)."""
+    return compute.few_calls and of.kv_heads < of.heads and (masked or not compute.autocast)
 
 
 def logits_bytes(of: ModelShape, batch: ForwardPass, compute: Compute) -> int:

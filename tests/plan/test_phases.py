@@ -16,7 +16,7 @@ from rlhf_lib.models.output_layer import CHUNK
 from rlhf_lib.plan import estimate, memory, phases, shapes
 from rlhf_lib.plan.device import Device
 from rlhf_lib.plan.memory import Parts
-from rlhf_lib.training.memory import Compute, ForwardPass, logits_bytes
+from rlhf_lib.training.memory import Compute, ForwardPass, activation_bytes, copies_keys, logits_bytes
 
 SIZES = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 16, "n_positions": 12}
 GPU = Compute(2, keeps_scores=False, few_calls=True)
@@ -71,9 +71,23 @@ def test_the_cache_keeps_no_more_than_the_windows():
     kinds = ["sliding_attention", "full_attention"]
     of = shape(Gemma3TextConfig(**sizes, num_hidden_layers=2, vocab_size=16, sliding_window=5, layer_types=kinds))
     assert of.windows == (5, None)
-    # keys and values of 2 heads of 2: 5 and 12 tokens, and 12 once more; on a GPU, in bf16, copies for all 4 heads
+    # keys and values of 2 heads of 2: 5 and 12 tokens, and 12 once more; a window's in fp32
     assert memory.cache_bytes(of, 3, 12, Compute()) == 2 * 3 * 4 * 4 * (5 + 12 + 12)
-    assert memory.cache_bytes(of, 3, 12, GPU) == 2 * 3 * (4 * (4 * 5 + 2 * 12) + 8 * 2 * 12)
+    assert memory.cache_bytes(of, 3, 12, GPU) == 2 * 3 * 4 * (4 * 5 + 2 * 12 + 2 * 12)
+
+
+def test_on_a_gpu_shared_keys_are_copied_in_fp32_and_where_there_is_a_mask():
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 4, "num_key_value_heads": 2}
+    of, batch = shape(Gemma3TextConfig(**sizes, head_dim=2, num_hidden_layers=2, vocab_size=16)), ForwardPass(3, 10, 6)
+    in_fp32 = dataclasses.replace(GPU, value=4)
+    # 3 D; 2 (8 + 2 x 4) + 8 of attention; copies of keys and values, 8 each
+    assert memory.forward_bytes(of, batch, GPU) == 30 * (3 * 4 * 8 + 2 * 40)
+    assert memory.forward_bytes(of, batch, GPU, prefill=True) == 30 * (3 * 4 * 8 + 2 * (40 + 16))
+    assert memory.forward_bytes(of, batch, in_fp32) == 30 * (3 * 4 * 8 + 4 * (40 + 16))
+    more = activation_bytes(of, batch, in_fp32) - activation_bytes(dataclasses.replace(of, kv_heads=4), batch, in_fp32)
+    assert more == 0  # all heads have their own
+    assert copies_keys(of, in_fp32) and not copies_keys(of, GPU)
+    assert not copies_keys(shape(), in_fp32) and not copies_keys(of, Compute())
 
 
 def test_a_model_of_states_caches_no_tokens():
