@@ -95,7 +95,7 @@ def outer_fault(error: BaseException) -> str | None:
         if isinstance(seen, MemoryError) or any(words in text for words in _NO_MEMORY):
             return (
                 "not enough memory; lower a batch size (per_device_...), a length or the size of the model: make plan "
-                "says what a stage needs"
+                f"says what a stage needs. If other programs have it, end them: {GO_ON}"
             )
         has_no_room = is_cut_off and shutil.disk_usage(".").free < 1 << 20
         if number in FULL or has_no_room or any(words in text for words in _FULL_IN_WORDS):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_lib.common.hub import one_line
+from rlhf_lib.common.running import outer_fault
 from rlhf_lib.models import frozen, hardware
 from rlhf_lib.models.attention import IMPLEMENTATION, takes_packing
 from rlhf_lib.models.forward import Steps, forward_takes, logits_where, trunk
@@ -57,7 +58,7 @@ def prove_packing(model: PreTrainedModel) -> Proof:
             with _attending(model, IMPLEMENTATION):
                 packed = _of_packed(model, rows)
     except Exception as error:  # whatever a model makes of inputs that it does not know
-        return Proof(False, None, f"{type(error).__name__}: {one_line(error)}")
+        return Proof(False, None, _models_own(error))
     difference = max(_difference(padded, expected), _difference(packed, expected))
     if not math.isfinite(difference):
         return Proof(False, None, "where its rows end does not reach all its layers")
@@ -89,7 +90,8 @@ def takes_cache(model: PreTrainedModel) -> bool:
             with _trial(model):
                 whole = [_of_rows(model, [row])[0] for row in rows]
                 _CACHED[model] = _difference(_decoded(model, rows), whole) <= _tolerance(model)
-        except Exception:  # whatever a model makes of a cache that is not its own
+        except Exception as error:  # whatever a model makes of a cache that is not its own
+            _models_own(error)
             _CACHED[model] = False
         if not _CACHED[model]:
             say(
@@ -115,7 +117,7 @@ def unfit(model: PreTrainedModel) -> str | None:
             cut = _of_rows(model, [row[:-1] for row in rows])
             shows = _shows_hidden_states(model, rows[0])
     except Exception as error:  # whatever a model makes of inputs that it does not know
-        return f"{name}: its forward pass fails: {type(error).__name__}: {one_line(error)}"
+        return f"{name}: its forward pass fails: {_models_own(error)}"
     if not all(bool(logits.isfinite().all()) for logits in whole):
         return f"{name}: its logits are not finite; name a model whose training went well"
     if _difference(cut, [logits[:-1] for logits in whole]) > _tolerance(model):
@@ -135,8 +137,17 @@ def _pads_left(model: PreTrainedModel) -> bool:
         with _trial(model):
             found = _states(model, ids, mask).split([len(row) for row in rows])
             return _difference(found, _of_rows(model, rows)) <= _tolerance(model)
-    except Exception:  # whatever a model makes of inputs that it does not know
+    except Exception as error:  # whatever a model makes of inputs that it does not know
+        _models_own(error)
         return False
+
+
+def _models_own(error: Exception) -> str:
+    """What a model's error says. One that is the machine's, such as that no memory is left, says nothing of the model,
+    and is raised again."""
+    if outer_fault(error) is not None:
+        raise error
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _unprovable(model: PreTrainedModel) -> str | None:

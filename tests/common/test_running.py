@@ -174,7 +174,7 @@ def test_a_line_that_the_stage_ends_with_stays(project):
 def test_memory_that_is_not_there_is_told_in_one_line(project, error):
     told = (
         "work: not enough memory; lower a batch size (per_device_...), a length or the size of the model: make plan "
-        "says what a stage needs"
+        "says what a stage needs. If other programs have it, end them: dvc repro goes on where it stopped"
     )
     assert ended(start(project, f"raise {error}")) == (1, [told])
 

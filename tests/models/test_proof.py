@@ -208,3 +208,26 @@ def test_a_forward_pass_that_fails_is_told_in_one_line():
     told = "LlamaForCausalLM: its forward pass fails: RuntimeError: sizes of tensors must match"
     assert proof.unfit(model) == told
     assert proof.prove_packing(model).reason == "RuntimeError: sizes of tensors must match"
+
+
+@pytest.mark.parametrize(
+    ("tried", "found"),
+    [
+        (lambda model: proof.prove_packing(model).packs, True),
+        (proof.unfit, None),
+        (proof.takes_cache, True),
+        (proof.takes_left_padding, True),
+    ],
+)
+def test_want_of_memory_says_nothing_of_a_model(tried, found):
+    """Else its rows would be padded, and decoded without a cache, where a GPU was full for a moment."""
+    model = draw("gpt_neo" if tried is proof.takes_left_padding else "llama")
+
+    def fail(module, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    hook = model.base_model.register_forward_pre_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        tried(model)
+    hook.remove()
+    assert tried(model) is found
