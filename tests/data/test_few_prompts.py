@@ -43,6 +43,14 @@ def test_no_file_of_a_few_prompts_is_empty(count, seed):
     assert [name for name, records in done.files.items() if not records] == []
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_split_spares_a_prompt(seed):
+    params = replace(LOCAL, sft_share=0.7, preference_share=0.2, judge_share=0.02, seed=seed)
+    entries = run(questions(30), params).entries
+    given = {entry.key: split_of(entry.key, {*entry.roles}, False, params) for entry in entries}
+    assert {given[entry.key] for entry in entries if entry.split != given[entry.key]} == {"sft_train"}
+
+
 def test_what_learns_and_the_test_come_before_validation():
     done = run(questions(4), LOCAL)
     assert Counter(bool(done.files[name]) for name in FILES if name.endswith(("_train", "test"))) == {True: 8}
