@@ -73,6 +73,13 @@ def test_rejected_answers_alone_are_not_moved_where_answers_to_learn_from_are_wa
     assert {record["completion"][0]["content"] for record in done.files["sft_train"]} == {"good"}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_few_thumbs_one_is_for_validation(seed):
+    """An answer alone with its label is no pair, and a thumb all the same."""
+    done = run(questions(6, ("good", 1.0)), replace(LOCAL, seed=seed), source(labels=True, roles=["kto"]))
+    assert done.files["thumbs_train"] and done.files["thumbs_validation"]
+
+
 def test_an_answer_without_a_score_is_learnt_from_beside_one_with_too_low_a_score():
     strict = replace(LOCAL, sft_responses="above_score", sft_min_score=7.0)
     done = run(questions(7, ("low", 2.0), ("written", None)), strict)
