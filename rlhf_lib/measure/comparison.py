@@ -40,12 +40,10 @@ def by_prompt(samples: Iterable[Sample], value: Callable[[Sample], float | None]
 def paired_difference(one: Iterable[Sample], other: Iterable[Sample], key: str) -> Estimate:
     """Mean of `key` in `one` less that in `other`, paired by prompt, and its standard error over prompts.
 
-    Prompts that only one of them has are left out; (None, None) where a sample lacks the key, or nothing is left.
+    Prompts that only one of them has are left out; (None, None) where nothing is left. All samples have the key.
     """
     first, second = group_by_prompt(one), group_by_prompt(other)
     shared = [(first[prompt], second[prompt]) for prompt in first if prompt in second]
-    if not all(key in sample for pair in shared for samples in pair for sample in samples):
-        return None, None
     return mean_and_se([fmean(s[key] for s in a) - fmean(s[key] for s in b) for a, b in shared])
 
 

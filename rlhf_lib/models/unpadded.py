@@ -31,9 +31,9 @@ _PIECE = 1 << 18  # logits, which fit into a CPU's cache
 
 @dataclass
 class TokenOutputs(ModelOutput):
-    """What TRL's trainers read of a language model's forward; each but the loss (B, T - 1), 0 without a label."""
+    """What TRL's trainers read of a language model's forward; each (B, T - 1), 0 without a label. Not the loss, which
+    they make of the log-probs."""
 
-    loss: Tensor | None = None
     log_probs: Tensor | None = None
     entropy: Tensor | None = None
     log_sum_sq_probs: Tensor | None = None  # where it is asked for
@@ -69,7 +69,6 @@ def _language_model_forward(padded_forward: Forward, squares: bool) -> Forward:
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         fused_lm_head: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> Any:
         if not fused_lm_head:
@@ -85,10 +84,10 @@ def _language_model_forward(padded_forward: Forward, squares: bool) -> Forward:
         if favours_few_calls(device):
             shift_labels = torch.full(packed["input_ids"].shape, -100)
             shift_labels[0, places] = torch.tensor([token for row in next_tokens for token in row if token != -100])
-            given = {"shift_labels": shift_labels.to(device), "num_items_in_batch": num_items_in_batch}
-            return _back_in_rows(padded_forward(**packed, **given, fused_lm_head=True), places.to(device), labelled)
+            output = padded_forward(**packed, shift_labels=shift_labels.to(device), fused_lm_head=True)
+            return _back_in_rows(output, places.to(device), labelled)
         logits = padded_forward(**packed, logits_to_keep=marked(places, packed)).logits
-        return _token_outputs(logits, labels[:, 1:][labelled], labelled, num_items_in_batch, squares)
+        return _token_outputs(logits, labels[:, 1:][labelled], labelled, squares)
 
     return forward
 
@@ -102,12 +101,10 @@ def _back_in_rows(packed: Any, places: Tensor, labelled: Tensor) -> TokenOutputs
         return x.new_zeros(labelled.shape).masked_scatter(labelled, x.flatten().index_select(0, places))
 
     names = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
-    return TokenOutputs(packed.loss, *(padded(getattr(packed, name)) for name in names), label_mask=labelled)
+    return TokenOutputs(*(padded(getattr(packed, name)) for name in names), label_mask=labelled)
 
 
-def _token_outputs(
-    logits: Tensor, tokens: Tensor, labelled: Tensor, num_items_in_batch: Tensor | int | None, squares: bool
-) -> TokenOutputs:
+def _token_outputs(logits: Tensor, tokens: Tensor, labelled: Tensor, squares: bool) -> TokenOutputs:
     """What TRL reads of (n, V) logits of the n `tokens`, which lie where `labelled` (B, T) is True."""
     logprobs, entropies = logprobs_and_entropies(logits, tokens)
     with torch.no_grad():
@@ -117,7 +114,6 @@ def _token_outputs(
         return x.new_zeros(labelled.shape).masked_scatter(labelled, x)
 
     return TokenOutputs(
-        loss=-logprobs.sum() / (len(tokens) if num_items_in_batch is None else num_items_in_batch),
         log_probs=padded(logprobs),
         entropy=padded(entropies),
         log_sum_sq_probs=padded(_log_sum_sq_probs(logits)) if squares else None,

@@ -43,8 +43,8 @@ def test_a_beta_of_0_stands_for_the_best_of_n():
 
 
 def test_the_curve_has_a_row_for_each_beta_once():
-    rows = numbers.curve(Answers.of(SFT), [1.0, 0.5, 1.0])
-    assert [row["beta"] for row in rows] == [0.5, 1.0]
+    rows = numbers.curve(Answers.of(SFT), [9.0, 0.5, 3.0, 9.0])
+    assert [row["beta"] for row in rows] == [0.5, 3.0, 9.0]
     assert [*rows[0]] == [
         *("beta", "kl", "kl_se", "score", "score_se", "objective", "objective_se", "gold", "gold_se", "ess", "ess_se"),
         *("score_gain", "score_gain_se", "objective_gain", "objective_gain_se", "gold_gain", "gold_gain_se"),
@@ -88,6 +88,18 @@ def test_half_the_gain_for_the_same_kl_is_half():
     # the same KL costs it what it costs the best one
     assert found["objective_share"] == pytest.approx((gained / 2 - best.kl.mean()) / (gained - best.kl.mean()))
     assert found["gold_gap"] == pytest.approx(found["gold_gain_at_kl"]) and found["gold_gap"] > 0
+
+
+def test_each_prompt_is_compared_at_the_kl_that_the_policy_has_there():
+    """Where it is further than the best one it may have more for it: beta a nat of the score, and of the rest what the
+    best policies of like betas have more a nat."""
+    of, beta, off = answers(), 0.8, np.linspace(-1, 1, 40)
+    best, less, more = (of.best(beta * step) for step in (1.0, 1.002, 0.998))
+    slope = (more.values["gold"].mean() - less.values["gold"].mean()) / (more.kl.mean() - less.kl.mean())
+    along = policy(of, best.reward + beta * off, best.kl + off, best.values["gold"] + slope * off)
+    found = numbers.of_policy(of, along, beta)
+    assert found["score_gap_se"] < 1e-3 and found["gold_gap_se"] < 1e-3 < slope / 20
+    assert found["score_gap"] == pytest.approx(0, abs=1e-6) and found["gold_gap"] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_policy_that_went_nowhere_got_nothing():
@@ -134,7 +146,8 @@ def test_few_effective_answers_are_told():
         "answers; raise attainable.n",
         "effective sample size 29.0 of 64 answers at the KL of ppo: below 30",
     ]
-    assert list(numbers.doubts({**found, "ess": 30.0, "policies": {}})) == []
+    enough = {"kl": 1.0, "beta_at_kl": 0.3, "ess_at_kl": 30.0}
+    assert list(numbers.doubts({**found, "ess": 30.0, "policies": {"ppo": enough}})) == []
 
 
 def test_one_prompt_has_no_errors():

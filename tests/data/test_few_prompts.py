@@ -43,6 +43,14 @@ def test_no_file_of_a_few_prompts_is_empty(count, seed):
     assert [name for name, records in done.files.items() if not records] == []
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_split_spares_a_prompt(seed):
+    params = replace(LOCAL, sft_share=0.7, preference_share=0.2, judge_share=0.02, seed=seed)
+    entries = run(questions(30), params).entries
+    given = {entry.key: split_of(entry.key, {*entry.roles}, False, params) for entry in entries}
+    assert {given[entry.key] for entry in entries if entry.split != given[entry.key]} == {"sft_train"}
+
+
 def test_what_learns_and_the_test_come_before_validation():
     done = run(questions(4), LOCAL)
     assert Counter(bool(done.files[name]) for name in FILES if name.endswith(("_train", "test"))) == {True: 8}
@@ -63,6 +71,13 @@ def test_rejected_answers_alone_are_not_moved_where_answers_to_learn_from_are_wa
     useless, useful = questions(30, bad, start=100), questions(3, ("good", 1.0), ("bad", 0.0))
     done = run([*useless, *useful], labelled, source(labels=True))
     assert {record["completion"][0]["content"] for record in done.files["sft_train"]} == {"good"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_few_thumbs_one_is_for_validation(seed):
+    """An answer alone with its label is no pair, and a thumb all the same."""
+    done = run(questions(6, ("good", 1.0)), replace(LOCAL, seed=seed), source(labels=True, roles=["kto"]))
+    assert done.files["thumbs_train"] and done.files["thumbs_validation"]
 
 
 def test_an_answer_without_a_score_is_learnt_from_beside_one_with_too_low_a_score():

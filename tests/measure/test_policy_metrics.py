@@ -93,6 +93,10 @@ def test_the_datasets_own_responses_by_hand():
     # implicit rewards: -1, 1, 0.5 for scores 7, 7, 3, and 0, 1 for 2, 1: of the three pairs one is right
     assert got["preference_accuracy"] == pytest.approx(1 / 3)
     assert got["preference_accuracy_se"] == pytest.approx((1 / 2 - 0) / 2)
+    # a prompt whose responses have the same score orders nothing, and is none of the draws that the error rests on
+    equal = [{**sample, "id": "equal", "score": 5.0, "chosen": False} for sample in DATASET[:2]]
+    more = dataset_summary([*DATASET, *equal])
+    assert all(more[f"preference_accuracy{end}"] == got[f"preference_accuracy{end}"] for end in ("", "_se"))
     assert got["pairs"] == 3
 
 
@@ -194,7 +198,6 @@ def test_paired_difference_by_hand():
     assert value == pytest.approx((2 + 0 - 2) / 3)
     assert error == pytest.approx(2 / math.sqrt(3))
     assert comparison.paired_difference(POLICY[:4], BASELINE[2:], "reward") == (0.0, None)  # b alone is in both
-    assert comparison.paired_difference(POLICY, BASELINE, "absent") == (None, None)
     assert comparison.paired_difference(POLICY, [], "reward") == (None, None)
 
 

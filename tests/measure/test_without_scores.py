@@ -17,7 +17,7 @@ REFERENCES = [
 
 def test_what_needs_no_score_is_measured():
     got = policy_metrics([*ANSWERS, *REFERENCES], ANSWERS, ["t1"])
-    assert {"reward", "judge", "win_rate", "judge_win_rate", "gold"}.isdisjoint(got["t1"])
+    assert {"reward", "judge", "win_rate", "judge_win_rate", "judge_lc_win_rate", "gold"}.isdisjoint(got["t1"])
     assert got["t1"]["rouge1"] == pytest.approx(0.5)  # the first answer is its reference, the second shares no word
     assert got["t1"]["distinct_1"] == pytest.approx(3 / 4)
     assert (got["t1"]["length"], got["t1"]["eos_rate"], got["t1"]["kl"]) == (2, 1, 0)

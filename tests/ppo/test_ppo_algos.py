@@ -200,6 +200,12 @@ def test_whitened_tokens_have_mean_0_and_variance_1_whatever_the_padding(seed, s
     close(wider[:, :5], white, 1e-9)
 
 
+def test_eps_is_added_to_the_variance():
+    x, mask = tensor([[0.0, 6.0]]), tensor([[True, True]])  # variance 9
+    close(algos.whiten(x, mask, eps=7.0), [[-0.75, 0.75]])
+    close(algos.whiten(x, mask, shift_mean=False, eps=7.0), [[0.0, 1.5]])
+
+
 def test_whitening_equal_values_gives_zeros():
     assert algos.whiten(torch.full((2, 2), 3.0), torch.ones(2, 2, dtype=torch.bool)).eq(0).all()
 

@@ -138,7 +138,16 @@ def test_returns_that_are_all_the_same_leave_nothing_to_explain(reward):
     assert algos.explained_variance(values, (reward - values) + values, torch.ones(4, 10, dtype=torch.bool)).isnan()
 
 
-def test_small_returns_are_explained_too():
-    returns, mask = torch.linspace(0, 1e-4, 40).view(4, 10), torch.ones(4, 10, dtype=torch.bool)
+@pytest.mark.parametrize("reward", [1000.1, -1000.1])
+def test_returns_that_a_rounding_tells_apart_leave_nothing_to_explain(reward):
+    returns = tensor([[reward, reward], [reward, reward]])
+    returns[0] = returns[0].nextafter(tensor(0.0))
+    for values in (torch.zeros(2, 2), returns.flip(0)):
+        assert algos.explained_variance(values, returns, torch.ones(2, 2, dtype=torch.bool)).isnan()
+
+
+@pytest.mark.parametrize("least, spread", [(0, 1e-4), (100, 1e-2)])
+def test_small_differences_of_returns_are_explained_too(least, spread):
+    returns, mask = torch.linspace(least, least + spread, 40).view(4, 10), torch.ones(4, 10, dtype=torch.bool)
     close(algos.explained_variance(returns, returns, mask), 1.0)
     close(algos.explained_variance(torch.zeros_like(returns), returns, mask), 0.0)

@@ -10,6 +10,8 @@ from trained import column, same, weights
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    BloomConfig,
+    GPT2Config,
     GPTNeoConfig,
     LlamaConfig,
     Qwen2Config,
@@ -22,7 +24,7 @@ from rlhf_lib.models import loading as models
 from rlhf_lib.models.chat import prompt_ids
 from rlhf_lib.models.logprobs import Distribution, Response
 from rlhf_lib.ppo import build as ppo
-from rlhf_lib.ppo.model import with_shared_critic
+from rlhf_lib.ppo.model import ActorCritic, with_shared_critic
 from rlhf_lib.scoring.reward_model import RewardModel
 from rlhf_lib.training import trainer as training
 from rlhf_lib.training.weights import ADAPTER, save
@@ -55,6 +57,20 @@ def test_a_critic_of_its_own_starts_as_the_normalised_reward_model(ending, tiny,
         scores = [reward.model(torch.tensor([ids])).logits.item() for ids in states(prompts, responses)]
     assert values.tolist() == pytest.approx([(score - reward.mean) / reward.std for score in scores], abs=1e-5)
     assert values.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("of_policy", "of_critic", "context"), [(64, 32, 32), (32, 64, 32), (None, 32, 32), (None, None, None)]
+)
+def test_the_context_is_that_of_the_shorter_of_policy_and_critic(of_policy, of_critic, context):
+    def small(length):
+        if length is None:  # ALiBi
+            return AutoModelForCausalLM.from_config(BloomConfig(vocab_size=9, hidden_size=8, n_layer=1, n_head=2))
+        sizes = {"vocab_size": 9, "n_embd": 8, "n_layer": 1, "n_head": 2}
+        return AutoModelForCausalLM.from_config(GPT2Config(n_positions=length, **sizes))
+
+    model = ActorCritic(small(of_policy), small(of_critic), torch.nn.Linear(8, 1))
+    assert model.context_length == context
 
 
 @pytest.mark.parametrize("lora", [{}, LORA], ids=["full", "lora"])

@@ -108,6 +108,28 @@ def test_loss_and_gradient_are_those_of_a_loss_by_hand(build, ending, tiny, chan
     assert not changes or abs(without.item() - loss.item()) > 1e-4
 
 
+def test_a_rollout_has_what_the_models_say_of_each_token(build, tiny):
+    """The critic among them, whose values are 0 only until its first update."""
+    trainer, other = build(critic="shared"), models.load_policy(tiny.policy)
+    trainer.reference = trainer.sampler.reference = frozen_copy(other)
+    torch.manual_seed(3)
+    torch.nn.init.normal_(trainer.model.value_head.weight)
+    rollout, _ = scored_rollout(trainer)
+    for i, (prompt, response) in enumerate(zip(rollout.prompts, rollout.responses, strict=True)):
+        ids, said = torch.tensor([prompt + response.ids]), slice(len(prompt) - 1, -1)
+        with torch.no_grad():
+            output = trainer.model.policy(ids, output_hidden_states=True)
+            logp, ref = ((x.logits[0, said] / 0.8).log_softmax(-1) for x in (output, other(ids)))
+            values = trainer.model.value_head(output.hidden_states[-1][0, said]).squeeze(-1)
+        chosen = (range(len(response.ids)), response.ids)
+        expected = {"logprobs": logp[chosen], "ref_logprobs": ref[chosen], "values": values}
+        expected["entropy"] = -(logp.exp() * logp).sum(-1)
+        for name, by_hand in expected.items():
+            torch.testing.assert_close(getattr(rollout, name)[i, : len(by_hand)], by_hand, atol=1e-4, rtol=1e-4)
+    assert rollout.values.std() > 0.1
+    torch.testing.assert_close(rollout.returns - rollout.advantages, rollout.values)
+
+
 def test_a_kl_in_the_loss_is_not_in_the_rewards(build, tiny):
     def of(**changes):
         trainer = build(**changes)

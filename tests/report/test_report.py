@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,40 @@ def test_whiskers_of_pairs_are_the_errors_over_prompts(load):
     panel.draw(axes)
     whiskers = [bars for drawn in axes.containers for bars in drawn[2][0].get_segments()]
     assert len(whiskers) == 20 and [high[1] - low[1] for low, high in whiskers] == pytest.approx([2 * 0.02] * 20)
+
+
+def drawn_by_score(found, pairs):
+    """(x, y, upper end of the whisker) of each point, of answers with these scores and rewards."""
+    rows = [{"score": score, "reward": reward} for score, reward in pairs]
+    panels = scorer_figures.scorers(replace(found, reward_models={}, scores={"reward": rows, "judge": []}))
+    axes = Figure().subplots()
+    for panel in panels:
+        panel.draw(axes)
+    return [
+        (*point, float(bars[1][1]))
+        for drawn in axes.containers
+        for point, bars in zip(drawn[0].get_xydata().tolist(), drawn[2][0].get_segments(), strict=True)
+    ]
+
+
+def test_rewards_by_the_scores_of_the_data_by_hand(load):
+    found, unit = load(), (20 / 3) ** -0.5  # the rewards 0, 2, 4, 6 have a mean of 3 and a variance of 20 / 3
+    points = drawn_by_score(found, [(2.0, 6.0), (1.0, 2.0), (None, 9.0), (1.0, 0.0), (3.0, None), (2.0, 4.0)])
+    assert points == [pytest.approx((1, -2 * unit, -unit)), pytest.approx((2, 2 * unit, 3 * unit))]
+    assert drawn_by_score(found, [(1.0, 0.5), (2.0, 0.5)]) == [(1, 0, 0), (2, 0, 0)]  # no spread to measure by
+    assert drawn_by_score(found, [(1.0, 0.5)]) == []
+
+
+def test_answers_are_grouped_by_like_scores(load):
+    found = load()
+    assert [x for x, *_ in drawn_by_score(found, [(i, 0.1 * i) for i in range(20)])] == [2 * i + 0.5 for i in range(10)]
+    one_score = [(0, 0.0)] * 17 + [(1, 1.0), (2, 1.0), (3, 1.0)]
+    assert [x for x, *_ in drawn_by_score(found, one_score)] == [0, 1.5, 3]  # a score is in one group
+
+
+def test_one_scorer_alone_has_its_pictures(load):
+    found = load()
+    names = [panel.name for panel in scorer_figures.scorers(found)]
+    bare = {key: {} if key == "judge" else summary for key, summary in found.reward_models.items()}
+    alone = replace(found, reward_models=bare, scores={**found.scores, "judge": []})
+    assert [panel.name for panel in scorer_figures.scorers(alone)] == names and len(names) == 3

@@ -103,6 +103,17 @@ def test_nobody_is_to_blame_for_what_is_not_known(project):
         assert attainable.blame(inputs.load()) == ""
 
 
+@pytest.mark.parametrize(
+    ("low_ess", "told"), [(0.425, "size of 35. On 42% of the prompts it is below 30."), (0.0, "size of 35.")]
+)
+def test_what_it_rests_on(project, low_ess, told):
+    write_json("metrics/attainable.json", {"attainable": {**FOUND, "low_ess": low_ess}})
+    assert attainable.doubt(inputs.load()) == (
+        "Estimated from 160 answers of SFT to each of 40 test prompts, weighted by exp(reward / 0.2): "
+        f"an effective sample {told}"
+    )
+
+
 @pytest.mark.slow
 def test_the_page_shows_it_and_a_page_without_it_says_so(project):
     assert run_report(project).returncode == 0

@@ -58,6 +58,8 @@ def against(sft, base=None):
         (entry(0.6), entry(0.1, diff=-0.5, fresh=True), None),
         (entry(0.6), entry(0.59, diff=-0.01, fresh=True), "models/base"),
         (entry(0.6), entry(0.9, diff=0.3, fresh=True), "models/base"),  # clearly other, and better
+        (entry(0.6), entry(0.6, diff=0.0, diff_se=None, fresh=True), None),  # of a single document nothing is known
+        (entry(0.28, se=None, chance=0.25), None, None),
         (entry(0.6), entry(0.9, diff=0.3, fresh=False), None),  # trained elsewhere: what it can do, so can SFT
         (entry(0.6, chance=0.25), None, None),
         (entry(0.28, chance=0.25), entry(0.1, diff=-0.5, fresh=True), "chance"),
@@ -88,6 +90,21 @@ def test_what_was_asked_otherwise_has_its_own_table_and_is_said_not_to_be_compar
     assert capability.sentences(found) == ["PPO, facts: not compared with SFT, for they differ in documents, n."]
     tables = [(asked, [row.name for row in made.rows]) for _, asked, made in capability.task_tables(found)]
     assert tables == [("100 documents, 0-shot", ["SFT"]), ("20 documents, 0-shot (n = 20: too few to tell)", ["PPO"])]
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({"n": 1000}, "1,000 documents, 0-shot"),
+        ({"n_shot": 5, "limit": 0.25}, "100 documents, 5-shot, limit 0.25"),
+        (
+            {"n": 1, "apply_chat_template": False},
+            "1 document, 0-shot, without the chat template (n = 1: too few to tell)",
+        ),
+    ],
+)
+def test_how_a_task_was_asked(settings, asked):
+    assert capability.asking(entry(0.5, **settings)) == asked
 
 
 def test_differences_that_are_not_paired_are_told(project):

@@ -218,6 +218,13 @@ def test_a_fall_of_quality_while_the_reward_rises_is_told():
     assert judge.startswith("The judge's score did not clearly fall: 1.000 at the last rollout (100)")
 
 
+def test_rollouts_without_the_number_are_passed_over():
+    known = overoptimisation(gold=True)
+    cut = [{**row, "gold": None} if row["rollout"] in (20, 90, 100) else row for row in known]
+    told = told_of_overoptimisation(cut)[0]
+    assert told.startswith("True quality fell after rollout 50, from 0.600 to 0.480 (−0.120 ± 0.021), while")
+
+
 def test_a_fall_within_the_errors_is_none():
     gold, _ = told_of_overoptimisation(overoptimisation(gold=True, fall=0.12))  # 0.600 to 0.580, ± 0.021
     assert gold.startswith("True quality did not clearly fall: 0.580 at the last rollout (100), 0.600")

@@ -195,6 +195,17 @@ def told(path, revision=None):
     return str(error.value)
 
 
+def test_the_tokenizers_own_limit_counts_where_it_has_no_chat_template(tiny):
+    reward = RewardModel.load(tiny.reward)
+    context = reward.model.config.max_position_embeddings
+    reward.tokenizer.model_max_length = 5
+    assert reward.limit == context > 5
+    reward.tokenizer.chat_template = None
+    assert reward.limit == 5
+    reward.tokenizer.model_max_length = 10**30
+    assert reward.limit == context
+
+
 def test_a_missing_directory_is_told(tmp_path):
     text = told(tmp_path / "none")
     assert text.startswith(f"{tmp_path}/none: no such directory") and "dvc repro reward" in text
