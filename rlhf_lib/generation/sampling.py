@@ -65,13 +65,13 @@ def restrict(logits: Tensor, top_k: int, top_p: float, trims: bool = True) -> tu
     has, to know which waits for the device; else all that were looked at.
     """
     count = min(top_k, logits.size(1)) if top_k > 0 else logits.size(1)
-    kept, ids = logits.topk(count, dim=-1)
-    probabilities = kept.softmax(dim=-1)
-    outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
+    probabilities, ids = logits.topk(count, dim=-1)
+    probabilities = probabilities.softmax(dim=-1)
+    outside = probabilities.cumsum(dim=-1).sub_(probabilities) >= top_p  # in place: of 150,000 tokens they are large
     outside[:, 0] = False
     width = int((~outside).sum(dim=-1).max()) if trims else count
-    probabilities = probabilities.masked_fill(outside, 0.0)[:, :width]
-    return probabilities / probabilities.sum(dim=-1, keepdim=True), ids.masked_fill(outside, -1)[:, :width]
+    probabilities = probabilities.masked_fill_(outside, 0.0)[:, :width]
+    return probabilities.div_(probabilities.sum(dim=-1, keepdim=True)), ids.masked_fill_(outside, -1)[:, :width]
 
 
 def repeats(ids: Tensor, mask: Tensor, size: int, vocabulary: int) -> Tensor:

@@ -84,9 +84,10 @@ def cache_bytes(of: ModelShape, rows: int, width: int, compute: Compute) -> int:
     return of_token * (sum(layers) + max(layers, default=0))
 
 
-def sampling_bytes(of: ModelShape, rows: int) -> int:
-    """4 times 4 V a row: one step's logits, their copy in fp32, probabilities, and the sums of these."""
-    return 4 * FP32 * rows * of.vocab
+def sampling_bytes(of: ModelShape, rollout: RolloutSize) -> int:
+    """4 times 4 V a row: one step's logits, their copy in fp32, probabilities, and the sums of these; twice as
+    much where they are sorted, for the places that they had, in 8 bytes, and once more as they are kept."""
+    return (8 if rollout.sorts else 4) * FP32 * rollout.rows * of.vocab
 
 
 def forward_bytes(of: ModelShape, batch: ForwardPass, compute: Compute, prefill: bool = False) -> float:
@@ -170,11 +171,15 @@ def reading(of: ModelShape, batch: ForwardPass, compute: Compute) -> Parts:
 
 @dataclass(frozen=True)
 class RolloutSize:
-    """What is sampled at once: so many rows, with prompts and responses of so many tokens."""
+    """What is sampled at once: so many rows, with prompts and responses of so many tokens.
+
+    sorts: of each token the whole vocabulary is sorted, as top_p asks for by itself.
+    """
 
     rows: int
     prompt: int
     response: int
+    sorts: bool = False
 
     @property
     def whole(self) -> ForwardPass:
@@ -188,7 +193,7 @@ def sampling_peak(of: ModelShape, rollout: RolloutSize, compute: Compute) -> Par
     width = rollout.prompt + rollout.response
     prompts = ForwardPass(rollout.rows, rollout.prompt, rollout.rows)
     cache = cache_bytes(of, rollout.rows, width, compute)
-    activations = max(forward_bytes(of, prompts, compute, prefill=True), sampling_bytes(of, rollout.rows))
+    activations = max(forward_bytes(of, prompts, compute, prefill=True), sampling_bytes(of, rollout))
     return Parts(weights=copies_bytes(of, compute), activations=activations, cache=cache)
 
 

@@ -109,8 +109,12 @@ def ppo_batch(params: Any, prompt: int) -> tuple[ForwardPass, RolloutSize]:
     answers = max(params.rollout_batch_size, params.max_eval_prompts or params.rollout_batch_size)
     return (
         ForwardPass(rows, prompt + response, rows * response),
-        RolloutSize(min(params.sampled_at_once, answers), prompt, response),
+        RolloutSize(min(params.sampled_at_once, answers), prompt, response, _sorts(params)),
     )
+
+
+def _sorts(params: Any) -> bool:
+    return params.top_p < 1 and params.top_k == 0
 
 
 def of_sampling(section: str, params: Any, of: ModelShape, prompt: int, compute: Compute) -> Phase:
@@ -118,7 +122,7 @@ def of_sampling(section: str, params: Any, of: ModelShape, prompt: int, compute:
     rows, beams = params.per_device_eval_batch_size, 1
     if section == "evaluate" and 0 in params.temperatures:
         beams = params.num_beams
-    size = RolloutSize(rows * beams, prompt, params.max_new_tokens)
+    size = RolloutSize(rows * beams, prompt, params.max_new_tokens, _sorts(params))
     return Phase(
         "sampling", f"{section}.per_device_eval_batch_size", rows, memory.sampling_peak(of, size, in_fp32(compute))
     )
@@ -152,8 +156,9 @@ def of_attainable(
 ) -> tuple[Phase, ...]:
     """attainable: the SFT model, which samples as PPO does, reward model and judge. attained holds less."""
     rows, compute = sections["attainable"].per_device_eval_batch_size, in_fp32(compute)
+    ppo = sections["ppo"]
     always = Parts(weights=sum(memory.weight_bytes(of) for of in (policy, *scorers.values())))
-    size = RolloutSize(rows, prompt, sections["ppo"].response_length)
+    size = RolloutSize(rows, prompt, ppo.response_length, _sorts(ppo))
     parts = memory.sampling_peak(policy, size, compute)
     sampling = Phase("sampling", "attainable.per_device_eval_batch_size", rows, parts)
     return _beside(always, sampling, *_of_scoring(sections, scorers, size, compute))

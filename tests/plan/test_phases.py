@@ -156,6 +156,14 @@ def test_ppo_samples_and_scores_in_pieces():
     assert pieces[2].parts.activations == memory.forward_bytes(reward, ForwardPass(2, 12, 8), Compute()) + kept
 
 
+@pytest.mark.parametrize(("top_k", "top_p", "times"), [(0, 1.0, 4), (50, 0.9, 4), (0, 0.9, 8)])
+def test_top_p_alone_sorts_the_vocabulary(top_k, top_p, times):
+    wide = dataclasses.replace(shape(), vocab=100_000)
+    params = section("candidates", per_device_eval_batch_size=6, top_k=top_k, top_p=top_p)
+    found = phases.of_sampling("candidates", params, wide, 8, Compute())
+    assert found.parts.activations == times * 4 * 6 * 100_000
+
+
 def test_the_advice_is_about_the_phase_that_takes_most():
     sampled = {"rollout_batch_size": 8192, "num_minibatches": 4096, "per_device_train_batch_size": 2}
     told = "a ppo.generation_batch_size below ppo.rollout_batch_size"
